@@ -1,0 +1,104 @@
+//! The canonical function: what every dialect's document is lowered to, and all the engine understands.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// One revision's code and configuration. Immutable: a change makes another.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FunctionSpec {
+    /// Runtime by name, `python` or `executable`; resolved by the isolation that runs it.
+    pub runtime: String,
+    /// How the code is called, `host`, `http` or `stdio`; resolved by the contract crate.
+    pub contract: String,
+    /// The bundle.
+    pub code: Code,
+    /// Which attribute of a module is the handler; the language host's default where absent.
+    pub handler: Option<String>,
+    /// Environment of the function, and nothing of the server's.
+    pub env: BTreeMap<String, String>,
+    /// Secrets the function may see.
+    pub secrets: Vec<SecretUse>,
+    /// Walls.
+    pub limits: Limits,
+    /// How many instances, when.
+    pub scale: Scale,
+    /// What of the network an instance sees.
+    pub network: Network,
+    /// Who may call it.
+    pub access: Access,
+    /// Changes when a secret it uses changes, so that instances are replaced; not set by clients.
+    #[serde(default)]
+    pub secrets_generation: u64,
+}
+
+/// The code of a revision.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Code {
+    /// Digest of the bundle, `sha256:<64 hex>`.
+    pub digest: String,
+    /// Path of the file to start or load, relative to the bundle's root.
+    pub entry: String,
+}
+
+/// A secret that the function names.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SecretUse {
+    /// The secret's name in the function's namespace.
+    pub name: String,
+    /// Set in this environment variable; a file `/run/secrets/NAME` where absent.
+    pub env: Option<String>,
+}
+
+/// Limits of an instance and of a call. Always on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Limits {
+    /// Memory of an instance in bytes, page cache of its own included.
+    pub memory: u64,
+    /// Processor time in thousandths of a core.
+    pub cpu_milli: u32,
+    /// Processes and threads of an instance.
+    pub pids: u32,
+    /// Writable space in bytes under `/tmp`, counted against `memory` too since it is memory.
+    pub tmp: u64,
+    /// Longest time of a call, waiting and starting included.
+    pub timeout: Duration,
+    /// Largest request body in bytes.
+    pub body: u64,
+}
+
+/// How many instances a function has, and when: one model that every dialect's labels map onto.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Scale {
+    /// Never fewer than this many.
+    pub min: u32,
+    /// Never more than this many.
+    pub max: u32,
+    /// How many to start before a new revision takes traffic.
+    pub initial: u32,
+    /// Calls an instance takes at once; a hard limit.
+    pub concurrency: u32,
+    /// Calls an instance should have at once on average, in thousandths of `concurrency`; above it another is started.
+    pub target_milli: u32,
+    /// How long an instance stays without a call before it is stopped.
+    pub idle: Duration,
+}
+
+/// What of the network an instance sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// A network namespace of its own with a loopback device and nothing else.
+    None,
+    /// The machine's own network. Chosen by name, since it takes a wall down.
+    Host,
+}
+
+/// Who may call a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Anyone who reaches the listener.
+    Public,
+    /// Callers with a key for the namespace.
+    Private,
+}

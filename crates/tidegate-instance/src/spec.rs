@@ -1,0 +1,126 @@
+//! What to start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::{FunctionKey, InstanceId, InvocationId, Limits, Network};
+
+/// Everything an isolation needs to start one instance.
+#[derive(Clone)]
+pub struct InstanceSpec {
+    /// Number of the instance.
+    pub id: InstanceId,
+    /// Whose code it is.
+    pub function: FunctionKey,
+    /// Which revision, for the code to see and for messages.
+    pub revision: Arc<str>,
+    /// The unpacked bundle on this machine; read-only inside, at `/function`.
+    pub bundle: PathBuf,
+    /// What to run.
+    pub program: Program,
+    /// The whole environment of the code: nothing of the server's is added but `PATH`, `HOME`, `TMPDIR` and `LANG` where
+    /// absent.
+    pub env: Vec<(String, String)>,
+    /// Files under `/run/secrets`.
+    pub secrets: Vec<SecretFile>,
+    /// Walls.
+    pub limits: Limits,
+    /// What of the network it sees.
+    pub network: Network,
+    /// Calls it takes at once.
+    pub concurrency: u32,
+    /// How long it may take until it can be called.
+    pub ready_within: Duration,
+    /// Where its output goes.
+    pub logs: Arc<dyn LogSink>,
+}
+
+/// What an instance runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Program {
+    /// A language host of ours, which loads the code and takes connections as descriptors.
+    Host {
+        /// The runtime: `python`.
+        runtime: String,
+        /// File to load, relative to the bundle.
+        entry: String,
+        /// Which attribute of it; the host's default where absent.
+        handler: Option<String>,
+    },
+    /// A program that listens for HTTP on the port given in `$PORT`.
+    Server {
+        /// File to run, relative to the bundle.
+        entry: String,
+    },
+    /// A program that is run once a call.
+    PerCall {
+        /// File to run, relative to the bundle.
+        entry: String,
+    },
+}
+
+/// A secret's value as the code reads it. `Debug` shows the name only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// File name under `/run/secrets`.
+    pub name: String,
+    /// Content.
+    pub value: Arc<[u8]>,
+}
+
+/// Where an instance's output goes. Called from the isolation's tasks: must not block.
+pub trait LogSink: Send + Sync {
+    /// One line without its newline, at most 16 KiB. `invocation` is the call that wrote it where that is known exactly,
+    /// and `None` where the line can only be attributed to the instance; it is never guessed.
+    fn line(
+        &self,
+        instance: InstanceId,
+        stream: LogStream,
+        invocation: Option<InvocationId>,
+        text: &[u8],
+    );
+}
+
+/// Which stream a line was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A message of the platform's about the instance.
+    System,
+}
+
+impl LogStream {
+    /// The stable word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::System => "system",
+        }
+    }
+}
+
+impl std::fmt::Debug for SecretFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretFile")
+            .field("name", &self.name)
+            .field("value", &"[redacted]")
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for InstanceSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InstanceSpec")
+            .field("id", &self.id)
+            .field("function", &self.function)
+            .field("revision", &self.revision)
+            .field("program", &self.program)
+            .finish_non_exhaustive()
+    }
+}
