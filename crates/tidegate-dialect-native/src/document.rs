@@ -143,6 +143,12 @@ pub struct Limits {
     /// Longest time of a call, waiting and starting included, `60s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<String>,
+    /// Longest time until the head of the response, `30s`; `timeout` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<String>,
+    /// Longest time that a body, either way, may go without a byte, `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream_idle: Option<String>,
     /// Largest request body, `64Mi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
