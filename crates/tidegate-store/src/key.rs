@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn rules_of_each_part() {
-        let ok = |a, k, ns, n| ObjectKey::new(a, k, ns, n).is_ok();
+        let ok = |a: &str, k: &str, ns: &str, n: &str| ObjectKey::new(a, k, ns, n).is_ok();
         assert!(ok("v1", "Secret", "default", "a"));
         assert!(ok("tidegate.dev/v1", "Function", "", "a.b-c.9"));
         assert!(ok("v1", "Secret", "default", &"a".repeat(253)));

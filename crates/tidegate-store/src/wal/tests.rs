@@ -19,7 +19,7 @@ fn log(sizes: &[usize]) -> Vec<u8> {
         .unwrap();
     for size in sizes {
         connection
-            .execute("INSERT INTO t VALUES (randomblob(?1))", [size * PAGE])
+            .execute("INSERT INTO t VALUES (randomblob(?1))", [i64::try_from(size * PAGE).unwrap()])
             .unwrap();
     }
     fs::read(dir.path().join("db-wal")).unwrap()
