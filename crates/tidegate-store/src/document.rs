@@ -323,7 +323,7 @@ impl Object {
 
     pub(crate) fn set_name(&mut self, name: &str) {
         self.metadata_mut().insert("name".to_owned(), name.into());
-        self.key = self.key.clone().named(name);
+        self.key = self.key.named(name);
     }
 
     fn text(&self, field: &str) -> &str {

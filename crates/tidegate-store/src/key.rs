@@ -20,11 +20,14 @@ const MAX_API_VERSION: usize = MAX_NAME + 1 + 63;
 
 /// Which object: (apiVersion, kind, namespace, name). Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectKey {
-    api_version: Arc<str>,
-    kind: Arc<str>,
-    namespace: Arc<str>,
-    name: Arc<str>,
+pub struct ObjectKey(Arc<Parts>);
+
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Parts {
+    api_version: Box<str>,
+    kind: Box<str>,
+    namespace: Box<str>,
+    name: Box<str>,
 }
 
 impl ObjectKey {
@@ -68,48 +71,47 @@ impl ObjectKey {
 
     /// A key as found on disk, where it may be damaged.
     pub(crate) fn raw(api_version: &str, kind: &str, namespace: &str, name: &str) -> Self {
-        Self {
+        Self(Arc::new(Parts {
             api_version: api_version.into(),
             kind: kind.into(),
             namespace: namespace.into(),
             name: name.into(),
-        }
+        }))
     }
 
     /// The same place with another name.
-    pub(crate) fn named(mut self, name: &str) -> Self {
-        self.name = name.into();
-        self
+    pub(crate) fn named(&self, name: &str) -> Self {
+        Self::raw(self.api_version(), self.kind(), self.namespace(), name)
     }
 
     /// Group and version, as `tidegate.dev/v1`.
     pub fn api_version(&self) -> &str {
-        &self.api_version
+        &self.0.api_version
     }
 
     /// The kind, as `Function`.
     pub fn kind(&self) -> &str {
-        &self.kind
+        &self.0.kind
     }
 
     /// The namespace; empty if the object belongs to none.
     pub fn namespace(&self) -> &str {
-        &self.namespace
+        &self.0.namespace
     }
 
     /// The name; empty only in a document that waits for its `generateName`.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 }
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} ", self.api_version, self.kind)?;
-        if !self.namespace.is_empty() {
-            write!(f, "{}/", self.namespace)?;
+        write!(f, "{} {} ", self.api_version(), self.kind())?;
+        if !self.namespace().is_empty() {
+            write!(f, "{}/", self.namespace())?;
         }
-        f.write_str(&self.name)
+        f.write_str(self.name())
     }
 }
 

@@ -130,12 +130,12 @@ pub(crate) fn find_by_id(connection: &Connection, id: i64) -> rusqlite::Result<O
         .optional()
 }
 
-/// Writes a new object. The document must carry its uid and version.
+/// Writes a new object, whose document must carry its uid and version. Gives its row and its size as JSON.
 pub(crate) fn insert(
     connection: &Connection,
     object: &Object,
     version: i64,
-) -> rusqlite::Result<i64> {
+) -> rusqlite::Result<(i64, usize)> {
     let (key, document) = (object.key(), text(object));
     connection
         .prepare_cached(
@@ -154,16 +154,16 @@ pub(crate) fn insert(
         ])?;
     let id = connection.last_insert_rowid();
     insert_owners(connection, id, object)?;
-    Ok(id)
+    Ok((id, document.len()))
 }
 
-/// Writes a new state of an object.
+/// Writes a new state of an object and gives its size as JSON.
 pub(crate) fn replace(
     connection: &Connection,
     id: i64,
     object: &Object,
     version: i64,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<usize> {
     let document = text(object);
     let sum = checksum(object.key(), object.uid(), version, &document);
     connection
@@ -172,7 +172,8 @@ pub(crate) fn replace(
         )?
         .execute(params![id, version, document, sum.as_slice()])?;
     remove_owners(connection, id)?;
-    insert_owners(connection, id, object)
+    insert_owners(connection, id, object)?;
+    Ok(document.len())
 }
 
 pub(crate) fn remove(connection: &Connection, id: i64) -> rusqlite::Result<()> {

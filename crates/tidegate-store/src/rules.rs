@@ -92,7 +92,7 @@ pub(crate) fn delete(
 
 /// Refuses documents that a client made too large; what the store adds itself is not counted against anyone.
 pub(crate) fn check_size(object: &Object) -> Result<(), Error> {
-    let bytes = serde_json::to_string(object.document()).map_or(usize::MAX, |text| text.len());
+    let bytes = size(object);
     if bytes <= MAX_DOCUMENT_BYTES {
         return Ok(());
     }
@@ -101,6 +101,11 @@ pub(crate) fn check_size(object: &Object) -> Result<(), Error> {
         bytes,
         max: MAX_DOCUMENT_BYTES,
     })
+}
+
+/// The size of a document as compact JSON, in bytes.
+pub(crate) fn size(object: &Object) -> usize {
+    serde_json::to_string(object.document()).map_or(usize::MAX, |text| text.len())
 }
 
 fn check(current: &Object, wanted: &Preconditions) -> Result<(), Error> {
@@ -161,9 +166,13 @@ mod tests {
     use super::*;
 
     fn object(metadata: Value, spec: Value) -> Object {
-        let mut metadata = metadata;
-        metadata["name"] = "a".into();
-        Object::new(json!({"apiVersion": "v1", "kind": "A", "metadata": metadata, "spec": spec}))
+        let key = crate::ObjectKey::new("v1", "A", "", "a").unwrap();
+        let Value::Object(metadata) = metadata else {
+            panic!("not an object")
+        };
+        Object::with_spec(&key, spec)
+            .unwrap()
+            .edit_metadata(|own| own.extend(metadata))
             .unwrap()
     }
 

@@ -56,9 +56,11 @@ pub(crate) enum Outcome {
     Removed,
 }
 
+type Reply = oneshot::Sender<Result<Answer, Error>>;
+
 pub(crate) struct Request {
     pub(crate) command: Command,
-    pub(crate) reply: oneshot::Sender<Result<Answer, Error>>,
+    pub(crate) reply: Reply,
 }
 
 pub(crate) struct Writer {
@@ -87,10 +89,7 @@ pub(crate) struct Orphan {
 struct Group {
     changes: Vec<Change>,
     orphans: Vec<Orphan>,
-    answers: Vec<(
-        oneshot::Sender<Result<Answer, Error>>,
-        Result<Answer, Error>,
-    )>,
+    answers: Vec<(Reply, Result<Answer, Error>)>,
 }
 
 impl Writer {
@@ -261,7 +260,7 @@ impl Writer {
         }
         let mut object = rules::create(object, &uuid::Uuid::now_v7().to_string(), &now());
         let version = self.stamp(&mut object);
-        let id = self.sql(|connection| rows::insert(connection, &object, version))?;
+        let (id, bytes) = self.sql(|connection| rows::insert(connection, &object, version))?;
         if object.owner_references().next().is_some() {
             // Its owner may have gone before it came.
             group.orphans.push(Orphan {
@@ -271,7 +270,7 @@ impl Writer {
         }
         group
             .changes
-            .push(change(version, ChangeKind::Created, &object));
+            .push(change(version, ChangeKind::Created, &object, bytes));
         Ok(Answer {
             object,
             outcome: Outcome::Created,
@@ -294,16 +293,20 @@ impl Writer {
             }),
             Next::Write(mut object) => {
                 let version = self.stamp(&mut object);
-                self.sql(|connection| rows::replace(connection, id, &object, version))?;
+                let bytes =
+                    self.sql(|connection| rows::replace(connection, id, &object, version))?;
                 if object.owner_references().next().is_some() {
                     group.orphans.push(Orphan {
                         id,
                         owner_uid: None,
                     });
                 }
-                group
-                    .changes
-                    .push(change(version, ChangeKind::Changed { before }, &object));
+                group.changes.push(change(
+                    version,
+                    ChangeKind::Changed { before },
+                    &object,
+                    bytes,
+                ));
                 Ok(Answer {
                     object,
                     outcome: Outcome::Kept,
@@ -319,9 +322,12 @@ impl Writer {
                     owner_uid: Some(uid.clone()),
                 };
                 group.orphans.extend(dependents.into_iter().map(orphan));
-                group
-                    .changes
-                    .push(change(version, ChangeKind::Removed { before }, &object));
+                group.changes.push(change(
+                    version,
+                    ChangeKind::Removed { before },
+                    &object,
+                    rules::size(&object),
+                ));
                 Ok(Answer {
                     object,
                     outcome: Outcome::Removed,
@@ -372,9 +378,12 @@ impl Writer {
         let mut object = Object::with_spec(key, serde_json::Value::Null)?;
         let version = self.stamp(&mut object);
         self.sql(|connection| rows::remove(connection, id))?;
-        group
-            .changes
-            .push(change(version, ChangeKind::Discarded, &object));
+        group.changes.push(change(
+            version,
+            ChangeKind::Discarded,
+            &object,
+            rules::size(&object),
+        ));
         Ok(Answer {
             object,
             outcome: Outcome::Removed,
@@ -411,12 +420,12 @@ impl Writer {
             let suffix = random
                 .map(|byte| char::from(SUFFIX_ALPHABET[usize::from(byte) % SUFFIX_ALPHABET.len()]));
             name = format!("{prefix}{}", String::from_iter(suffix));
-            if self.find(&object.key().clone().named(&name))?.is_none() {
+            if self.find(&object.key().named(&name))?.is_none() {
                 return Ok(name);
             }
         }
         Err(Error::AlreadyExists {
-            key: object.key().clone().named(&name),
+            key: object.key().named(&name),
         })
     }
 
@@ -435,8 +444,7 @@ impl Writer {
     }
 }
 
-fn change(version: i64, kind: ChangeKind, object: &Object) -> Change {
-    let bytes = serde_json::to_string(object.document()).map_or(0, |text| text.len());
+fn change(version: i64, kind: ChangeKind, object: &Object, bytes: usize) -> Change {
     Change {
         version: version.cast_unsigned(),
         kind,

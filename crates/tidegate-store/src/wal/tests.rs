@@ -19,7 +19,10 @@ fn log(sizes: &[usize]) -> Vec<u8> {
         .unwrap();
     for size in sizes {
         connection
-            .execute("INSERT INTO t VALUES (randomblob(?1))", [i64::try_from(size * PAGE).unwrap()])
+            .execute(
+                "INSERT INTO t VALUES (randomblob(?1))",
+                [i64::try_from(size * PAGE).unwrap()],
+            )
             .unwrap();
     }
     fs::read(dir.path().join("db-wal")).unwrap()
@@ -103,7 +106,7 @@ fn a_torn_tail_without_a_commit_is_sound() {
     torn[broken..broken + 2000].fill(0);
     assert_eq!(verdict(&torn), Verdict::Sound);
     // The committing frame's own header is there and its page is not: it was never synced.
-    let mut torn = log.clone();
+    let mut torn = log;
     torn.truncate(HEADER + last * FRAME + FRAME_HEADER + 200);
     assert_eq!(verdict(&torn), Verdict::Sound);
     torn.resize(HEADER + (last + 1) * FRAME, 0);
@@ -112,8 +115,8 @@ fn a_torn_tail_without_a_commit_is_sound() {
 
 #[test]
 fn frames_of_an_older_generation_mean_nothing() {
-    let (new, old) = (log(&[1]), log(&[1, 3, 3]));
-    let mut mixed = old.clone();
+    let new = log(&[1]);
+    let mut mixed = log(&[1, 3, 3]);
     mixed[..new.len()].copy_from_slice(&new);
     assert!(mixed.len() > new.len());
     assert_eq!(verdict(&mixed), Verdict::Sound);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn object(name: &str, labels: Value) -> Object {
+fn object(name: &str, labels: &Value) -> Object {
     Object::new(
         json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": name, "labels": labels}}),
     )
@@ -15,7 +15,7 @@ fn created(version: u64, name: &str) -> Change {
     Change {
         version,
         kind: ChangeKind::Created,
-        object: object(name, json!({})),
+        object: object(name, &json!({})),
         bytes: 10,
     }
 }
@@ -79,20 +79,20 @@ async fn labels_that_come_and_go_look_like_creation_and_removal() {
         kind: ChangeKind::Changed {
             before: Some(before),
         },
-        object: object("a", after),
+        object: object("a", &after),
         bytes: 10,
     };
     let (on, off) = (json!({"on": "1"}), json!({}));
     let removed = Change {
         version: 5,
         kind: ChangeKind::Removed { before: None },
-        object: object("b", on.clone()),
+        object: object("b", &on),
         bytes: 1,
     };
     let lost = Change {
         version: 6,
         kind: ChangeKind::Discarded,
-        object: object("c", off.clone()),
+        object: object("c", &off),
         bytes: 1,
     };
     let hub = hub(

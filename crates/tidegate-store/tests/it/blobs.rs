@@ -41,7 +41,7 @@ async fn stored_read_listed_deleted() {
     let store = open(dir.path());
     let blobs = store.blobs();
     let large: Vec<u8> = (0..PUT_PART_BYTES * 2 + 7)
-        .map(|n| (n % 251) as u8)
+        .map(|n| u8::try_from(n % 251).unwrap())
         .collect();
     let digest = blobs
         .put_stream(
@@ -110,7 +110,11 @@ async fn nothing_remains_of_what_was_refused() {
     // That one is removed in the background.
     let deadline = Instant::now() + Duration::from_secs(10);
     while !files(&dir.path().join("blobs")).is_empty() {
-        assert!(Instant::now() < deadline, "{:?}", files(&dir.path().join("blobs")));
+        assert!(
+            Instant::now() < deadline,
+            "{:?}",
+            files(&dir.path().join("blobs"))
+        );
         tokio::task::yield_now().await;
     }
     assert_eq!(blobs.list().count().await, 0);

@@ -28,7 +28,10 @@ fn thing(name: &str, spec: Value) -> Object {
 }
 
 fn with_metadata(name: &str, metadata: Value) -> Object {
+    let Value::Object(metadata) = metadata else {
+        panic!("not an object")
+    };
     thing(name, json!(1))
-        .edit_metadata(|own| own.extend(metadata.as_object().unwrap().clone()))
+        .edit_metadata(|own| own.extend(metadata))
         .unwrap()
 }
