@@ -58,6 +58,7 @@ class AsyncBody:
         self._held = 0
         self._seen = 0
         self._waiter = None
+        self._discarding = False
         self.failure = None
         self.complete = self._decoder is None and self._left == 0
         if self._left > limit:
@@ -81,7 +82,7 @@ class AsyncBody:
         self._seen += len(data)
         if self._seen > self._limit:
             return self.fail(self.too_large())
-        if data:
+        if data and not self._discarding:
             self._parts.append(data)
             self._held += len(data)
         self._wake()
@@ -103,6 +104,24 @@ class AsyncBody:
     def drained(self):
         """Whether nothing of the body can hinder the next request."""
         return self.complete and self.failure is None
+
+    @property
+    def discardable(self):
+        """Whether what is still to come may be awaited and thrown away."""
+        return self.failure is None and (
+            self.complete or not self._expects and self._left <= BODY_BUFFER
+        )
+
+    @property
+    def unasked(self):
+        """Whether the sender still waits for leave to send, or will find none."""
+        return self.failure is not None or bool(self._expects) and not self.complete
+
+    def discard(self):
+        """Throws away what is there and what comes; the limit still holds."""
+        self._discarding = True
+        self._parts.clear()
+        self._held = 0
 
     @property
     def ended(self):
@@ -185,7 +204,7 @@ class AsyncExchange:
 
     async def respond(self, status, fields, body, outcome=None):
         head, mode, _, self.keep = compose(
-            self.head, status, fields, len(body), outcome, close=not self.body.drained
+            self.head, status, fields, len(body), outcome, close=not self.body.discardable
         )
         self.scope.flush()
         self.started = True
@@ -201,7 +220,7 @@ class AsyncExchange:
 
     def start(self, status, fields, length=None):
         head, self._mode, self._left, self.keep = compose(
-            self.head, status, fields, length, close=not self.body.drained
+            self.head, status, fields, length, close=self.body.unasked
         )
         self.started = True
         return head
@@ -367,6 +386,10 @@ class AsyncConnection(asyncio.Protocol):
             data = x.body.feed(data)
             if x.body.full:
                 self.pause()
+            if x.finished and (x.body.complete or x.body.failure is not None):
+                self._buf = data
+                self.done(x)
+                return
         if data:
             self._buf = self._buf + data if self._buf else data
             if x is None:
@@ -430,6 +453,12 @@ class AsyncConnection(asyncio.Protocol):
     def done(self, x, broken=False):
         """The exchange is over: read on, or close. A second call changes nothing."""
         if self._x is not x:
+            return
+        whole = x.keep and x.finished and not broken
+        if whole and not self.lost and not x.body.complete and x.body.discardable:
+            # `data_received` calls again when the rest of the body has come.
+            x.body.discard()
+            self.resume()
             return
         self._x = None
         if self.lost:

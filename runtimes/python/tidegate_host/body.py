@@ -118,6 +118,11 @@ class SyncBody:
             return None
         return self._left if self._left <= RECV_LARGE else None
 
+    @property
+    def unasked(self):
+        """Whether the sender still waits for leave to send."""
+        return bool(self._expects) and not self.done
+
     def _go_on(self):
         # The sender may wait for leave to send; given at the first read only.
         if self._expects:

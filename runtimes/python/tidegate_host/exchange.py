@@ -40,9 +40,12 @@ class Exchange:
             self.keep = False
             raise PeerGone(str(failure)) from None
 
-    def _closes(self):
+    def _closes(self, streaming=False):
         """Whether the rest of the request's body makes the connection useless."""
         body = self.body
+        if streaming and body is not None and not body.unasked:
+            # The function may read on while it answers; `finish` looks again.
+            return False
         if body is None:
             return bool(self.head.length or self.head.chunked)
         return not body.done and body.skippable is None
@@ -65,7 +68,7 @@ class Exchange:
     def start(self, status, fields, length=None, reason=None):
         """The head alone; `write` and `finish` follow."""
         head, self._mode, self._left, self.keep = compose(
-            self.head, status, fields, length, reason=reason, close=self._closes()
+            self.head, status, fields, length, reason=reason, close=self._closes(streaming=True)
         )
         self.started = True
         return head
@@ -98,6 +101,9 @@ class Exchange:
         elif self._mode == LENGTH and self._left:
             self.keep = False
             raise ValueError("the body is %d bytes shorter than its content-length" % self._left)
+        if self._closes():
+            # The server cannot have reused a connection on which it is still sending.
+            self.keep = False
 
     def fail(self, failure):
         """Answers an exception of the function, or breaks the answer off."""
