@@ -1,0 +1,216 @@
+//! The built binary: a server of it, and its command line.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::child::{self, Group};
+use crate::target::Target;
+use crate::{report, signals};
+
+/// Longest time from the start to the line that says it is ready.
+const READY_LIMIT: Duration = Duration::from_secs(30);
+/// Longest time for one command against a running server.
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// Longest time for a build of the workspace from nothing.
+const BUILD_LIMIT: Duration = Duration::from_secs(25 * 60);
+/// Lines of the server's log shown when it does not come up.
+const LOG_LINES: usize = 20;
+/// What a program gets of our environment, where it is ours to choose: nothing but where programs are.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The binary to use: the one that `TIDEGATE_BIN` names, else a release build made now.
+pub(crate) fn binary(target: &Target) -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("TIDEGATE_BIN") {
+        let path = PathBuf::from(given);
+        if !path.is_file() {
+            bail!("TIDEGATE_BIN is {}, which is no file", path.display());
+        }
+        return Ok(std::path::absolute(path)?);
+    }
+    build(target, &["-p", "tidegate"])?;
+    Ok(target.release("tidegate"))
+}
+
+/// Makes a release build of the packages that `words` name.
+pub(crate) fn build(target: &Target, words: &[&str]) -> Result<()> {
+    let mut cargo = target.cargo(&["build", "--release", "--locked"]);
+    let began = Instant::now();
+    let status = child::show(cargo.args(words), BUILD_LIMIT)?;
+    if !status.success() {
+        bail!("the release build failed ({status})");
+    }
+    println!("built in {}", report::seconds(began.elapsed()));
+    Ok(())
+}
+
+/// A command that gets nothing of our environment but the way to programs.
+pub(crate) fn clean(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
+    command.env_clear().env("PATH", PATH).env("LANG", "C.UTF-8");
+    command
+}
+
+/// A running server, ended when this is dropped.
+pub(crate) struct Server {
+    binary: PathBuf,
+    url: String,
+    key: String,
+    key_file: PathBuf,
+    group: Group,
+}
+
+impl Server {
+    /// Starts `tidegate up` with its data in `home`, and waits until it is ready.
+    pub(crate) fn start(binary: &Path, listen: &str, home: &Path) -> Result<Self> {
+        let data = home.join("data");
+        let log_name = home.join("server.log");
+        let log = File::create(&log_name)
+            .with_context(|| format!("cannot make {}", log_name.display()))?;
+        let mut up = clean(binary);
+        up.args(["up", "--json", "--listen", listen, "--data"])
+            .arg(&data)
+            .env("HOME", home)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log);
+        let mut group = Group::spawn(&mut up)?;
+        // One line is waited for; the others are taken and let go, so that the server never waits for a full pipe.
+        let (sender, lines) = sync_channel(1);
+        let (first_sender, first) = sync_channel(1);
+        child::follow(
+            group
+                .child()
+                .stdout
+                .take()
+                .expect("the pipe was asked for above"),
+            sender,
+        );
+        std::thread::spawn(move || {
+            for line in lines {
+                let _ = first_sender.try_send(line);
+            }
+        });
+        let url = ready(&mut group, &first).with_context(|| {
+            format!(
+                "the server did not come up; its log ends:\n{}",
+                tail(&log_name)
+            )
+        })?;
+        let key_file = data.join("admin.key");
+        let key = fs::read_to_string(&key_file)
+            .with_context(|| format!("cannot read {}", key_file.display()))?
+            .trim()
+            .to_owned();
+        Ok(Self {
+            binary: binary.to_path_buf(),
+            url,
+            key,
+            key_file,
+            group,
+        })
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.group.pid()
+    }
+
+    /// The file with the admin key.
+    pub(crate) fn key_file(&self) -> &Path {
+        &self.key_file
+    }
+
+    /// The command line, pointed at this server.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = clean(&self.binary);
+        command
+            .args(words)
+            .env("TIDEGATE_URL", &self.url)
+            .env("TIDEGATE_TOKEN", &self.key);
+        command
+    }
+
+    /// Runs a command against this server and returns what it printed.
+    pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
+        child::capture(&mut self.command(words), COMMAND_LIMIT)?
+            .success(&format!("tidegate {}", words.join(" ")))
+    }
+
+    /// Deploys `file` as `name` and returns its URL, without a slash at the end.
+    pub(crate) fn deploy(&self, file: &Path, name: &str, flags: &[&str]) -> Result<String> {
+        let file = file.to_str().context("the path is not UTF-8")?;
+        let mut words = vec!["deploy", file, "--name", name];
+        words.extend(flags);
+        let printed = self.run(&words)?;
+        let url = printed.trim().trim_end_matches('/');
+        if !url.starts_with("http") || url.contains(char::is_whitespace) {
+            bail!("tidegate deploy printed {printed:?}; expected one URL");
+        }
+        Ok(url.to_owned())
+    }
+
+    /// Waits as long as the server runs, or until Ctrl-C.
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        while !signals::interrupted() {
+            if let Some(status) = self.group.try_wait()? {
+                bail!("the server ended by itself ({status})");
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
+    }
+
+    /// Ends the server as an operator would, and checks that it takes leave properly.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let status = self.group.stop()?;
+        if !status.success() {
+            bail!("the server ended with {status} after SIGTERM; expected exit code 0");
+        }
+        Ok(())
+    }
+}
+
+fn ready(group: &mut Group, lines: &Receiver<String>) -> Result<String> {
+    let until = Instant::now() + READY_LIMIT;
+    loop {
+        match lines.recv_timeout(Duration::from_millis(20)) {
+            Ok(line) => {
+                let event: Value = serde_json::from_str(&line)
+                    .with_context(|| format!("its first line is {line:?}, not JSON"))?;
+                return match (event["event"].as_str(), event["url"].as_str()) {
+                    (Some("ready"), Some(url)) => Ok(url.trim_end_matches('/').to_owned()),
+                    _ => {
+                        bail!("its first line is {line:?}; expected the event \"ready\" with a url")
+                    }
+                };
+            }
+            Err(RecvTimeoutError::Disconnected) => bail!("it closed its output"),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Some(status) = group.try_wait()? {
+            bail!("it ended with {status}");
+        }
+        if signals::interrupted() {
+            bail!("interrupted");
+        }
+        if Instant::now() > until {
+            bail!("it was not ready within {} s", READY_LIMIT.as_secs());
+        }
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}

@@ -1,0 +1,384 @@
+//! Everything that has to pass.
+//!
+//! Steps are collected rather than stopped at the first failure, so one run tells all there is to mend; only a build that
+//! fails ends it, since what follows would judge an older build. The last line is `N passed, N failed`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::args::Args;
+use crate::report::{Ended, Steps, Tally};
+use crate::target::Target;
+use crate::{child, demo, paths, server, setup, signals};
+
+/// Longest time for formatting and other quick checks.
+const CHECK_LIMIT: Duration = Duration::from_secs(5 * 60);
+/// Longest time for a build from nothing on two cores.
+const BUILD_LIMIT: Duration = Duration::from_secs(25 * 60);
+/// Longest time for all tests of the workspace to run.
+const TESTS_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Longest time to see whether the advisory database can be reached.
+const REACH_LIMIT: Duration = Duration::from_secs(15);
+
+/// The licence and source checker. No registry of system packages has it, so it is compiled once (four minutes on two cores)
+/// into the cache directory.
+const DENY: &str = "cargo-deny";
+const DENY_VERSION: &str = "0.20.2";
+const ADVISORIES: &str = "https://github.com/rustsec/advisory-db";
+
+/// The crate whose tests drive the built binary, and so need the release build.
+const END_TO_END: &str = "tidegate";
+
+pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
+    let quick = args.flag("--quick");
+    args.finish()?;
+    signals::watch();
+    let mut steps = Steps::default();
+    run(&mut steps, quick)?;
+    let all = steps.finish();
+    Ok(if all.failed == 0 && !signals::interrupted() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs the steps; stops early only where a build failed.
+fn run(steps: &mut Steps, quick: bool) -> Result<()> {
+    let passed = |()| Ok(Ended::Ran(Tally::PASSED));
+    if !steps.run("what tests need", || setup::for_tests().and_then(passed)) {
+        return Ok(());
+    }
+    let target = Target::claim()?;
+    let root = target.root();
+
+    steps.run("formatting", || {
+        simple(&mut target.cargo(&["fmt", "--all", "--check"]), CHECK_LIMIT)
+    });
+    steps.run("licences and sources", || deny(&target, quick));
+    for folder in python_tests(root)? {
+        let name = folder
+            .strip_prefix(root)
+            .unwrap_or(&folder)
+            .display()
+            .to_string();
+        steps.run(&format!("python tests of {name}"), || {
+            unittest(root, &folder)
+        });
+    }
+    steps.run("clippy", || {
+        let words = [
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        simple(&mut target.cargo(&words), BUILD_LIMIT)
+    });
+
+    let mut binary = None;
+    if !quick {
+        let built = steps.run("release build", || {
+            binary = Some(server::binary(&target)?);
+            passed(())
+        });
+        if !built {
+            return Ok(());
+        }
+    }
+    let mut which = vec!["test", "--locked", "--workspace"];
+    if quick {
+        which.extend(["--exclude", END_TO_END]);
+    }
+    let built = steps.run("build of the tests", || {
+        let mut cargo = target.cargo(&which);
+        simple(cargo.arg("--no-run"), BUILD_LIMIT)
+    });
+    if !built {
+        return Ok(());
+    }
+    steps.run("rust tests", || {
+        let mut cargo = target.cargo(&which);
+        cargo.arg("--no-fail-fast");
+        if let Some(binary) = &binary {
+            cargo.env("TIDEGATE_BIN", binary);
+        }
+        cargo_test(&mut cargo)
+    });
+    if let Some(binary) = binary {
+        steps.run("demo", || Ok(Ended::Ran(demo::once(&binary, root)?)));
+    }
+    Ok(())
+}
+
+/// A program that passes or fails as a whole.
+fn simple(command: &mut Command, limit: Duration) -> Result<Ended> {
+    let status = child::show(command, limit)?;
+    Ok(Ended::Ran(if status.success() {
+        Tally::PASSED
+    } else {
+        Tally::FAILED
+    }))
+}
+
+// === Rust
+
+fn cargo_test(cargo: &mut Command) -> Result<Ended> {
+    let mut tally = Tally::default();
+    let status = child::tee(cargo, TESTS_LIMIT, |line| {
+        if let Some(counted) = cargo_line(line) {
+            tally.add(counted);
+        }
+    })?;
+    Ok(Ended::Ran(agree(tally, status.success())))
+}
+
+/// The counts in a line such as `test result: ok. 12 passed; 0 failed; 0 ignored; …`.
+fn cargo_line(line: &str) -> Option<Tally> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let count = |word: &str| {
+        counts
+            .split(';')
+            .find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok())
+    };
+    Some(Tally {
+        passed: count("passed")?,
+        failed: count("failed")?,
+    })
+}
+
+/// Counts, corrected by the exit status: a program that failed without counting a failure crashed, and that is one.
+fn agree(mut tally: Tally, success: bool) -> Tally {
+    if !success && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    tally
+}
+
+// === Python
+
+/// Folders with `test_*.py`: the language host's, and the examples'.
+fn python_tests(root: &Path) -> Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    let host = root.join("runtimes/python/tests");
+    if host.is_dir() {
+        folders.push(host);
+    }
+    for entry in fs::read_dir(root.join("examples")).context("cannot list the examples")? {
+        let folder = entry?.path();
+        let has_tests = folder.is_dir()
+            && fs::read_dir(&folder)?.any(|file| {
+                file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("test_"))
+            });
+        if has_tests {
+            folders.push(folder);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+fn unittest(root: &Path, folder: &Path) -> Result<Ended> {
+    let mut python = Command::new(paths::PYTHON);
+    python
+        .args(["-B", "-m", "unittest", "discover", "-s"])
+        .arg(folder)
+        .current_dir(root);
+    let mut count = Unittest::default();
+    let status = child::tee(&mut python, TESTS_LIMIT, |line| count.line(line))?;
+    let tally = count.tally();
+    if status.success() && tally.passed == 0 {
+        bail!("no test ran in {}", folder.display());
+    }
+    Ok(Ended::Ran(agree(tally, status.success())))
+}
+
+/// Python's account of a run: `Ran 12 tests in …`, then `OK (skipped=1)` or `FAILED (failures=1, errors=2)`.
+#[derive(Default)]
+struct Unittest {
+    ran: u64,
+    skipped: u64,
+    failed: u64,
+}
+
+impl Unittest {
+    fn line(&mut self, line: &str) {
+        if let Some(rest) = line.strip_prefix("Ran ") {
+            self.ran = rest
+                .split(' ')
+                .next()
+                .and_then(|count| count.parse().ok())
+                .unwrap_or(0);
+        } else if line.starts_with("OK") || line.starts_with("FAILED") {
+            let part = |name: &str| -> u64 {
+                line.split(['(', ')', ','])
+                    .find_map(|part| {
+                        part.trim()
+                            .strip_prefix(name)?
+                            .strip_prefix('=')?
+                            .parse()
+                            .ok()
+                    })
+                    .unwrap_or(0)
+            };
+            self.skipped = part("skipped");
+            self.failed = part("failures") + part("errors") + part("unexpected successes");
+        }
+    }
+
+    fn tally(&self) -> Tally {
+        Tally {
+            passed: self.ran.saturating_sub(self.skipped + self.failed),
+            failed: self.failed,
+        }
+    }
+}
+
+// === Licences, banned crates, sources, advisories
+
+fn deny(target: &Target, quick: bool) -> Result<Ended> {
+    let program = match find_deny()? {
+        Some(program) => program,
+        None if quick => {
+            return Ok(Ended::Skipped(format!(
+                "{DENY} is not installed; the full run installs it"
+            )));
+        }
+        None => match install_deny(target) {
+            Ok(program) => program,
+            Err(error) => {
+                return Ok(Ended::Skipped(format!(
+                    "{DENY} cannot be installed: {error:#}"
+                )));
+            }
+        },
+    };
+    let mut check = vec!["check", "bans", "licenses", "sources"];
+    // The database is fetched from its own repository, which a machine without a way out cannot reach.
+    if reachable(ADVISORIES) {
+        check.push("advisories");
+    } else {
+        println!("advisories are not checked: {ADVISORIES} cannot be reached");
+    }
+    let mut deny = Command::new(program);
+    deny.arg("--manifest-path")
+        .arg(target.root().join("Cargo.toml"))
+        .args(["--locked", "--all-features"])
+        .args(check)
+        .current_dir(target.root());
+    simple(&mut deny, CHECK_LIMIT)
+}
+
+fn tools() -> Result<PathBuf> {
+    Ok(paths::cache()?.join("tools"))
+}
+
+fn find_deny() -> Result<Option<PathBuf>> {
+    let own = tools()?.join("bin").join(DENY);
+    Ok(if own.is_file() {
+        Some(own)
+    } else {
+        paths::find_program(DENY)
+    })
+}
+
+fn install_deny(target: &Target) -> Result<PathBuf> {
+    let tools = tools()?;
+    println!(
+        "compiling {DENY} {DENY_VERSION} into {}, once",
+        tools.display()
+    );
+    let build = tools.join("build");
+    let mut cargo = target.cargo(&[
+        "install",
+        "--locked",
+        DENY,
+        "--version",
+        DENY_VERSION,
+        "--root",
+    ]);
+    let status = child::show(
+        cargo.arg(&tools).env("CARGO_TARGET_DIR", &build),
+        BUILD_LIMIT,
+    )?;
+    // Its objects are of no use to anything else.
+    let _ = fs::remove_dir_all(&build);
+    if !status.success() {
+        bail!("cargo install failed ({status})");
+    }
+    Ok(tools.join("bin").join(DENY))
+}
+
+fn reachable(repository: &str) -> bool {
+    let mut git = Command::new("git");
+    git.args(["ls-remote", "--quiet", repository, "HEAD"])
+        .env("GIT_TERMINAL_PROMPT", "0");
+    child::capture(&mut git, REACH_LIMIT).is_ok_and(|done| done.status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Unittest, agree, cargo_line};
+    use crate::report::Tally;
+
+    fn tally(passed: u64, failed: u64) -> Tally {
+        Tally { passed, failed }
+    }
+
+    #[test]
+    fn cargo_counts_are_read() {
+        let line = |text| cargo_line(text);
+        assert_eq!(
+            line(
+                "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s"
+            ),
+            Some(tally(12, 0))
+        );
+        assert_eq!(
+            line("test result: FAILED. 7 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out"),
+            Some(tally(7, 2))
+        );
+        assert_eq!(line("test it::works ... ok"), None);
+        assert_eq!(
+            line("a line about test result: ok. 1 passed; 0 failed"),
+            None
+        );
+    }
+
+    #[test]
+    fn unittest_counts_are_read() {
+        let count = |lines: &[&str]| {
+            let mut count = Unittest::default();
+            for line in lines {
+                count.line(line);
+            }
+            count.tally()
+        };
+        assert_eq!(count(&["Ran 10 tests in 0.004s", "", "OK"]), tally(10, 0));
+        assert_eq!(
+            count(&["Ran 1 test in 0.004s", "OK (skipped=1)"]),
+            tally(0, 0)
+        );
+        assert_eq!(
+            count(&[
+                "Ran 9 tests in 1s",
+                "FAILED (failures=1, errors=2, skipped=3)"
+            ]),
+            tally(3, 3)
+        );
+    }
+
+    #[test]
+    fn a_crash_is_a_failure() {
+        assert_eq!(agree(tally(5, 0), false), tally(5, 1));
+        assert_eq!(agree(tally(5, 2), false), tally(5, 2));
+        assert_eq!(agree(tally(5, 0), true), tally(5, 0));
+    }
+}
