@@ -117,13 +117,13 @@ pub fn open_with(path: &Path, options: &Options) -> Result<(Store, OpenReport), 
         move |source| OpenError::Io { path, source }
     };
     let folder = Arc::new(Folder::open(path)?);
-    let keyring = Keyring::open(&path.join("keys"))?;
     let database = Database {
         path: path.join("objects.db"),
     };
-    let wal =
-        wal::examine(database.path(), path, jiff::Timestamp::now()).map_err(io(database.path()))?;
+    let wal = wal::examine(database.path(), path).map_err(io(database.path()))?;
     let (connection, identity) = database.prepare(options.max_database_bytes)?;
+    // Only now is it known that the folder is ours to add to.
+    let keyring = Keyring::open(&path.join("keys"))?;
     let mark_path = path.join("objects.mark");
     let (mark, noted) = Mark::open(&mark_path).map_err(io(&mark_path))?;
     folder::sync(path).map_err(io(path))?;

@@ -60,12 +60,9 @@ enum Verdict {
     },
 }
 
-/// Examines the log of `database`; a damaged one is copied to `folder` under a name with `now`.
-pub(crate) fn examine(
-    database: &Path,
-    folder: &Path,
-    now: jiff::Timestamp,
-) -> io::Result<Option<WalDamage>> {
+/// Examines the log of `database`; a damaged one is copied to `folder` under a name with the time of its last change,
+/// so that starts which fail again and again do not fill the disk with copies of the same log.
+pub(crate) fn examine(database: &Path, folder: &Path) -> io::Result<Option<WalDamage>> {
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
     let file = match File::open(&log) {
@@ -73,6 +70,8 @@ pub(crate) fn examine(
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    let changed =
+        jiff::Timestamp::try_from(file.metadata()?.modified()?).map_err(io::Error::other)?;
     let Verdict::Damaged {
         first_bad_frame,
         commits,
@@ -82,7 +81,7 @@ pub(crate) fn examine(
     };
     let kept = folder.join(format!(
         "damaged-{}.wal",
-        now.strftime("%Y%m%dT%H%M%S%.3fZ")
+        changed.strftime("%Y%m%dT%H%M%S%.9fZ")
     ));
     fs::copy(&log, &kept)?;
     File::open(&kept)?.sync_all()?;
