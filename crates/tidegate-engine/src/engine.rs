@@ -98,18 +98,22 @@ impl Engine {
             self.install(key, revision);
             return Ok(());
         }
-        let pool = self.pool(&function, revision);
+        // Whatever ends this early, instances that were started for nothing end too.
+        let candidate = Candidate(Some(self.pool(&function, revision)));
+        let Some(pool) = &candidate.0 else {
+            return Ok(());
+        };
         let mut progress = pool.progress();
         pool.warm(wanted);
         let reached = progress
             .wait_for(|p| p.ready >= wanted || p.failed.is_some())
             .await;
-        let failed = reached.ok().and_then(|p| p.failed.clone());
-        if let Some(error) = failed {
-            pool.retire();
+        if let Some(error) = reached.ok().and_then(|p| p.failed.clone()) {
             return Err(StartFailed(error));
         }
-        self.switch(&function, pool, scale);
+        if let Some(pool) = candidate.chosen() {
+            self.switch(&function, pool, scale);
+        }
         Ok(())
     }
 
@@ -143,6 +147,16 @@ impl Engine {
             .load()
             .as_ref()
             .map(|pool| pool.revision.clone())
+    }
+
+    /// Who may call the function, without copying its revision.
+    #[must_use]
+    pub fn access(&self, function: &Function) -> Option<tidegate_core::Access> {
+        function
+            .current
+            .load()
+            .as_ref()
+            .map(|pool| pool.revision.spec.access)
     }
 
     /// Calls the function.
@@ -230,6 +244,23 @@ impl Engine {
         pool.rescale(scale);
         if let Some(before) = function.current.swap(Some(pool)) {
             before.retire();
+        }
+    }
+}
+
+/// A pool that is to take over, unless it is dropped first.
+struct Candidate(Option<Arc<Pool>>);
+
+impl Candidate {
+    fn chosen(mut self) -> Option<Arc<Pool>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Candidate {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take() {
+            pool.retire();
         }
     }
 }
