@@ -1,5 +1,25 @@
 //! Tidegate's own dialect: its documents, its routes, its error table.
+//!
+//! Control lives under `/tidegate/v1`, an [axum] router that speaks JSON documents. Calls live under
+//! `/fn/NAME[.NAMESPACE]/rest…` and at `NAME.NAMESPACE.fn.localhost`, and do not pass through a router: they are on the
+//! warm path, and finding the function is all there is to route.
 
 #![forbid(unsafe_code)]
 
+mod api;
+mod call;
 pub mod document;
+mod error;
+mod logs;
+mod lower;
+mod openapi;
+mod render;
+
+pub use api::{Info, MAX_CODE_BYTES, is_open, router};
+pub use call::{CallBody, CallTarget, call, target};
+pub use error::ApiError;
+pub use lower::{Native, defaults};
+pub use openapi::openapi;
+
+/// Where the control routes live.
+pub const CONTROL_PREFIX: &str = "/tidegate/v1";

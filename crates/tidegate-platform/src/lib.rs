@@ -27,13 +27,13 @@ pub use platform::{Parts, Platform};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};
 
-pub use tidegate_contract::{Body, BodyFault, Caller, Contract, Prefix};
+pub use tidegate_contract::{Body, BodyFault, Caller, Contract, Prefix, UnknownContract};
 pub use tidegate_engine::{
     BUCKETS_SECONDS, CallContext, Failure, Function, FunctionMetrics, LogLine, LogQuery, LogTail,
     OUTCOMES, PoolCounts, ReplyBody, new_id,
 };
 pub use tidegate_instance::Runtime;
 pub use tidegate_store::{
-    BlobError, Deletion, Digest, Error as StoreError, Event, LabelSelector, Object, ObjectKey,
-    Page, Preconditions, Put, Query, ResourceVersion, Watch,
+    BlobError, Deletion, Digest, DigestError, Error as StoreError, Event, LabelSelector, Object,
+    ObjectKey, Page, Preconditions, Put, Query, ResourceVersion, Watch,
 };

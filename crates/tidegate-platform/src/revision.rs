@@ -15,10 +15,12 @@ const WORD: usize = 12;
 /// The revision of a specification. How many instances there may be is not part of its identity: scaling a function
 /// restarts nothing.
 pub(crate) fn of(spec: FunctionSpec) -> Result<Revision, LowerError> {
-    let contract: Contract = spec
-        .contract
-        .parse()
-        .map_err(|e| LowerError::new("spec.contract", e.to_string()))?;
+    let contract: Contract =
+        spec.contract
+            .parse()
+            .map_err(|e: tidegate_contract::UnknownContract| {
+                LowerError::new("spec.contract", e.to_string())
+            })?;
     let scaleless = FunctionSpec {
         scale: Scale {
             min: 0,
@@ -30,7 +32,8 @@ pub(crate) fn of(spec: FunctionSpec) -> Result<Revision, LowerError> {
         },
         ..spec.clone()
     };
-    let text = serde_json::to_vec(&scaleless).map_err(|e| LowerError::new("spec", e.to_string()))?;
+    let text =
+        serde_json::to_vec(&scaleless).map_err(|e| LowerError::new("spec", e.to_string()))?;
     let id: Arc<str> = Digest::of(&text).hex()[..WORD].into();
     Ok(Revision {
         id,

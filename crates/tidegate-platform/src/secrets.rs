@@ -112,7 +112,11 @@ impl Platform {
         for used in &spec.secrets {
             let object = self.secret(namespace, &used.name).await?;
             // Versions only grow, so a sum of them changes with any of them.
-            sum = sum.wrapping_add(object.resource_version().map_or(0, tidegate_store::ResourceVersion::get));
+            sum = sum.wrapping_add(
+                object
+                    .resource_version()
+                    .map_or(0, tidegate_store::ResourceVersion::get),
+            );
         }
         Ok(sum)
     }

@@ -1,0 +1,230 @@
+//! Calls: from a request on the main listener to a function's response.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http_body_util::Full;
+use tidegate_core::{Access, FunctionRef};
+use tidegate_platform::{
+    Body, BodyFault, CallContext, Caller, DEFAULT_NAMESPACE, Function, Platform, Prefix, ReplyBody,
+    canonical_namespace, new_id,
+};
+
+use crate::error::ApiError;
+
+/// Where calls live on the main listener.
+const CALL_PREFIX: &str = "/fn/";
+/// What a host name that names a function ends with.
+const HOST_SUFFIX: &str = ".fn.localhost";
+
+/// The outcome of an answer that is not the code's.
+const OUTCOME: header::HeaderName = header::HeaderName::from_static("x-tidegate-outcome");
+const REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-request-id");
+
+/// A function that a request's path or host names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallTarget<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Bytes of the path that led to it.
+    pub prefix: usize,
+}
+
+/// The body of an answer to a call: the code's, or ours.
+pub enum CallBody {
+    /// The code's, streamed.
+    Reply(ReplyBody),
+    /// Ours, whole.
+    Full(Full<Bytes>),
+}
+
+/// The function that a request is for, if it is for one: `/fn/NAME[.NAMESPACE]/rest…`, or a host name
+/// `NAME[.NAMESPACE].fn.localhost`.
+#[must_use]
+pub fn target<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<CallTarget<'a>> {
+    let path = uri.path();
+    if let Some(rest) = path.strip_prefix(CALL_PREFIX) {
+        let word = rest.split('/').next().unwrap_or("");
+        return Some(split(word, CALL_PREFIX.len() + word.len()));
+    }
+    let host = uri.host().or_else(|| {
+        headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok())
+    })?;
+    let host = host.split(':').next().unwrap_or(host);
+    let word = host.strip_suffix(HOST_SUFFIX)?;
+    Some(split(word, 0))
+}
+
+fn split(word: &str, prefix: usize) -> CallTarget<'_> {
+    let (name, namespace) = word.split_once('.').unwrap_or((word, DEFAULT_NAMESPACE));
+    CallTarget {
+        name,
+        namespace: canonical_namespace(namespace),
+        prefix,
+    }
+}
+
+/// Calls the function. `is_admin` is asked only where the function is private.
+pub async fn call(
+    platform: &Platform,
+    target: CallTarget<'_>,
+    request: Request<()>,
+    body: Body,
+    caller: Option<Caller>,
+    is_admin: impl FnOnce() -> bool,
+) -> Response<CallBody> {
+    let context = CallContext {
+        id: new_id(),
+        prefix: Prefix { len: target.prefix },
+        caller,
+        received: tokio::time::Instant::now(),
+    };
+    let id = context.id;
+    let version = request.version();
+    let found = platform.function(FunctionRef {
+        namespace: target.namespace,
+        group: "",
+        name: target.name,
+    });
+    let answered = match found {
+        None => Err(unknown(target)),
+        Some(function) => match check_access(platform, &function, is_admin) {
+            Err(refused) => Err(refused),
+            Ok(()) => platform
+                .call(&function, request.map(|()| body), context)
+                .await
+                .map_err(|failure| ApiError::of_call(failure, id)),
+        },
+    };
+    match answered {
+        Ok(response) => response.map(CallBody::Reply),
+        Err(mut error) => {
+            let reason = HeaderValue::from_str(&error.body.reason);
+            error.body.request_id = Some(id.to_string());
+            let (mut parts, body) = error.into_parts();
+            if let Ok(reason) = reason {
+                parts.headers.insert(OUTCOME, reason);
+            }
+            if let Ok(id) = HeaderValue::from_bytes(&id.hex()) {
+                parts.headers.insert(REQUEST_ID, id);
+            }
+            // What is left of a refused body is not read, so the connection cannot be used again.
+            if parts.status == StatusCode::PAYLOAD_TOO_LARGE && version <= Version::HTTP_11 {
+                parts
+                    .headers
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Response::from_parts(parts, CallBody::Full(Full::new(body)))
+        }
+    }
+}
+
+fn check_access(
+    platform: &Platform,
+    function: &Arc<Function>,
+    is_admin: impl FnOnce() -> bool,
+) -> Result<(), ApiError> {
+    match platform.access(function) {
+        Some(Access::Private) if !is_admin() => Err(ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            format!(
+                "function {} is private: send 'Authorization: Bearer KEY'",
+                function.key()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn unknown(target: CallTarget<'_>) -> ApiError {
+    ApiError::not_found(format!(
+        "function {:?} does not exist in namespace {:?}; 'tidegate list -A' shows all there are",
+        target.name, target.namespace
+    ))
+}
+
+// === impl CallBody ===
+
+impl http_body::Body for CallBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyFault>>> {
+        match self.get_mut() {
+            Self::Reply(body) => Pin::new(body).poll_frame(cx),
+            Self::Full(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map(|f| f.map(|f| f.map_err(|never| match never {}))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Reply(body) => body.is_end_stream(),
+            Self::Full(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        match self {
+            Self::Reply(body) => body.size_hint(),
+            Self::Full(body) => body.size_hint(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(uri: &str, host: &str) -> Option<(String, String, usize)> {
+        let uri: Uri = uri.parse().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
+        target(&uri, &headers).map(|t| (t.name.to_owned(), t.namespace.to_owned(), t.prefix))
+    }
+
+    #[test]
+    fn a_function_is_named_by_path_or_host() {
+        let some = |name: &str, namespace: &str, prefix| {
+            Some((name.to_owned(), namespace.to_owned(), prefix))
+        };
+        for (uri, host, want) in [
+            (
+                "/fn/thumbnail",
+                "localhost:8080",
+                some("thumbnail", "default", 13),
+            ),
+            (
+                "/fn/thumbnail/a/b?c",
+                "localhost",
+                some("thumbnail", "default", 13),
+            ),
+            (
+                "/fn/thumbnail.team/a",
+                "localhost",
+                some("thumbnail", "team", 18),
+            ),
+            ("/fn/f.openfaas-fn", "localhost", some("f", "default", 17)),
+            ("/a?b", "f.team.fn.localhost:8080", some("f", "team", 0)),
+            ("/", "f.fn.localhost", some("f", "default", 0)),
+            ("/fn/", "localhost", some("", "default", 4)),
+            ("/fn", "localhost", None),
+            ("/healthz", "localhost", None),
+            ("/", "fn.localhost", None),
+        ] {
+            assert_eq!(named(uri, host), want, "{host}{uri}");
+        }
+    }
+}

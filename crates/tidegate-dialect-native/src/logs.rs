@@ -1,0 +1,50 @@
+//! Logs as newline-delimited JSON.
+
+use std::time::SystemTime;
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use tidegate_platform::LogTail;
+
+use crate::document;
+
+/// The lines of a tail, and with `follow` those still to come.
+pub(crate) fn body(tail: LogTail, follow: bool) -> Body {
+    Body::from_stream(lines(tail, follow))
+}
+
+fn lines(
+    tail: LogTail,
+    follow: bool,
+) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    stream::unfold(tail, move |mut tail| async move {
+        let mut lines = tail.read();
+        if lines.is_empty() {
+            if !follow {
+                return None;
+            }
+            lines = tail.follow().await;
+        }
+        let mut text = Vec::new();
+        for line in lines {
+            let line = document::LogLine {
+                time: timestamp(line.time),
+                instance: line.instance.to_string(),
+                stream: line.stream.as_str().to_owned(),
+                request: line.invocation.map(|id| id.to_string()),
+                text: line.text.to_string(),
+            };
+            // A struct of strings is always JSON.
+            if serde_json::to_writer(&mut text, &line).is_ok() {
+                text.push(b'\n');
+            }
+        }
+        Some((Ok(text.into()), tail))
+    })
+}
+
+/// RFC 3339 with microseconds.
+fn timestamp(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map_or_else(|_| String::new(), |t| format!("{t:.6}"))
+}

@@ -1,0 +1,459 @@
+//! From a native document to a canonical function.
+
+use std::time::Duration;
+
+use serde::Deserialize as _;
+use tidegate_core::{
+    Access, Code, FunctionKey, FunctionSpec, Limits, Name, Network, Scale, SecretUse, parse_bytes,
+    parse_cpu, parse_duration,
+};
+use tidegate_platform::{Contract, Lower, LowerError, Lowered, Object, Switch};
+
+use crate::document;
+
+/// Native documents as functions.
+pub struct Native;
+
+/// What absent members mean.
+pub mod defaults {
+    use std::time::Duration;
+
+    /// Enough for an interpreter with a few libraries; a runaway is stopped long before the machine feels it.
+    pub const MEMORY: u64 = 256 << 20;
+    /// Thousandths of a core: one call is one thread's work unless the function says otherwise.
+    pub const CPU_MILLI: u32 = 1000;
+    /// Processes and threads: room for a thread pool and a few children.
+    pub const PIDS: u32 = 128;
+    /// Bytes under `/tmp`, which are memory.
+    pub const TMP: u64 = 64 << 20;
+    /// A call that takes longer is stuck more often than slow.
+    pub const TIMEOUT: Duration = Duration::from_secs(60);
+    /// Silence of a body, either way.
+    pub const STREAM_IDLE: Duration = Duration::from_secs(60);
+    /// Request body in bytes.
+    pub const BODY: u64 = 64 << 20;
+    /// Instances of one function.
+    pub const MAX: u32 = 20;
+    /// A start costs milliseconds, so there is little to be had from waiting longer.
+    pub const IDLE: Duration = Duration::from_secs(60);
+    /// Percent of the concurrency of an HTTP server; beyond it latency grows before the limit is reached.
+    pub const TARGET_HTTP: u32 = 70;
+    /// Percent, where an instance's calls do not share it.
+    pub const TARGET: u32 = 100;
+}
+
+/// Least memory that an instance can start in.
+const MIN_MEMORY: u64 = 8 << 20;
+/// Most instances of one function.
+const MAX_INSTANCES: u32 = 1000;
+/// Most environment variables, and the most bytes of them together: what the kernel gives a process leaves room beside.
+const MAX_ENV: usize = 500;
+const MAX_ENV_BYTES: usize = 96 * 1024;
+/// Most secrets of one function.
+const MAX_SECRETS: usize = 64;
+/// Longest call.
+const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+impl Lower for Native {
+    fn kind(&self) -> (&'static str, &'static str) {
+        (document::API_VERSION, document::FUNCTION)
+    }
+
+    fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {
+        let name = |field: &str, text: &str| {
+            Name::new(text).map_err(|e| LowerError::new(field, e.to_string()))
+        };
+        let key = FunctionKey::new(
+            &name("metadata.namespace", object.key().namespace())?,
+            &name("metadata.name", object.key().name())?,
+        );
+        let spec = object
+            .spec()
+            .ok_or_else(|| LowerError::new("spec", "is missing"))?;
+        let spec = document::FunctionSpec::deserialize(spec)
+            .map_err(|e| LowerError::new("spec", e.to_string()))?;
+        Ok(Lowered {
+            key,
+            spec: spec_of(&spec)?,
+            switch: Switch::WhenReady,
+        })
+    }
+}
+
+/// The canonical form of a specification.
+pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, LowerError> {
+    let executable = spec.runtime == "executable";
+    let word = spec
+        .contract
+        .as_deref()
+        .unwrap_or(if executable { "stdio" } else { "host" });
+    let contract: Contract = word
+        .parse()
+        .map_err(|e: tidegate_platform::UnknownContract| {
+            LowerError::new("spec.contract", e.to_string())
+        })?;
+    if executable == (contract == Contract::Host) {
+        return Err(LowerError::new(
+            "spec.contract",
+            if executable {
+                "an executable has no language host: choose 'stdio' (a process a call) or 'http' (a server on $PORT)".to_owned()
+            } else {
+                format!(
+                    "{word:?} is for runtime \"executable\"; runtime {:?} takes 'host'",
+                    spec.runtime
+                )
+            },
+        ));
+    }
+    Ok(FunctionSpec {
+        runtime: spec.runtime.clone(),
+        contract: word.to_owned(),
+        code: code(&spec.code)?,
+        handler: handler(spec.handler.as_deref())?,
+        env: env(&spec.env)?,
+        secrets: secrets(&spec.secrets)?,
+        limits: limits(&spec.limits)?,
+        scale: scale(&spec.scale, contract)?,
+        network: match spec.network.as_deref() {
+            None | Some("none") => Network::None,
+            Some("host") => Network::Host,
+            Some("outbound") => {
+                return Err(LowerError::new(
+                    "spec.network",
+                    "\"outbound\" is not available yet: choose 'none', or 'host' to share the machine's own network",
+                ));
+            }
+            Some(other) => {
+                return Err(LowerError::new(
+                    "spec.network",
+                    format!("unknown network {other:?}: choose 'none' or 'host'"),
+                ));
+            }
+        },
+        access: match spec.access.as_deref() {
+            None | Some("public") => Access::Public,
+            Some("private") => Access::Private,
+            Some(other) => {
+                return Err(LowerError::new(
+                    "spec.access",
+                    format!("unknown access {other:?}: choose 'public' or 'private'"),
+                ));
+            }
+        },
+        secrets_generation: 0,
+    })
+}
+
+fn code(code: &document::Code) -> Result<Code, LowerError> {
+    code.digest
+        .parse::<tidegate_platform::Digest>()
+        .map_err(|e| LowerError::new("spec.code.digest", e.to_string()))?;
+    let entry = &code.entry;
+    let inside = !entry.is_empty()
+        && !entry.starts_with('/')
+        && entry
+            .split('/')
+            .all(|part| !matches!(part, "" | "." | ".."))
+        && !entry.contains('\0');
+    if !inside {
+        return Err(LowerError::new(
+            "spec.code.entry",
+            format!("{entry:?} is not a path of a file inside the archive, such as handler.py"),
+        ));
+    }
+    Ok(Code {
+        digest: code.digest.clone(),
+        entry: entry.clone(),
+    })
+}
+
+fn handler(handler: Option<&str>) -> Result<Option<String>, LowerError> {
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_alphanumeric() || c == '_' || c == '.')
+            && !part.starts_with(|c: char| c.is_ascii_digit())
+    };
+    match handler {
+        Some(text) if !text.split(':').all(is_name) || text.split(':').count() > 2 => {
+            Err(LowerError::new(
+                "spec.handler",
+                format!(
+                    "{text:?} is not the name of an attribute, or of a module and one: write 'handler' or 'module:handler'"
+                ),
+            ))
+        }
+        handler => Ok(handler.map(str::to_owned)),
+    }
+}
+
+fn env(
+    env: &std::collections::BTreeMap<String, String>,
+) -> Result<std::collections::BTreeMap<String, String>, LowerError> {
+    let bytes: usize = env.iter().map(|(k, v)| k.len() + v.len() + 2).sum();
+    if env.len() > MAX_ENV || bytes > MAX_ENV_BYTES {
+        return Err(LowerError::new(
+            "spec.env",
+            format!(
+                "has {} variables of {bytes} bytes together; at most {MAX_ENV} of {MAX_ENV_BYTES} bytes are passed",
+                env.len()
+            ),
+        ));
+    }
+    for (name, value) in env {
+        check_variable("spec.env", name)?;
+        if value.contains('\0') {
+            return Err(LowerError::new(
+                "spec.env",
+                format!("variable {name:?} has a NUL character"),
+            ));
+        }
+    }
+    Ok(env.clone())
+}
+
+fn check_variable(field: &str, name: &str) -> Result<(), LowerError> {
+    let good = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+        && !name.is_empty()
+        && !name.as_bytes()[0].is_ascii_digit();
+    if good {
+        return Ok(());
+    }
+    Err(LowerError::new(
+        field,
+        format!(
+            "{name:?} is not the name of a variable: letters, digits and '_', not beginning with a digit"
+        ),
+    ))
+}
+
+fn secrets(secrets: &[document::SecretUse]) -> Result<Vec<SecretUse>, LowerError> {
+    if secrets.len() > MAX_SECRETS {
+        return Err(LowerError::new(
+            "spec.secrets",
+            format!(
+                "names {} secrets; at most {MAX_SECRETS} are passed",
+                secrets.len()
+            ),
+        ));
+    }
+    secrets
+        .iter()
+        .enumerate()
+        .map(|(at, used)| {
+            let name = Name::new(&used.name)
+                .map_err(|e| LowerError::new(format!("spec.secrets[{at}].name"), e.to_string()))?;
+            if let Some(variable) = &used.env {
+                check_variable(&format!("spec.secrets[{at}].env"), variable)?;
+            }
+            Ok(SecretUse {
+                name: name.into(),
+                env: used.env.clone(),
+            })
+        })
+        .collect()
+}
+
+fn limits(limits: &document::Limits) -> Result<Limits, LowerError> {
+    let bytes = |field: &str, text: &Option<String>, default: u64| match text {
+        None => Ok(default),
+        Some(text) => parse_bytes(text)
+            .map_err(|e| LowerError::new(format!("spec.limits.{field}"), e.to_string())),
+    };
+    let time = |field: &str, text: &Option<String>, default: Duration| {
+        let Some(text) = text else { return Ok(default) };
+        let field = format!("spec.limits.{field}");
+        match parse_duration(text) {
+            Ok(time) if time.is_zero() || time > MAX_TIMEOUT => Err(LowerError::new(
+                field,
+                format!("{text:?} is not above zero and at most 24h"),
+            )),
+            Ok(time) => Ok(time),
+            Err(e) => Err(LowerError::new(field, e.to_string())),
+        }
+    };
+    let memory = bytes("memory", &limits.memory, defaults::MEMORY)?;
+    if memory < MIN_MEMORY {
+        return Err(LowerError::new(
+            "spec.limits.memory",
+            format!("{memory} bytes are too few for an instance to start in; at least 8Mi are"),
+        ));
+    }
+    let timeout = time("timeout", &limits.timeout, defaults::TIMEOUT)?;
+    let pids = limits.pids.unwrap_or(defaults::PIDS);
+    if pids == 0 {
+        return Err(LowerError::new("spec.limits.pids", "must be at least 1"));
+    }
+    Ok(Limits {
+        memory,
+        cpu_milli: match &limits.cpu {
+            None => defaults::CPU_MILLI,
+            Some(text) => {
+                parse_cpu(text).map_err(|e| LowerError::new("spec.limits.cpu", e.to_string()))?
+            }
+        },
+        pids,
+        tmp: bytes("tmp", &limits.tmp, defaults::TMP)?.min(memory),
+        timeout,
+        first_byte: time("firstByte", &limits.first_byte, timeout)?,
+        stream_idle: time("streamIdle", &limits.stream_idle, defaults::STREAM_IDLE)?,
+        body: bytes("body", &limits.body, defaults::BODY)?,
+    })
+}
+
+fn scale(scale: &document::Scale, contract: Contract) -> Result<Scale, LowerError> {
+    let max = scale
+        .max
+        .unwrap_or(defaults::MAX.max(scale.min.unwrap_or(0)));
+    let min = scale.min.unwrap_or(0);
+    let bounded = |field: &str, value: u32, least: u32, most: u32| {
+        if (least..=most).contains(&value) {
+            return Ok(value);
+        }
+        Err(LowerError::new(
+            format!("spec.scale.{field}"),
+            format!("{value} is not between {least} and {most}"),
+        ))
+    };
+    let max = bounded("max", max, 1, MAX_INSTANCES)?;
+    let concurrency = scale.concurrency.unwrap_or(contract.default_concurrency());
+    if contract.max_concurrency() == 1 && concurrency != 1 {
+        return Err(LowerError::new(
+            "spec.scale.concurrency",
+            format!("{concurrency} calls at once cannot share a process a call: leave it at 1"),
+        ));
+    }
+    let target = scale.target.unwrap_or(match contract {
+        Contract::Http => defaults::TARGET_HTTP,
+        Contract::Host | Contract::Stdio => defaults::TARGET,
+    });
+    Ok(Scale {
+        min: bounded("min", min, 0, max)?,
+        max,
+        initial: bounded("initial", scale.initial.unwrap_or(min.max(1)), 0, max)?,
+        concurrency: bounded("concurrency", concurrency, 1, contract.max_concurrency())?,
+        target_milli: bounded("target", target, 1, 100)? * 10,
+        idle: match &scale.idle {
+            None => defaults::IDLE,
+            Some(text) => parse_duration(text)
+                .map_err(|e| LowerError::new("spec.scale.idle", e.to_string()))?,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lowered(spec: serde_json::Value) -> Result<FunctionSpec, String> {
+        let mut whole = serde_json::json!({
+            "runtime": "python",
+            "code": { "digest": format!("sha256:{}", "0".repeat(64)), "entry": "handler.py" },
+        });
+        for (key, value) in spec.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        let spec = document::FunctionSpec::deserialize(&whole).map_err(|e| e.to_string())?;
+        spec_of(&spec).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn absent_members_take_the_defaults() {
+        let spec = lowered(serde_json::json!({})).unwrap();
+        assert_eq!(spec.contract, "host");
+        assert_eq!(spec.limits.memory, defaults::MEMORY);
+        assert_eq!(spec.scale.concurrency, 1);
+        assert_eq!(
+            (spec.scale.min, spec.scale.max, spec.scale.initial),
+            (0, defaults::MAX, 1)
+        );
+        let http =
+            lowered(serde_json::json!({ "runtime": "executable", "contract": "http" })).unwrap();
+        assert_eq!(
+            (http.scale.concurrency, http.scale.target_milli),
+            (100, 700)
+        );
+        let many = lowered(serde_json::json!({ "scale": { "min": 30 } })).unwrap();
+        assert_eq!((many.scale.max, many.scale.initial), (30, 30));
+    }
+
+    #[test]
+    fn errors_name_the_field_the_value_and_what_would_do() {
+        for (spec, parts) in [
+            (
+                serde_json::json!({ "contract": "grpc" }),
+                ["spec.contract", "grpc", "stdio"],
+            ),
+            (
+                serde_json::json!({ "contract": "stdio" }),
+                ["spec.contract", "stdio", "host"],
+            ),
+            (
+                serde_json::json!({ "runtime": "executable", "contract": "host" }),
+                ["spec.contract", "executable", "http"],
+            ),
+            (
+                serde_json::json!({ "limits": { "memory": "1Q" } }),
+                ["spec.limits.memory", "1Q", "256Mi"],
+            ),
+            (
+                serde_json::json!({ "limits": { "memory": "1Ki" } }),
+                ["spec.limits.memory", "1024", "8Mi"],
+            ),
+            (
+                serde_json::json!({ "limits": { "cpu": "0" } }),
+                ["spec.limits.cpu", "0", "0.5"],
+            ),
+            (
+                serde_json::json!({ "limits": { "timeout": "0s" } }),
+                ["spec.limits.timeout", "0s", "24h"],
+            ),
+            (
+                serde_json::json!({ "scale": { "min": 5, "max": 2 } }),
+                ["spec.scale.min", "5", "2"],
+            ),
+            (
+                serde_json::json!({ "scale": { "max": 0 } }),
+                ["spec.scale.max", "0", "1000"],
+            ),
+            (
+                serde_json::json!({ "scale": { "target": 101 } }),
+                ["spec.scale.target", "101", "100"],
+            ),
+            (
+                serde_json::json!({ "env": { "1A": "" } }),
+                ["spec.env", "1A", "letters"],
+            ),
+            (
+                serde_json::json!({ "secrets": [{ "name": "A_B" }] }),
+                ["spec.secrets[0].name", "A_B", "a-z"],
+            ),
+            (
+                serde_json::json!({ "code": { "digest": "md5:1", "entry": "a" } }),
+                ["spec.code.digest", "md5:1", "sha256"],
+            ),
+            (
+                serde_json::json!({ "code": { "digest": format!("sha256:{}", "0".repeat(64)), "entry": "../a" } }),
+                ["spec.code.entry", "../a", "handler.py"],
+            ),
+            (
+                serde_json::json!({ "network": "outbound" }),
+                ["spec.network", "outbound", "host"],
+            ),
+            (
+                serde_json::json!({ "handler": "a b" }),
+                ["spec.handler", "a b", "module:handler"],
+            ),
+            (
+                serde_json::json!({ "memory": "1Gi" }),
+                ["unknown field", "memory", "limits"],
+            ),
+        ] {
+            let error = lowered(spec.clone()).unwrap_err();
+            for part in parts {
+                assert!(error.contains(part), "{spec}: {error:?} lacks {part:?}");
+            }
+        }
+    }
+}

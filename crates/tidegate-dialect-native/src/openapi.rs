@@ -1,0 +1,51 @@
+//! The OpenAPI document of the control routes.
+
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use crate::api;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Tidegate", description = "Functions, from a file to a URL. Functions are called at /fn/NAME[.NAMESPACE]/rest, which this document does not describe: what they answer is theirs."),
+    paths(
+        api::server_info,
+        api::head_code,
+        api::put_code,
+        api::list_all_functions,
+        api::list_functions,
+        api::get_function,
+        api::put_function,
+        api::delete_function,
+        api::scale_function,
+        api::function_logs,
+        api::list_namespaces,
+        api::create_namespace,
+        api::delete_namespace,
+        api::list_secrets,
+        api::put_secret,
+        api::delete_secret,
+    ),
+    modifiers(&Key),
+    security(("key" = [])),
+)]
+struct Document;
+
+/// The admin key as a bearer token.
+struct Key;
+
+impl Modify for Key {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        openapi
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("key", SecurityScheme::Http(scheme));
+    }
+}
+
+/// The OpenAPI document of the control routes.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}

@@ -1,0 +1,93 @@
+//! From what is stored to what clients read.
+
+use tidegate_core::FunctionRef;
+use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, Status};
+
+use crate::document::{self, Function, FunctionStatus, Instances, Metadata, Namespace, SecretInfo};
+
+/// A stored function with its status of this moment.
+pub(crate) fn function(platform: &Platform, object: Object) -> Result<Function, serde_json::Error> {
+    let status = Status::of(&object);
+    let (name, namespace) = (
+        object.key().name().to_owned(),
+        object.key().namespace().to_owned(),
+    );
+    let mut value = object.into_value();
+    if let Some(document) = value.as_object_mut() {
+        document.remove("status");
+    }
+    let mut function: Function = serde_json::from_value(value)?;
+    let known = platform.function(FunctionRef {
+        namespace: &namespace,
+        group: "",
+        name: &name,
+    });
+    let counts = known
+        .as_ref()
+        .map(|f| platform.counts(f))
+        .unwrap_or_default();
+    let url = if namespace == DEFAULT_NAMESPACE {
+        format!("/fn/{name}")
+    } else {
+        format!("/fn/{name}.{namespace}")
+    };
+    function.status = Some(FunctionStatus {
+        observed_generation: status.observed_generation,
+        phase: match status.phase {
+            Phase::Pending => document::Phase::Pending,
+            Phase::Ready => document::Phase::Ready,
+            Phase::Failed => document::Phase::Failed,
+        },
+        message: status.message,
+        revision: status.revision,
+        url,
+        instances: Instances {
+            starting: counts.starting,
+            idle: counts.idle,
+            busy: counts.busy,
+            draining: counts.draining,
+            queued: counts.queued,
+        },
+        invocations: known
+            .and_then(|f| {
+                f.metrics_if_called()
+                    .map(tidegate_platform::FunctionMetrics::total)
+            })
+            .unwrap_or(0),
+    });
+    Ok(function)
+}
+
+/// A namespace.
+pub(crate) fn namespace(object: &Object) -> Namespace {
+    Namespace {
+        api_version: document::API_VERSION.to_owned(),
+        kind: document::NAMESPACE.to_owned(),
+        metadata: Metadata {
+            name: object.key().name().to_owned(),
+            uid: object
+                .metadata()
+                .get("uid")
+                .and_then(|u| u.as_str())
+                .unwrap_or("")
+                .to_owned(),
+            creation_timestamp: object
+                .metadata()
+                .get("creationTimestamp")
+                .and_then(|t| t.as_str())
+                .unwrap_or("")
+                .to_owned(),
+            ..Metadata::default()
+        },
+    }
+}
+
+/// A secret without its value.
+pub(crate) fn secret(info: tidegate_platform::SecretInfo) -> SecretInfo {
+    SecretInfo {
+        name: info.name,
+        namespace: info.namespace,
+        size: info.size,
+        created: info.created,
+    }
+}
