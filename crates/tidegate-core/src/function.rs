@@ -60,8 +60,12 @@ pub struct Limits {
     pub pids: u32,
     /// Writable space in bytes under `/tmp`, counted against `memory` too since it is memory.
     pub tmp: u64,
-    /// Longest time of a call, waiting and starting included.
+    /// Longest time of a call, waiting and starting included, until its last byte.
     pub timeout: Duration,
+    /// Longest time until the head of the response, waiting and starting included; never above `timeout`.
+    pub first_byte: Duration,
+    /// Longest time that a body, either way, may go without a byte.
+    pub stream_idle: Duration,
     /// Largest request body in bytes.
     pub body: u64,
 }

@@ -173,11 +173,18 @@ pub enum StartError {
 
 // === impl KillOnDrop ===
 
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
+impl KillOnDrop {
+    /// Kills now.
+    pub fn kill(&mut self) {
         if let Some(kill) = self.0.take() {
             kill();
         }
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

@@ -1,0 +1,36 @@
+//! From a path to an archive, and from an archive to a folder that can be run.
+//!
+//! The client side, [`pack`], looks at a file or folder, says what it is ([`Detected`]) and makes one `.tar.gz` of it. The
+//! archive is a function of the content alone: names sorted, times and owners zero, two modes, a fixed gzip header. So the
+//! same code has the same digest on every machine, an upload that the server already has is skipped, and a deploy of
+//! unchanged code makes no new revision. Credential files never enter it.
+//!
+//! The server side, [`unpack`], trusts nothing: an archive is outside input, whoever made it. Entries are read one by one
+//! in the order they stand, every count has a limit that is checked before memory or disk is spent, and what could leave
+//! the folder (absolute names, `..`, links, devices) is refused rather than rewritten, because an archive that needs
+//! rewriting was not made by a packer worth trusting.
+//!
+//! Both sides block; callers on an async runtime give them a thread.
+
+#![forbid(unsafe_code)]
+
+mod credential;
+mod detect;
+mod digest;
+mod ignore;
+mod limits;
+mod link;
+mod pack;
+mod tree;
+#[cfg(unix)]
+mod unpack;
+
+pub use detect::{DetectError, Detected, Runtime};
+pub use digest::{DIGEST_PREFIX, digest};
+pub use ignore::IgnoreError;
+pub use limits::{MAX_ARCHIVE, MAX_DEPTH, MAX_ENTRIES, MAX_EXPANDED, MAX_PATH};
+pub use link::LinkError;
+pub use pack::{Archive, PackError, PackOptions, Packed, pack};
+pub use tree::TreeError;
+#[cfg(unix)]
+pub use unpack::{NameError, UnpackError, UnpackLimits, unpack};

@@ -1,0 +1,192 @@
+//! HTTP/1.1 to an instance, over connections kept in lanes.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response, StatusCode};
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+
+use crate::body::{AnswerBody, Body};
+use crate::{CallError, CallInfo, Target, head};
+
+/// Idle connections kept to one instance in one lane. A lane never has more calls in flight to an instance than the
+/// instance takes at once; beyond this many idle ones, which only a burst leaves behind, they are closed.
+const IDLE_CONNECTIONS: usize = 64;
+
+/// Longest the head of a response may be. hyper reads no more than this ahead, so it also bounds what a body buffers.
+const HEAD_LIMIT: usize = 256 * 1024;
+
+/// Longest an upgraded connection may live. It holds a slot for all of that time.
+const TUNNEL_LIMIT: Duration = Duration::from_secs(3600);
+
+thread_local! {
+    static LANE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Makes the current thread use this lane of every instance. Serving threads number themselves from 0; any other thread
+/// shares lane 0, which is correct and only costs contention.
+pub fn enter_lane(lane: usize) {
+    LANE.set(lane);
+}
+
+/// Idle connections to one instance, a list a serving thread.
+pub struct Lanes(Box<[Lane]>);
+
+type Lane = Mutex<Vec<SendRequest<Body>>>;
+
+/// A connection in use. Dropping it closes the connection, unless it was put back.
+pub struct Lease {
+    target: Arc<Target>,
+    lane: usize,
+    sender: SendRequest<Body>,
+}
+
+pub(crate) async fn call(
+    target: &Arc<Target>,
+    request: Request<Body>,
+    info: &CallInfo,
+) -> Result<Response<AnswerBody>, CallError> {
+    let (mut parts, body) = request.into_parts();
+    let original = parts.uri.clone();
+    let upgrade = head::wants_upgrade(&parts.headers)
+        .then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>())
+        .flatten();
+    head::to_instance(&mut parts, info, target.contract);
+    let mut request = Request::from_parts(parts, body);
+
+    let lane = LANE.get().min(target.lanes.0.len() - 1);
+    let mut kept = true;
+    let (lease, mut response) = loop {
+        // An idle connection may have died since; a fresh one is only tried once.
+        let found = kept.then(|| target.lanes.0[lane].lock().pop()).flatten();
+        kept = found.is_some();
+        let sender = match found {
+            Some(sender) => sender,
+            None => match connect(target).await {
+                Ok(sender) => sender,
+                Err(source) => return Err(unreached(request, original, source)),
+            },
+        };
+        let mut lease = Lease {
+            target: target.clone(),
+            lane,
+            sender,
+        };
+        if let Err(error) = lease.sender.ready().await {
+            if kept {
+                continue;
+            }
+            return Err(unreached(request, original, io::Error::other(error)));
+        }
+        match lease.sender.try_send_request(request).await {
+            Ok(response) => break (lease, response),
+            Err(mut error) => match error.take_message() {
+                Some(unsent) if kept => request = unsent,
+                Some(unsent) => {
+                    return Err(unreached(
+                        unsent,
+                        original,
+                        io::Error::other(error.into_error()),
+                    ));
+                }
+                None => return Err(classify(error.into_error())),
+            },
+        }
+    };
+
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let instance_side = hyper::upgrade::on(&mut response);
+        let Some(caller_side) = upgrade else {
+            return Err(CallError::Closed);
+        };
+        let task = tokio::spawn(tunnel(caller_side, instance_side));
+        return Ok(response.map(|_| AnswerBody::Tunnel(Some(task))));
+    }
+    head::from_instance(response.headers_mut());
+    Ok(response.map(|incoming| {
+        if http_body::Body::is_end_stream(&incoming) {
+            lease.put_back();
+            AnswerBody::Full(None)
+        } else {
+            AnswerBody::Http {
+                incoming,
+                lease: Some(lease),
+            }
+        }
+    }))
+}
+
+async fn connect(target: &Target) -> io::Result<SendRequest<Body>> {
+    let stream = target.instance.connect().await?;
+    let (sender, connection) = Builder::new()
+        .max_buf_size(HEAD_LIMIT)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    // Owned by the connection itself: it ends when the sender and the response body are dropped, or the instance closes.
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to an instance ended");
+        }
+    });
+    Ok(sender)
+}
+
+fn unreached(mut request: Request<Body>, original: http::Uri, source: io::Error) -> CallError {
+    // The head was rewritten for the code, which is idempotent but for the path.
+    *request.uri_mut() = original;
+    CallError::Unreached {
+        request: Box::new(request),
+        source,
+    }
+}
+
+fn classify(error: hyper::Error) -> CallError {
+    let from_body = std::error::Error::source(&error)
+        .and_then(|s| s.downcast_ref())
+        .copied();
+    match from_body {
+        Some(fault) => CallError::Request(fault),
+        None if error.is_parse() => CallError::Protocol(error),
+        None => {
+            tracing::debug!(%error, "an instance did not answer");
+            CallError::Closed
+        }
+    }
+}
+
+/// Carries bytes both ways until both sides have ended or the time limit is reached.
+async fn tunnel(caller: hyper::upgrade::OnUpgrade, instance: hyper::upgrade::OnUpgrade) {
+    let joined = async {
+        let (caller, instance) = tokio::try_join!(caller, instance).map_err(io::Error::other)?;
+        let (mut caller, mut instance) = (TokioIo::new(caller), TokioIo::new(instance));
+        tokio::io::copy_bidirectional(&mut caller, &mut instance).await
+    };
+    match tokio::time::timeout(TUNNEL_LIMIT, joined).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an upgraded connection ended"),
+        Err(_) => tracing::debug!("an upgraded connection was closed at its time limit"),
+    }
+}
+
+// === impl Lanes, Lease ===
+
+impl Lanes {
+    pub(crate) fn new(lanes: usize) -> Self {
+        Self((0..lanes.max(1)).map(|_| Mutex::default()).collect())
+    }
+}
+
+impl Lease {
+    /// Gives the connection back for the next call.
+    pub(crate) fn put_back(self) {
+        let mut idle = self.target.lanes.0[self.lane].lock();
+        if !self.sender.is_closed() && idle.len() < IDLE_CONNECTIONS {
+            idle.push(self.sender);
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! One invocation, from a request to a response whose body is still to come.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use http::{Request, Response};
+use tidegate_contract::{
+    AnswerBody, Body, BodyFault, BodyWatch, CallError, CallInfo, Caller, Prefix,
+};
+use tidegate_core::{InvocationId, Limit, Outcome};
+use tidegate_instance::{Reason, StartError};
+use tokio::time::{Instant, timeout_at};
+
+use crate::functions::Function;
+use crate::host::Host;
+use crate::pool::{Acquire, Pool, Refusal};
+use crate::reply::{Flight, ReplyBody};
+use crate::slot::Slot;
+
+/// The outcome, on replies that are no plain success; set by language hosts too, and passed on from them.
+const OUTCOME: HeaderName = HeaderName::from_static("x-tidegate-outcome");
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How long the kernel may take to tell of an instance's end after its connection closed; only a call that has failed
+/// already waits for it, to say why.
+const EXIT_WAIT: Duration = Duration::from_millis(250);
+
+/// What a call carries beside its request.
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    /// The invocation.
+    pub id: InvocationId,
+    /// The part of the path that led here.
+    pub prefix: Prefix,
+    /// Who called, if it came over the network.
+    pub caller: Option<Caller>,
+    /// When it arrived.
+    pub received: Instant,
+}
+
+/// Why there is no response from the code. Knows no status code: that is the dialect's table.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// Whose fault, in a word.
+    pub outcome: Outcome,
+    /// For the caller: the thing, the value, what would be accepted.
+    pub message: String,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+}
+
+/// The time of a call until the head of its response.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    queue: Duration,
+    cold: bool,
+}
+
+pub(crate) async fn call(
+    host: &Arc<Host>,
+    function: &Arc<Function>,
+    request: Request<Body>,
+    context: CallContext,
+) -> Result<Response<ReplyBody>, Failure> {
+    let id = context.id;
+    let received = context.received;
+    let mut flight = Flight::new(function.clone(), id, received);
+    match attempt(host, function, request, context, &mut flight).await {
+        Ok((response, times)) => Ok(finish(response, times, flight)),
+        Err(failure) => {
+            flight.end(failure.outcome);
+            Err(failure)
+        }
+    }
+}
+
+async fn attempt(
+    host: &Arc<Host>,
+    function: &Arc<Function>,
+    mut request: Request<Body>,
+    context: CallContext,
+    flight: &mut Flight,
+) -> Result<(Response<AnswerBody>, Times), Failure> {
+    let mut again = true;
+    loop {
+        let (slot, times) = acquire(host, function, &context, again).await?;
+        let pool = slot.pool().clone();
+        let limits = &pool.revision.spec.limits;
+        let deadline = context.received + limits.timeout;
+        check_length(&request, limits.body)?;
+        request.body_mut().bound(limits.body, limits.stream_idle);
+        let watch = request.body_mut().watch();
+        let info = CallInfo {
+            id: context.id,
+            function: function.key().clone(),
+            prefix: context.prefix,
+            remaining: deadline.saturating_duration_since(Instant::now()),
+            caller: context.caller.clone(),
+        };
+        let target = slot.target().clone();
+        flight.begin(slot, deadline, limits.stream_idle);
+        let head_by = context.received + limits.first_byte.min(limits.timeout);
+        let error = match timeout_at(head_by, target.call(request, &info)).await {
+            Ok(Ok(response)) => return Ok((response, times)),
+            Ok(Err(CallError::Unreached {
+                request: unsent,
+                source,
+            })) => {
+                // An instance that cannot be connected to is of no use to the next call either.
+                tracing::debug!(function = %function.key(), %source, "an instance could not be reached");
+                flight.discard();
+                if again {
+                    again = false;
+                    request = *unsent;
+                    continue;
+                }
+                CallError::Closed
+            }
+            Ok(Err(error)) => error,
+            Err(_) => {
+                let (limit, allowed) = if limits.first_byte < limits.timeout {
+                    (Limit::FirstByte, limits.first_byte)
+                } else {
+                    (Limit::Timeout, limits.timeout)
+                };
+                flight.cancel();
+                return Err(Failure::new(
+                    Outcome::Limit(limit),
+                    format!("the function did not answer within {allowed:?}"),
+                ));
+            }
+        };
+        return Err(describe(error, watch.as_ref(), &target, flight).await);
+    }
+}
+
+/// A slot, waited for within the bounds.
+async fn acquire(
+    host: &Arc<Host>,
+    function: &Arc<Function>,
+    context: &CallContext,
+    may_wait: bool,
+) -> Result<(Slot, Times), Failure> {
+    let asked = Instant::now();
+    loop {
+        if host.is_draining() {
+            return Err(Failure::busy(
+                Limit::Capacity,
+                "the server is shutting down".to_owned(),
+            ));
+        }
+        let Some(pool) = function.current.load_full() else {
+            return Err(Failure::new(
+                Outcome::Platform,
+                format!(
+                    "function {} has no revision that could take calls yet",
+                    function.key()
+                ),
+            ));
+        };
+        let refusal = match pool.acquire() {
+            Acquire::Granted(slot) => {
+                return Ok((
+                    slot,
+                    Times {
+                        queue: asked.elapsed(),
+                        cold: false,
+                    },
+                ));
+            }
+            Acquire::Queued(granted) => {
+                let limits = &pool.revision.spec.limits;
+                let until = (context.received + limits.first_byte.min(limits.timeout))
+                    .min(asked + host.options.max_wait);
+                let cold = pool.counts().starting > 0;
+                match timeout_at(until, granted).await {
+                    Ok(Ok(Ok(slot))) => {
+                        if cold {
+                            function.metrics().cold.fetch_add(1, Ordering::Relaxed);
+                        }
+                        return Ok((
+                            slot,
+                            Times {
+                                queue: asked.elapsed(),
+                                cold,
+                            },
+                        ));
+                    }
+                    Ok(Ok(Err(refusal))) => refusal,
+                    // The pool is gone with the server.
+                    Ok(Err(_)) => Refusal::Retired,
+                    Err(_) => {
+                        return Err(Failure::busy(
+                            Limit::Concurrency,
+                            format!(
+                                "no instance of {} was free within {:?}; {}",
+                                function.key(),
+                                until.saturating_duration_since(asked),
+                                counts(&pool)
+                            ),
+                        ));
+                    }
+                }
+            }
+            Acquire::Refused(refusal) => refusal,
+        };
+        match refusal {
+            // Replaced while it was asked: whatever took its place is asked next.
+            Refusal::Retired if may_wait || !host.is_draining() => tokio::task::yield_now().await,
+            Refusal::Retired => {
+                return Err(Failure::busy(
+                    Limit::Capacity,
+                    "the server is shutting down".to_owned(),
+                ));
+            }
+            Refusal::Full => {
+                return Err(Failure::busy(
+                    Limit::Concurrency,
+                    format!(
+                        "too many calls of {} wait already; {}",
+                        function.key(),
+                        counts(&pool)
+                    ),
+                ));
+            }
+            Refusal::Failing(error) => return Err(start_failure(function, &error)),
+        }
+    }
+}
+
+fn counts(pool: &Pool) -> String {
+    let counts = pool.counts();
+    format!(
+        "{} instances are busy, {} are starting, {} calls wait",
+        counts.busy, counts.starting, counts.queued
+    )
+}
+
+fn check_length(request: &Request<Body>, limit: u64) -> Result<(), Failure> {
+    let declared = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse::<u64>().ok());
+    match declared {
+        Some(length) if length > limit => Err(body_failure(BodyFault::TooLarge { limit })),
+        _ => Ok(()),
+    }
+}
+
+fn start_failure(function: &Function, error: &StartError) -> Failure {
+    let key = function.key();
+    match error {
+        StartError::Code { message } => Failure::new(
+            Outcome::Function,
+            format!("function {key} does not start: {message}"),
+        ),
+        StartError::NotReady { .. } => Failure::new(
+            Outcome::Function,
+            format!("function {key} does not start: {error}"),
+        ),
+        StartError::ShuttingDown => Failure::busy(Limit::Capacity, error.to_string()),
+        StartError::Runtime(_) | StartError::Sandbox { .. } => Failure::new(
+            Outcome::Platform,
+            format!("function {key} cannot be started: {error}"),
+        ),
+    }
+}
+
+/// Says why a call failed, waiting a moment for the instance's own end to be known.
+async fn describe(
+    error: CallError,
+    watch: Option<&BodyWatch>,
+    target: &tidegate_contract::Target,
+    flight: &mut Flight,
+) -> Failure {
+    if let Some(fault) = watch.and_then(BodyWatch::fault) {
+        flight.cancel();
+        return body_failure(fault);
+    }
+    match error {
+        CallError::Request(fault) => {
+            flight.cancel();
+            body_failure(fault)
+        }
+        CallError::Exit(exit) => {
+            flight.release();
+            let outcome = match exit.reason {
+                Reason::Memory => Outcome::Limit(Limit::Memory),
+                _ => Outcome::Function,
+            };
+            Failure::new(outcome, format!("the function's process {exit}"))
+        }
+        CallError::Exec(source) => {
+            flight.discard();
+            Failure::new(
+                Outcome::Function,
+                format!("the function's process could not be started: {source}"),
+            )
+        }
+        CallError::Protocol(source) => {
+            flight.discard();
+            Failure::new(
+                Outcome::Function,
+                format!("the function's response is not HTTP: {source}"),
+            )
+        }
+        CallError::Unreached { .. } | CallError::Closed => {
+            let ended = tokio::time::timeout(EXIT_WAIT, target.instance().exited()).await;
+            flight.discard();
+            match ended {
+                Ok(exit) if exit.reason == Reason::Memory => Failure::new(
+                    Outcome::Limit(Limit::Memory),
+                    "the function used more memory than it may; raise its memory limit".to_owned(),
+                ),
+                Ok(exit) => Failure::new(
+                    Outcome::Function,
+                    format!("the function's instance {exit} before it answered"),
+                ),
+                Err(_) => Failure::new(Outcome::Function, error_text()),
+            }
+        }
+    }
+}
+
+fn error_text() -> String {
+    "the function closed the connection before it answered".to_owned()
+}
+
+fn body_failure(fault: BodyFault) -> Failure {
+    let outcome = match fault {
+        BodyFault::TooLarge { .. } => Outcome::Limit(Limit::Body),
+        BodyFault::Idle(_) => Outcome::Limit(Limit::Idle),
+        _ => Outcome::Cancelled,
+    };
+    Failure::new(outcome, fault.to_string())
+}
+
+/// Puts the head in order and decides how the body is carried.
+fn finish(mut response: Response<AnswerBody>, times: Times, flight: Flight) -> Response<ReplyBody> {
+    let outcome = match response.headers().get(OUTCOME).map(HeaderValue::as_bytes) {
+        Some(b"function") => Outcome::Function,
+        _ if response.status().is_client_error() || response.status().is_server_error() => {
+            Outcome::Application
+        }
+        _ => Outcome::Ok,
+    };
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_bytes(&flight.id().hex()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    let mut timing = String::with_capacity(64);
+    // Writing to a string cannot fail.
+    let _ = write!(
+        timing,
+        "{};dur={}, run;dur={}",
+        if times.cold {
+            "queue;desc=cold"
+        } else {
+            "queue"
+        },
+        Millis(times.queue),
+        Millis(flight.elapsed().saturating_sub(times.queue)),
+    );
+    if let Ok(timing) = HeaderValue::from_maybe_shared(bytes::Bytes::from(timing)) {
+        headers.append(SERVER_TIMING, timing);
+    }
+    response.map(|answer| ReplyBody::new(answer, flight, outcome))
+}
+
+/// Milliseconds with three digits, without floating point.
+struct Millis(Duration);
+
+impl std::fmt::Display for Millis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let us = self.0.as_micros();
+        write!(f, "{}.{:03}", us / 1000, us % 1000)
+    }
+}
+
+// === impl Failure ===
+
+impl Failure {
+    /// A failure that trying again soon would not mend.
+    #[must_use]
+    pub const fn new(outcome: Outcome, message: String) -> Self {
+        Self {
+            outcome,
+            message,
+            retry_after: None,
+        }
+    }
+
+    /// A failure of a moment.
+    #[must_use]
+    pub const fn busy(limit: Limit, message: String) -> Self {
+        Self {
+            outcome: Outcome::Limit(limit),
+            message,
+            retry_after: Some(Duration::from_secs(1)),
+        }
+    }
+}

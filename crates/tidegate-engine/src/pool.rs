@@ -1,0 +1,665 @@
+//! The instances of one revision, and the calls waiting there.
+//!
+//! One short lock a pool, held for bookkeeping only: never across an await, a start, a wake-up or a send. What has to
+//! happen outside it is collected inside and done after.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidegate_contract::{Contract, Target};
+use tidegate_core::scale::{self, Observation, Ready};
+use tidegate_core::{Backoff, FunctionKey, FunctionSpec, InstanceId, Scale};
+use tidegate_instance::{Exit, Instance, InstanceSpec, LogSink, LogStream, Reason, StartError};
+use tokio::sync::{oneshot, watch};
+
+use crate::host::Host;
+use crate::logs::FunctionLog;
+use crate::slot::Slot;
+
+/// Pause after failed starts in a row: a function that cannot start must not keep the machine busy trying.
+const START_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+
+/// How long an instance that is told to end may take before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How often a start that found no room on the host looks again; the calls that wait for it have their own bounds.
+const ROOM_POLL: Duration = Duration::from_millis(5);
+
+/// One immutable version of a function.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    /// A short word for it, derived from the code's digest and the configuration.
+    pub id: Arc<str>,
+    /// The specification. Its `scale` is the one the pool began with; the pool's own is what counts.
+    pub spec: Arc<FunctionSpec>,
+    /// How it is called.
+    pub contract: Contract,
+}
+
+pub(crate) struct Pool {
+    key: FunctionKey,
+    pub(crate) revision: Revision,
+    host: Arc<Host>,
+    log: Arc<FunctionLog>,
+    state: Mutex<State>,
+    /// Instances that became ready or failed to, since the pool began: what a deploy waits on.
+    progress: watch::Sender<Progress>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    pub(crate) ready: u32,
+    pub(crate) failed: Option<Arc<StartError>>,
+}
+
+struct State {
+    scale: Scale,
+    /// In the order they became ready; calls go to the first that has room, so that the last fall idle.
+    ready: Vec<Entry>,
+    starting: u32,
+    stopping: u32,
+    waiting: VecDeque<Waiter>,
+    failures: u32,
+    last_failure: Option<Arc<StartError>>,
+    not_before: Duration,
+    /// Takes no more calls.
+    retired: bool,
+    active: bool,
+}
+
+struct Entry {
+    id: InstanceId,
+    target: Arc<Target>,
+    in_flight: u32,
+    idle_since: Duration,
+}
+
+struct Waiter(oneshot::Sender<Grant>);
+
+/// What a waiting call gets.
+pub(crate) type Grant = Result<Slot, Refusal>;
+
+/// Why there is no slot.
+#[derive(Clone, Debug)]
+pub(crate) enum Refusal {
+    /// The pool was replaced; ask the function again.
+    Retired,
+    /// Too many calls wait already.
+    Full,
+    /// The code does not start.
+    Failing(Arc<StartError>),
+}
+
+/// The answer to asking for a slot.
+pub(crate) enum Acquire {
+    Granted(Slot),
+    Queued(oneshot::Receiver<Grant>),
+    Refused(Refusal),
+}
+
+/// A pool in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// Instances that are starting.
+    pub starting: u32,
+    /// Instances without a call.
+    pub idle: u32,
+    /// Instances with a call.
+    pub busy: u32,
+    /// Instances that are ending.
+    pub draining: u32,
+    /// Calls that wait.
+    pub queued: u32,
+}
+
+/// What is to be done once the lock is released.
+#[derive(Default)]
+struct Effects {
+    start: u32,
+    stop: Vec<Arc<Target>>,
+    grants: Vec<(Waiter, Grant)>,
+    activate: bool,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    pub(crate) fn new(
+        key: FunctionKey,
+        revision: Revision,
+        scale: Scale,
+        host: Arc<Host>,
+        log: Arc<FunctionLog>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            revision,
+            host,
+            log,
+            state: Mutex::new(State {
+                scale,
+                ready: Vec::new(),
+                starting: 0,
+                stopping: 0,
+                waiting: VecDeque::new(),
+                failures: 0,
+                last_failure: None,
+                not_before: Duration::ZERO,
+                retired: false,
+                active: false,
+            }),
+            progress: watch::Sender::new(Progress::default()),
+        })
+    }
+
+    pub(crate) fn function(&self) -> &FunctionKey {
+        &self.key
+    }
+
+    pub(crate) fn concurrency(&self) -> u32 {
+        self.revision.spec.scale.concurrency
+    }
+
+    pub(crate) fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// Asks for a slot. Never waits.
+    pub(crate) fn acquire(self: &Arc<Self>) -> Acquire {
+        let mut effects = Effects::default();
+        let answer = {
+            let mut state = self.state.lock();
+            if state.retired {
+                return Acquire::Refused(Refusal::Retired);
+            }
+            if let Some(entry) = state.find_room() {
+                entry.in_flight += 1;
+                let target = entry.target.clone();
+                if state.wants_more() {
+                    self.decide(&mut state, &mut effects);
+                }
+                Acquire::Granted(Slot::new(self.clone(), target))
+            } else if let Some(failure) = state.failing(self.host.now()) {
+                Acquire::Refused(Refusal::Failing(failure))
+            } else if state.waiting.len() >= self.host.options.max_waiting {
+                Acquire::Refused(Refusal::Full)
+            } else {
+                let (grant, granted) = oneshot::channel();
+                state.waiting.push_back(Waiter(grant));
+                self.decide(&mut state, &mut effects);
+                Acquire::Queued(granted)
+            }
+        };
+        self.perform(effects);
+        answer
+    }
+
+    /// Frees a slot. `alive` is false when the instance must not be used again.
+    pub(crate) fn release(self: &Arc<Self>, id: InstanceId) {
+        let mut effects = Effects::default();
+        {
+            let now = self.host.now();
+            let mut state = self.state.lock();
+            let Some(at) = state.ready.iter().position(|e| e.id == id) else {
+                return;
+            };
+            let entry = &mut state.ready[at];
+            entry.in_flight -= 1;
+            entry.idle_since = now;
+            let free = entry.in_flight == 0;
+            if state.retired {
+                if free {
+                    let entry = state.ready.remove(at);
+                    state.stopping += 1;
+                    effects.stop.push(entry.target);
+                }
+            } else if !state.waiting.is_empty() {
+                self.grant(&mut state, &mut effects);
+            }
+        }
+        self.perform(effects);
+    }
+
+    /// Takes the instance out and kills it: it did not come back to idle.
+    pub(crate) fn discard(self: &Arc<Self>, id: InstanceId) {
+        let entry = {
+            let mut state = self.state.lock();
+            state
+                .ready
+                .iter()
+                .position(|e| e.id == id)
+                .map(|at| state.ready.remove(at))
+        };
+        if let Some(entry) = entry {
+            entry.target.instance().kill();
+            self.revisit();
+        }
+    }
+
+    /// Starts instances until `count` are live, so that a deploy can wait for them.
+    pub(crate) fn warm(self: &Arc<Self>, count: u32) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            let live = state.live();
+            let start = count.min(state.scale.max).saturating_sub(live);
+            state.starting += start;
+            effects.start = start;
+            effects.activate = !std::mem::replace(&mut state.active, true);
+        }
+        self.perform(effects);
+    }
+
+    pub(crate) fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Changes how many instances there may be.
+    pub(crate) fn rescale(self: &Arc<Self>, scale: Scale) {
+        self.state.lock().scale = scale;
+        self.revisit();
+    }
+
+    /// Takes no more calls; those waiting are sent back to ask the function again, those in flight finish.
+    pub(crate) fn retire(self: &Arc<Self>) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            state.retired = true;
+            effects.grants = state
+                .waiting
+                .drain(..)
+                .map(|w| (w, Err(Refusal::Retired)))
+                .collect();
+            let (idle, busy) = std::mem::take(&mut state.ready)
+                .into_iter()
+                .partition(|e| e.in_flight == 0);
+            state.ready = busy;
+            let idle: Vec<Entry> = idle;
+            state.stopping += idle.len() as u32;
+            effects.stop = idle.into_iter().map(|e| e.target).collect();
+        }
+        self.perform(effects);
+    }
+
+    pub(crate) fn counts(&self) -> PoolCounts {
+        let state = self.state.lock();
+        let busy = state.ready.iter().filter(|e| e.in_flight > 0).count() as u32;
+        PoolCounts {
+            starting: state.starting,
+            idle: state.ready.len() as u32 - busy,
+            busy,
+            draining: state.stopping,
+            queued: state.waiting.len() as u32,
+        }
+    }
+
+    /// Since when the longest idle instance is idle, if one may be stopped to make room.
+    pub(crate) fn longest_idle(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        if state.ready.len() as u32 <= state.scale.min {
+            return None;
+        }
+        state
+            .ready
+            .iter()
+            .filter(|e| e.in_flight == 0)
+            .map(|e| e.idle_since)
+            .min()
+    }
+
+    pub(crate) fn stop_longest_idle(self: &Arc<Self>) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            let longest = state
+                .ready
+                .iter()
+                .enumerate()
+                .filter(|(_, e)| e.in_flight == 0)
+                .min_by_key(|(_, e)| e.idle_since)
+                .map(|(at, _)| at);
+            if let Some(at) = longest {
+                let entry = state.ready.remove(at);
+                state.stopping += 1;
+                effects.stop.push(entry.target);
+            }
+        }
+        self.perform(effects);
+    }
+
+    /// Looks at the pool; false when nothing keeps it active.
+    pub(crate) fn tick(self: &Arc<Self>) -> bool {
+        self.revisit();
+        self.state.lock().has_work()
+    }
+
+    /// Marks the pool inactive if nothing keeps it active, and says whether it did.
+    pub(crate) fn deactivate(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.has_work() {
+            return false;
+        }
+        state.active = false;
+        true
+    }
+
+    fn revisit(self: &Arc<Self>) {
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            // Calls that gave up waiting want nothing any more.
+            state.waiting.retain(|w| !w.0.is_closed());
+            self.decide(&mut state, &mut effects);
+        }
+        self.perform(effects);
+    }
+
+    fn decide(&self, state: &mut State, effects: &mut Effects) {
+        if state.retired || self.host.is_draining() {
+            return;
+        }
+        let now = self.host.now();
+        let ready: Vec<Ready> = state
+            .ready
+            .iter()
+            .map(|e| Ready {
+                id: e.id,
+                in_flight: e.in_flight,
+                idle_since: e.idle_since,
+            })
+            .collect();
+        let decision = scale::decide(
+            &state.scale,
+            &Observation {
+                now,
+                ready: &ready,
+                starting: state.starting,
+                queued: state.waiting.len() as u32,
+            },
+        );
+        if now >= state.not_before {
+            state.starting += decision.start;
+            effects.start += decision.start;
+        }
+        for id in decision.stop {
+            if let Some(at) = state.ready.iter().position(|e| e.id == id) {
+                let entry = state.ready.remove(at);
+                state.stopping += 1;
+                effects.stop.push(entry.target);
+            }
+        }
+        if !state.active && state.has_work() {
+            state.active = true;
+            effects.activate = true;
+        }
+    }
+
+    /// Hands free slots to calls that wait.
+    fn grant(self: &Arc<Self>, state: &mut State, effects: &mut Effects) {
+        while let Some(waiter) = state.waiting.pop_front() {
+            if waiter.0.is_closed() {
+                continue;
+            }
+            let Some(entry) = state.find_room() else {
+                state.waiting.push_front(waiter);
+                break;
+            };
+            entry.in_flight += 1;
+            let slot = Slot::new(self.clone(), entry.target.clone());
+            effects.grants.push((waiter, Ok(slot)));
+        }
+    }
+
+    fn perform(self: &Arc<Self>, effects: Effects) {
+        for (waiter, grant) in effects.grants {
+            // A call that gave up meanwhile drops the slot, which frees it for the next.
+            let _ = waiter.0.send(grant);
+        }
+        if effects.activate {
+            self.host.activate(self);
+        }
+        for _ in 0..effects.start {
+            self.host
+                .tasks
+                .spawn_on(self.clone().start(), &self.host.control);
+        }
+        for target in effects.stop {
+            self.host
+                .tasks
+                .spawn_on(self.clone().stop(target), &self.host.control);
+        }
+    }
+
+    /// Starts one instance and stays with it until it is gone.
+    async fn start(self: Arc<Self>) {
+        let id = self.host.next_instance();
+        match self.launch(id).await {
+            Ok((instance, _room)) => {
+                let target = Arc::new(Target::new(
+                    instance.clone(),
+                    self.revision.contract,
+                    self.host.options.lanes,
+                ));
+                let target = self.started(id, target);
+                let exit = instance.exited().await;
+                drop(instance);
+                drop(target);
+                self.gone(id, exit);
+            }
+            Err(error) => self.start_failed(id, error),
+        }
+    }
+
+    async fn launch(
+        &self,
+        id: InstanceId,
+    ) -> Result<(Arc<dyn Instance>, tokio::sync::OwnedSemaphorePermit), StartError> {
+        let room = loop {
+            if self.host.is_draining() {
+                return Err(StartError::ShuttingDown);
+            }
+            match self.host.admit() {
+                Some(room) => break room,
+                None => tokio::time::sleep(ROOM_POLL).await,
+            }
+        };
+        let spec = &self.revision.spec;
+        let materials = self.host.resources.materialize(&self.key, spec).await?;
+        let mut env: Vec<_> = spec
+            .env
+            .iter()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect();
+        env.extend(materials.env);
+        env.push((
+            "TIDEGATE_FUNCTION".to_owned(),
+            self.key.name.as_ref().to_owned(),
+        ));
+        env.push((
+            "TIDEGATE_NAMESPACE".to_owned(),
+            self.key.namespace.as_ref().to_owned(),
+        ));
+        env.push((
+            "TIDEGATE_REVISION".to_owned(),
+            self.revision.id.as_ref().to_owned(),
+        ));
+        let instance = self
+            .host
+            .isolation
+            .start(InstanceSpec {
+                id,
+                function: self.key.clone(),
+                revision: self.revision.id.clone(),
+                bundle: materials.bundle,
+                program: self.revision.contract.program(spec),
+                env,
+                secrets: materials.files,
+                limits: spec.limits,
+                network: spec.network,
+                concurrency: spec.scale.concurrency,
+                ready_within: self.host.options.ready_within.min(spec.limits.timeout),
+                logs: self.log.clone(),
+            })
+            .await?;
+        Ok((instance, room))
+    }
+
+    /// Puts a started instance to work; nothing keeps it when the pool was retired meanwhile.
+    fn started(self: &Arc<Self>, id: InstanceId, target: Arc<Target>) -> Option<Arc<Target>> {
+        let mut effects = Effects::default();
+        let kept = {
+            let mut state = self.state.lock();
+            state.starting -= 1;
+            state.failures = 0;
+            state.last_failure = None;
+            if state.retired {
+                state.stopping += 1;
+                effects.stop.push(target);
+                None
+            } else {
+                let idle_since = self.host.now();
+                state.ready.push(Entry {
+                    id,
+                    target: target.clone(),
+                    in_flight: 0,
+                    idle_since,
+                });
+                self.grant(&mut state, &mut effects);
+                Some(target)
+            }
+        };
+        self.progress.send_modify(|p| p.ready += 1);
+        self.perform(effects);
+        kept
+    }
+
+    fn start_failed(self: &Arc<Self>, id: InstanceId, error: StartError) {
+        tracing::info!(function = %self.key, instance = %id, %error, "an instance did not start");
+        self.log.line(
+            id,
+            LogStream::System,
+            None,
+            format!("start failed: {error}").as_bytes(),
+        );
+        let error = Arc::new(error);
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            state.starting -= 1;
+            state.failures += 1;
+            state.not_before = self.host.now() + START_BACKOFF.delay(state.failures);
+            state.last_failure = Some(error.clone());
+            // Calls wait on while anything else could still take them.
+            if state.ready.is_empty() && state.starting == 0 {
+                effects.grants = state
+                    .waiting
+                    .drain(..)
+                    .map(|w| (w, Err(Refusal::Failing(error.clone()))))
+                    .collect();
+            }
+        }
+        self.progress.send_modify(|p| p.failed = Some(error));
+        self.perform(effects);
+    }
+
+    fn gone(self: &Arc<Self>, id: InstanceId, exit: Exit) {
+        let expected = {
+            let mut state = self.state.lock();
+            match state.ready.iter().position(|e| e.id == id) {
+                Some(at) => {
+                    state.ready.remove(at);
+                    false
+                }
+                None => {
+                    state.stopping -= 1;
+                    true
+                }
+            }
+        };
+        if !expected || exit.reason == Reason::Memory {
+            tracing::info!(function = %self.key, instance = %id, %exit, "an instance ended");
+            self.log.line(
+                id,
+                LogStream::System,
+                None,
+                format!("the instance {exit}").as_bytes(),
+            );
+        }
+        self.revisit();
+    }
+
+    async fn stop(self: Arc<Self>, target: Arc<Target>) {
+        let instance = target.instance().clone();
+        drop(target);
+        instance.drain();
+        if tokio::time::timeout(STOP_GRACE, instance.exited())
+            .await
+            .is_err()
+        {
+            instance.kill();
+        }
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// The first instance below its target, else the least loaded that has room.
+    fn find_room(&mut self) -> Option<&mut Entry> {
+        let concurrency = self.scale.concurrency;
+        let target = (u64::from(concurrency) * u64::from(self.scale.target_milli) / 1000).max(1);
+        let at = self
+            .ready
+            .iter()
+            .position(|e| u64::from(e.in_flight) < target)
+            .or_else(|| {
+                let least = self
+                    .ready
+                    .iter()
+                    .enumerate()
+                    .min_by_key(|(_, e)| e.in_flight);
+                least
+                    .filter(|(_, e)| e.in_flight < concurrency)
+                    .map(|(at, _)| at)
+            })?;
+        Some(&mut self.ready[at])
+    }
+
+    /// Whether a granted call leaves the pool above its target, so that another instance should start beside it. With a
+    /// target of all of the concurrency that is only so when a call has to wait.
+    fn wants_more(&self) -> bool {
+        self.scale.target_milli < 1000 && self.live() < self.scale.max && {
+            let in_flight = self.ready.iter().map(|e| e.in_flight).sum();
+            scale::wanted(&self.scale, in_flight) > self.live()
+        }
+    }
+
+    fn live(&self) -> u32 {
+        self.ready.len() as u32 + self.starting
+    }
+
+    /// The failure that calls are refused with while nothing can take them.
+    fn failing(&self, now: Duration) -> Option<Arc<StartError>> {
+        (self.live() == 0 && now < self.not_before)
+            .then(|| self.last_failure.clone())
+            .flatten()
+    }
+
+    fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+            || self.starting > 0
+            || !self.waiting.is_empty()
+            || (self.scale.min > 0 && !self.retired)
+    }
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("function", &self.key)
+            .finish_non_exhaustive()
+    }
+}

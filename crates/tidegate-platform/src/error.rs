@@ -1,0 +1,30 @@
+//! What the platform answers when it does not do as asked. Model errors: status codes are the dialects' tables.
+
+use tidegate_store::{BlobError, DigestError, KeyringError};
+
+/// Why the platform did not do as asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store's answer.
+    #[error(transparent)]
+    Store(#[from] tidegate_store::Error),
+    /// The blob store's answer.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
+    /// A secret could not be sealed or opened.
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    /// The text is no digest.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// What was asked for breaks a rule.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
+    /// Something else is in the way.
+    #[error("{0}")]
+    InUse(String),
+}

@@ -1,0 +1,39 @@
+//! The one door: everything a dialect or a trigger may do.
+//!
+//! A dialect stores its clients' documents, says how one of them is lowered to a canonical function ([`Lower`]), and asks
+//! for calls, logs and secrets. It never sees the store or the engine. What runs follows from what is stored and from
+//! nothing else: a write only writes, and a controller that watches the store brings the engine in line, at start as after
+//! every change. So a server that is killed in the middle of a deploy comes back to one of the two states, and there is
+//! no second way for anything to be started.
+
+#![forbid(unsafe_code)]
+
+mod bundles;
+mod controller;
+mod error;
+mod lower;
+mod namespaces;
+mod platform;
+mod resources;
+mod revision;
+mod secrets;
+mod status;
+
+pub use controller::settled_phase;
+pub use error::Error;
+pub use lower::{Lower, LowerError, Lowered, Switch};
+pub use namespaces::{DEFAULT_NAMESPACE, canonical_namespace};
+pub use platform::{Parts, Platform};
+pub use secrets::SecretInfo;
+pub use status::{Phase, Status};
+
+pub use tidegate_contract::{Body, BodyFault, Caller, Contract, Prefix};
+pub use tidegate_engine::{
+    BUCKETS_SECONDS, CallContext, Failure, Function, FunctionMetrics, LogLine, LogQuery, LogTail,
+    OUTCOMES, PoolCounts, ReplyBody, new_id,
+};
+pub use tidegate_instance::Runtime;
+pub use tidegate_store::{
+    BlobError, Deletion, Digest, Error as StoreError, Event, LabelSelector, Object, ObjectKey,
+    Page, Preconditions, Put, Query, ResourceVersion, Watch,
+};

@@ -1,0 +1,56 @@
+//! From a dialect's document to a canonical function.
+
+use tidegate_core::{FunctionKey, FunctionSpec};
+use tidegate_store::Object;
+
+/// A kind of document that is a function, and how it is one. Pure: the same document always lowers to the same function.
+pub trait Lower: Send + Sync {
+    /// `apiVersion` and `kind` of the documents.
+    fn kind(&self) -> (&'static str, &'static str);
+
+    /// The function that the document asks for.
+    ///
+    /// # Errors
+    /// The document asks for something that cannot be; the message names it and what would do.
+    fn lower(&self, object: &Object) -> Result<Lowered, LowerError>;
+}
+
+/// A canonical function, and when a new revision of it takes over.
+#[derive(Clone, Debug)]
+pub struct Lowered {
+    /// Where it is called.
+    pub key: FunctionKey,
+    /// What it is.
+    pub spec: FunctionSpec,
+    /// When a new revision takes over.
+    pub switch: Switch,
+}
+
+/// When a new revision takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// When its first instances are ready; the revision before it serves until then, and for good if they never are.
+    WhenReady,
+    /// At once; what does not start fails when it is called.
+    AtOnce,
+}
+
+/// A document asks for something that cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct LowerError {
+    /// Where, as a path into the document: `spec.limits.memory`.
+    pub field: String,
+    /// What is wrong and what would do.
+    pub message: String,
+}
+
+impl LowerError {
+    /// An error at a field.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+}

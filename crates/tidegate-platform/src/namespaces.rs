@@ -1,0 +1,126 @@
+//! Namespaces.
+
+use tidegate_store::{Object, ObjectKey, Query};
+
+use crate::{Error, Platform};
+
+/// The namespace that is always there.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// Well-known namespaces of other systems' clients, all the default one here: a function deployed by one client is there
+/// for the next.
+const ALIASES: [&str; 3] = ["openfaas-fn", "guest", "_"];
+
+const API_VERSION: &str = "tidegate.dev/v1";
+const KIND: &str = "Namespace";
+
+/// The namespace that a client's word means.
+#[must_use]
+pub fn canonical_namespace(name: &str) -> &str {
+    if ALIASES.contains(&name) {
+        DEFAULT_NAMESPACE
+    } else {
+        name
+    }
+}
+
+impl Platform {
+    /// Every namespace, by name; the default one has a document only once somebody gave it one.
+    ///
+    /// # Errors
+    /// What keeps the store from reading.
+    pub async fn namespaces(&self) -> Result<Vec<Object>, Error> {
+        let mut all = self.list_all(&Query::kind(API_VERSION, KIND)).await?;
+        if !all.iter().any(|o| o.key().name() == DEFAULT_NAMESPACE) {
+            all.push(Object::with_spec(
+                &key(DEFAULT_NAMESPACE)?,
+                serde_json::json!({}),
+            )?);
+        }
+        all.sort_by(|a, b| a.key().name().cmp(b.key().name()));
+        Ok(all)
+    }
+
+    /// Makes a namespace; one that is there stays as it is.
+    ///
+    /// # Errors
+    /// The name breaks the rule, or the store cannot write.
+    pub async fn create_namespace(&self, name: &str) -> Result<Object, Error> {
+        let name = tidegate_core::Name::new(name).map_err(|e| Error::Invalid(e.to_string()))?;
+        let key = key(name.as_str())?;
+        match self
+            .store()
+            .objects()
+            .create(Object::with_spec(&key, serde_json::json!({}))?)
+            .await
+        {
+            Err(tidegate_store::Error::AlreadyExists { .. }) => {
+                Ok(self.store().objects().get(&key).await?)
+            }
+            made => Ok(made?),
+        }
+    }
+
+    /// Removes an empty namespace.
+    ///
+    /// # Errors
+    /// It is the default one, is not there, or holds functions or secrets.
+    pub async fn delete_namespace(&self, name: &str) -> Result<(), Error> {
+        if canonical_namespace(name) == DEFAULT_NAMESPACE {
+            return Err(Error::Invalid(format!(
+                "namespace {name:?} is always there; delete what is in it"
+            )));
+        }
+        let held = self
+            .store()
+            .objects()
+            .list(&Query::everything().namespace(name), Some(3), None)
+            .await?;
+        if !held.items.is_empty() {
+            let names: Vec<_> = held
+                .items
+                .iter()
+                .map(|o| format!("{} {}", o.key().kind(), o.key().name()))
+                .collect();
+            return Err(Error::InUse(format!(
+                "namespace {name:?} still holds {}{}; delete them first",
+                names.join(", "),
+                if held.next.is_some() { " and more" } else { "" }
+            )));
+        }
+        let gone = self
+            .store()
+            .objects()
+            .delete(&key(name)?, tidegate_store::Preconditions::default())
+            .await;
+        match gone {
+            Err(tidegate_store::Error::NotFound { .. }) => Err(missing(name)),
+            gone => gone.map(drop).map_err(Error::from),
+        }
+    }
+
+    /// Whether functions may be put there.
+    ///
+    /// # Errors
+    /// They may not, and how to change that.
+    pub async fn require_namespace(&self, name: &str) -> Result<(), Error> {
+        if name == DEFAULT_NAMESPACE {
+            return Ok(());
+        }
+        match self.store().objects().get(&key(name)?).await {
+            Ok(_) => Ok(()),
+            Err(tidegate_store::Error::NotFound { .. }) => Err(missing(name)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn key(name: &str) -> Result<ObjectKey, Error> {
+    Ok(ObjectKey::new(API_VERSION, KIND, "", name)?)
+}
+
+fn missing(name: &str) -> Error {
+    Error::NotFound(format!(
+        "namespace {name:?} does not exist; make it with 'tidegate namespace create {name}'"
+    ))
+}

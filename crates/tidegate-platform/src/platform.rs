@@ -1,0 +1,379 @@
+//! The platform's handle.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http::{Request, Response};
+use tidegate_contract::Body;
+use tidegate_core::FunctionRef;
+use tidegate_engine::{
+    CallContext, Engine, Failure, Function, LogQuery, LogTail, PoolCounts, ReplyBody,
+};
+use tidegate_instance::{Isolation, Runtime};
+use tidegate_store::{Digest, Object, ObjectKey, Preconditions, Put, Query, Store, Watch};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::bundles::Bundles;
+use crate::controller::Controller;
+use crate::resources::PlatformResources;
+use crate::{Error, Lower, Status};
+
+/// Objects read at once when a list is read whole.
+const PAGE: usize = 500;
+
+/// How often code that no function names is looked for.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// Everything a platform is made of.
+pub struct Parts {
+    /// Where everything is kept.
+    pub store: Store,
+    /// Where code runs.
+    pub isolation: Arc<dyn Isolation>,
+    /// Bounds of the engine.
+    pub engine: tidegate_engine::Options,
+    /// Where bundles are unpacked.
+    pub bundles: PathBuf,
+    /// The kinds of documents that are functions.
+    pub kinds: Vec<Arc<dyn Lower>>,
+}
+
+/// Everything a dialect or a trigger may do. A cheap handle.
+#[derive(Clone)]
+pub struct Platform(Arc<Inner>);
+
+pub(crate) struct WeakPlatform(Weak<Inner>);
+
+struct Inner {
+    store: Store,
+    engine: Engine,
+    bundles: Bundles,
+    kinds: Vec<Arc<dyn Lower>>,
+    controller: Controller,
+    /// Notified whenever the controller has brought something in line.
+    settled: Notify,
+    ending: CancellationToken,
+    tasks: TaskTracker,
+}
+
+// === impl Platform ===
+
+impl Platform {
+    /// Starts the platform on the current runtime: every stored function can be called when this returns.
+    ///
+    /// # Errors
+    /// What keeps the store from reading, or the bundle folder from being made.
+    pub async fn start(parts: Parts) -> Result<Self, Error> {
+        let bundles =
+            Bundles::new(parts.bundles.clone(), parts.store.blobs().clone()).map_err(|error| {
+                Error::Invalid(format!(
+                    "bundle folder {}: {error}",
+                    parts.bundles.display()
+                ))
+            })?;
+        let platform = Self(Arc::new_cyclic(|weak| {
+            let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
+            Inner {
+                engine: Engine::new(parts.isolation, resources, parts.engine),
+                store: parts.store,
+                bundles,
+                kinds: parts.kinds,
+                controller: Controller::default(),
+                settled: Notify::new(),
+                ending: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+            }
+        }));
+        platform.control().await?;
+        let sweeping = platform.clone();
+        platform.spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                if let Err(error) = sweeping.sweep().await {
+                    tracing::warn!(%error, "unused code could not be looked for");
+                }
+            }
+        });
+        Ok(platform)
+    }
+
+    /// Stores a document, new or changed; what follows from it follows. See [`Platform::settle`].
+    ///
+    /// # Errors
+    /// The document breaks a rule, lost a race, or the store cannot write.
+    pub async fn put(&self, object: Object) -> Result<Put, Error> {
+        Ok(self.0.store.objects().put(object).await?)
+    }
+
+    /// A document.
+    ///
+    /// # Errors
+    /// It is not there, is damaged, or the store cannot read.
+    pub async fn get(&self, key: &ObjectKey) -> Result<Object, Error> {
+        Ok(self.0.store.objects().get(key).await?)
+    }
+
+    /// A page of documents.
+    ///
+    /// # Errors
+    /// A foreign continue token, or the store cannot read.
+    pub async fn list(
+        &self,
+        query: &Query,
+        limit: Option<usize>,
+        from: Option<&str>,
+    ) -> Result<tidegate_store::Page, Error> {
+        Ok(self.0.store.objects().list(query, limit, from).await?)
+    }
+
+    /// Removes a document.
+    ///
+    /// # Errors
+    /// It is not there, is not the one meant, or the store cannot write.
+    pub async fn delete(
+        &self,
+        key: &ObjectKey,
+        preconditions: Preconditions,
+    ) -> Result<tidegate_store::Deletion, Error> {
+        Ok(self.0.store.objects().delete(key, preconditions).await?)
+    }
+
+    /// Changes of documents from a version on.
+    ///
+    /// # Errors
+    /// The version is too old: list again.
+    pub fn watch(
+        &self,
+        query: &Query,
+        from: Option<tidegate_store::ResourceVersion>,
+    ) -> Result<Watch, Error> {
+        Ok(self.0.store.objects().watch(query, from)?)
+    }
+
+    /// Waits until a generation of a document has been dealt with, and gives the document as it is then or when the time
+    /// is over.
+    ///
+    /// # Errors
+    /// The document is not there.
+    pub async fn settle(
+        &self,
+        key: &ObjectKey,
+        generation: u64,
+        within: Duration,
+    ) -> Result<Object, Error> {
+        let until = tokio::time::Instant::now() + within;
+        loop {
+            // Registered before the look, so that a change between the two is not missed.
+            let mut settled = std::pin::pin!(self.0.settled.notified());
+            settled.as_mut().enable();
+            let object = self.get(key).await?;
+            if Status::of(&object).is_settled(generation)
+                || tokio::time::timeout_at(until, settled).await.is_err()
+            {
+                return Ok(object);
+            }
+        }
+    }
+
+    /// Waits until a function that was deleted takes no more calls, or the time is over.
+    pub async fn settle_deletion(&self, key: FunctionRef<'_>, within: Duration) {
+        let until = tokio::time::Instant::now() + within;
+        loop {
+            let mut settled = std::pin::pin!(self.0.settled.notified());
+            settled.as_mut().enable();
+            if self.function(key).is_none()
+                || tokio::time::timeout_at(until, settled).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Stores an archive of code of at most `max` bytes, whose digest must be the expected one.
+    ///
+    /// # Errors
+    /// It is larger, it is another, or the store cannot write.
+    pub async fn put_code<E>(
+        &self,
+        expected: Digest,
+        bytes: impl Stream<Item = Result<Bytes, E>> + Send,
+        max: u64,
+    ) -> Result<Digest, Error>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        Ok(self
+            .0
+            .store
+            .blobs()
+            .put_stream(Some(expected), bytes, max)
+            .await?)
+    }
+
+    /// Whether an archive is there.
+    ///
+    /// # Errors
+    /// The store cannot read.
+    pub async fn has_code(&self, digest: &Digest) -> Result<bool, Error> {
+        Ok(self.0.store.blobs().exists(digest).await?)
+    }
+
+    /// The function that is called by this key.
+    #[must_use]
+    pub fn function(&self, key: FunctionRef<'_>) -> Option<Arc<Function>> {
+        self.0.engine.function(key)
+    }
+
+    /// Calls a function.
+    ///
+    /// # Errors
+    /// There is no response from the code; the failure says why and whose fault it is.
+    pub async fn call(
+        &self,
+        function: &Arc<Function>,
+        request: Request<Body>,
+        context: CallContext,
+    ) -> Result<Response<ReplyBody>, Failure> {
+        self.0.engine.call(function, request, context).await
+    }
+
+    /// A reader of what a function has written.
+    #[must_use]
+    pub fn logs(&self, function: &Function, query: LogQuery, tail: Option<usize>) -> LogTail {
+        function.log().tail(query, tail)
+    }
+
+    /// A function's instances, by state.
+    #[must_use]
+    pub fn counts(&self, function: &Function) -> PoolCounts {
+        self.0.engine.counts(function)
+    }
+
+    /// What a function's current revision says of who may call it.
+    #[must_use]
+    pub fn access(&self, function: &Function) -> Option<tidegate_core::Access> {
+        self.0.engine.access(function)
+    }
+
+    /// Functions that have instances now.
+    #[must_use]
+    pub fn active(&self) -> Vec<(tidegate_core::FunctionKey, PoolCounts)> {
+        self.0.engine.active()
+    }
+
+    /// Every function.
+    pub fn for_each_function(&self, visit: impl FnMut(&Arc<Function>)) {
+        self.0.engine.for_each(visit);
+    }
+
+    /// The runtimes of this host.
+    #[must_use]
+    pub fn runtimes(&self) -> Vec<Runtime> {
+        self.0.engine.runtimes()
+    }
+
+    /// Ends the platform: calls in flight get `grace` to finish, then every instance ends. Nothing is deployed any more.
+    pub async fn drain(&self, grace: Duration) {
+        self.0.ending.cancel();
+        self.0.engine.drain(grace).await;
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+
+    /// Every object of a query.
+    pub(crate) async fn list_all(&self, query: &Query) -> Result<Vec<Object>, Error> {
+        let (mut all, mut from) = (Vec::new(), None);
+        loop {
+            let page = self.list(query, Some(PAGE), from.as_deref()).await?;
+            all.extend(page.items);
+            match page.next {
+                Some(next) => from = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
+    async fn sweep(&self) -> Result<(), Error> {
+        let mut used: HashSet<Digest> = HashSet::new();
+        for lower in self.kinds() {
+            let (api_version, kind) = lower.kind();
+            for object in self.list_all(&Query::kind(api_version, kind)).await? {
+                let serving = Status::of(&object).serving;
+                let lowered = self.lower(&object).ok().map(|l| l.spec);
+                used.extend(
+                    serving
+                        .into_iter()
+                        .chain(lowered)
+                        .filter_map(|s| s.code.digest.parse::<Digest>().ok()),
+                );
+            }
+        }
+        let removed = self.0.bundles.sweep(&used).await;
+        if removed > 0 {
+            tracing::info!(removed, "removed code that no function uses");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn lower(&self, object: &Object) -> Result<crate::Lowered, crate::LowerError> {
+        let key = object.key();
+        match self.lowerer(key) {
+            Some(lower) => lower.lower(object),
+            None => Err(crate::LowerError::new(
+                "kind",
+                format!("{} is not a function", key.kind()),
+            )),
+        }
+    }
+
+    pub(crate) fn lowerer(&self, key: &ObjectKey) -> Option<&Arc<dyn Lower>> {
+        let kind = (key.api_version(), key.kind());
+        self.0.kinds.iter().find(|lower| lower.kind() == kind)
+    }
+
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = &Arc<dyn Lower>> {
+        self.0.kinds.iter()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    pub(crate) fn bundles(&self) -> &Bundles {
+        &self.0.bundles
+    }
+
+    pub(crate) fn controller(&self) -> &Controller {
+        &self.0.controller
+    }
+
+    pub(crate) fn notify_settled(&self) {
+        self.0.settled.notify_waiters();
+    }
+
+    /// Runs a task until it ends or the platform does.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let ending = self.0.ending.clone();
+        self.0.tasks.spawn(async move {
+            ending.run_until_cancelled(task).await;
+        });
+    }
+}
+
+// === impl WeakPlatform ===
+
+impl WeakPlatform {
+    pub(crate) fn upgrade(&self) -> Option<Platform> {
+        self.0.upgrade().map(Platform)
+    }
+}

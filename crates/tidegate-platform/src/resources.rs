@@ -1,0 +1,55 @@
+//! What an instance needs when it is started: its bundle and its secrets.
+
+use async_trait::async_trait;
+use tidegate_core::{FunctionKey, FunctionSpec};
+use tidegate_engine::{Materials, Resources};
+use tidegate_instance::{SecretFile, StartError};
+
+use crate::platform::WeakPlatform;
+
+/// The engine's view of the platform. Weak, since the platform owns the engine.
+pub(crate) struct PlatformResources(pub(crate) WeakPlatform);
+
+#[async_trait]
+impl Resources for PlatformResources {
+    async fn materialize(
+        &self,
+        function: &FunctionKey,
+        spec: &FunctionSpec,
+    ) -> Result<Materials, StartError> {
+        let platform = self.0.upgrade().ok_or(StartError::ShuttingDown)?;
+        let code = |message: String| StartError::Code { message };
+        let digest = spec.code.digest.parse().map_err(|e| code(format!("{e}")))?;
+        let bundle = platform
+            .bundles()
+            .get(&digest)
+            .await
+            .map_err(|e| code(e.to_string()))?;
+        let mut materials = Materials {
+            bundle,
+            ..Materials::default()
+        };
+        for used in &spec.secrets {
+            let value = platform
+                .secret_value(&function.namespace, &used.name)
+                .await
+                .map_err(|e| code(e.to_string()))?;
+            match &used.env {
+                Some(variable) => {
+                    let text = String::from_utf8(value).map_err(|_| {
+                        code(format!(
+                            "secret {:?} is not text, so it cannot be in variable {variable:?}; name it without a variable to get a file",
+                            used.name
+                        ))
+                    })?;
+                    materials.env.push((variable.clone(), text));
+                }
+                None => materials.files.push(SecretFile {
+                    name: used.name.clone(),
+                    value: value.into(),
+                }),
+            }
+        }
+        Ok(materials)
+    }
+}

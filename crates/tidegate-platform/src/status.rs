@@ -1,0 +1,53 @@
+//! The status that the controller keeps on every document that is a function, whatever its dialect.
+
+use serde::{Deserialize, Serialize};
+use tidegate_core::FunctionSpec;
+use tidegate_store::Object;
+
+/// Where a document stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Status {
+    /// The generation that this speaks of.
+    pub observed_generation: u64,
+    /// Where that generation stands.
+    pub phase: Phase,
+    /// One line of why, where it is not ready.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The revision that takes traffic.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub revision: String,
+    /// What that revision is, kept while a newer generation is not ready, so that it serves again after a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving: Option<FunctionSpec>,
+}
+
+/// Where a generation stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Being made ready.
+    #[default]
+    Pending,
+    /// Takes traffic.
+    Ready,
+    /// Could not be made ready.
+    Failed,
+}
+
+impl Status {
+    /// The status of a document; the default one where there is none or it cannot be read.
+    #[must_use]
+    pub fn of(object: &Object) -> Self {
+        object
+            .status()
+            .and_then(|s| Self::deserialize(s).ok())
+            .unwrap_or_default()
+    }
+
+    /// Whether the document's own generation has been dealt with.
+    #[must_use]
+    pub fn is_settled(&self, generation: u64) -> bool {
+        self.observed_generation >= generation && self.phase != Phase::Pending
+    }
+}
