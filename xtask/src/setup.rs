@@ -106,8 +106,8 @@ fn install(needs: &[Need]) -> Result<()> {
     let by_hand = format!("apt-get update && apt-get install -y {names}");
     let prefix = privileges().with_context(|| format!("run this as root: {by_hand}"))?;
     println!("installing {names}");
-    let update = || apt(&prefix, &["update", "-q"]);
-    let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
+    let update = || apt(&prefix, &["update", "-qq"]);
+    let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
     install.extend(&packages);
     // Package lists may be absent (a minimal image ships none) or too old to name files that still exist.
     let fresh = !has_package_lists();

@@ -192,6 +192,9 @@ fn rounds(bench: &Bench, subjects: &[Subject]) -> Result<Vec<Row>> {
             runs: Vec::new(),
         }));
     }
+    if rows.is_empty() {
+        return Ok(rows);
+    }
     for round in 1..=bench.plan.rounds {
         println!("round {round} of {}", bench.plan.rounds);
         for row in &mut rows {

@@ -25,6 +25,8 @@ pub(crate) struct Request {
 /// What came back.
 pub(crate) struct Reply {
     pub(crate) status: u16,
+    /// From curl's first step to the last byte; starting curl is not in it.
+    pub(crate) time: Duration,
     /// Header lines as sent, in lower case.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
@@ -95,14 +97,17 @@ impl Request {
             .arg(&head)
             .arg("--output")
             .arg(&body)
-            .args(["--write-out", "%{http_code}"])
+            .args(["--write-out", "%{http_code} %{time_total}"])
             .args(&self.words)
             .arg(&self.url)
             .current_dir(root);
-        let status =
+        let told =
             child::capture(&mut command, CALL_LIMIT + Duration::from_secs(5))?.success("curl")?;
+        let (status, time) = told.trim().split_once(' ').context("curl told no time")?;
+        let time: f64 = time.parse().context("curl told no time")?;
         Ok(Reply {
-            status: status.trim().parse().context("curl printed no status")?,
+            status: status.parse().context("curl told no status")?,
+            time: Duration::try_from_secs_f64(time).context("curl told no time")?,
             head: String::from_utf8_lossy(&fs::read(&head)?).to_lowercase(),
             // No file is made for an answer without a body.
             body: fs::read(&body).unwrap_or_default(),

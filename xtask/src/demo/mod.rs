@@ -141,8 +141,10 @@ impl<'a> Demo<'a> {
         };
         for call in example.calls {
             let request = call.request.at(&url);
+            let mut time = None;
             let mut row = timed(name, call.what, || {
                 let reply = request.send(self.root, self.home.path())?;
+                time = Some(reply.time);
                 if reply.status != call.status {
                     bail!(
                         "status {}; expected {}: {}",
@@ -155,6 +157,7 @@ impl<'a> Demo<'a> {
                 Ok(format!("{} {summary}", reply.status))
             });
             row.line = Some(request.line());
+            row.time = time.unwrap_or(row.time);
             rows.push(row);
         }
         for (what, words, expected) in example.invokes {
