@@ -26,13 +26,11 @@ const REQUEST_ID: header::HeaderName = header::HeaderName::from_static("x-reques
 
 /// A function that a request's path or host names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallTarget<'a> {
-    /// Its name.
-    pub name: &'a str,
-    /// Its namespace.
-    pub namespace: &'a str,
+struct CallTarget<'a> {
+    name: &'a str,
+    namespace: &'a str,
     /// Bytes of the path that led to it.
-    pub prefix: usize,
+    prefix: usize,
 }
 
 /// The body of an answer to a call: the code's, or ours.
@@ -45,8 +43,7 @@ pub enum CallBody {
 
 /// The function that a request is for, if it is for one: `/fn/NAME[.NAMESPACE]/rest…`, or a host name
 /// `NAME[.NAMESPACE].fn.localhost`.
-#[must_use]
-pub fn target<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<CallTarget<'a>> {
+fn target<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<CallTarget<'a>> {
     let path = uri.path();
     if let Some(rest) = path.strip_prefix(CALL_PREFIX) {
         let word = rest.split('/').next().unwrap_or("");
@@ -71,37 +68,46 @@ fn split(word: &str, prefix: usize) -> CallTarget<'_> {
     }
 }
 
-/// Calls the function. `is_admin` is asked only where the function is private.
+/// A call that found its function, or the answer it gets instead.
+pub struct Routed {
+    function: Result<Arc<Function>, Box<ApiError>>,
+    prefix: Prefix,
+}
+
+/// Finds the function that a request is for, if it is for one. `is_admin` is asked only where the function is private.
+#[must_use]
+pub fn route(
+    platform: &Platform,
+    uri: &Uri,
+    headers: &HeaderMap,
+    is_admin: impl FnOnce() -> bool,
+) -> Option<Routed> {
+    let target = target(uri, headers)?;
+    let key = FunctionRef { namespace: target.namespace, group: "", name: target.name };
+    let function = match platform.function(key) {
+        None => Err(Box::new(unknown(target))),
+        Some(function) => check_access(platform, &function, is_admin).map(|()| function),
+    };
+    Some(Routed { function, prefix: Prefix { len: target.prefix } })
+}
+
+/// Makes the call.
 pub async fn call(
     platform: &Platform,
-    target: CallTarget<'_>,
-    request: Request<()>,
-    body: Body,
+    routed: Routed,
+    request: Request<Body>,
     caller: Option<Caller>,
-    is_admin: impl FnOnce() -> bool,
 ) -> Response<CallBody> {
-    let context = CallContext {
-        id: new_id(),
-        prefix: Prefix { len: target.prefix },
-        caller,
-        received: tokio::time::Instant::now(),
-    };
-    let id = context.id;
+    let id = new_id();
     let version = request.version();
-    let found = platform.function(FunctionRef {
-        namespace: target.namespace,
-        group: "",
-        name: target.name,
-    });
-    let answered = match found {
-        None => Err(unknown(target)),
-        Some(function) => match check_access(platform, &function, is_admin) {
-            Err(refused) => Err(refused),
-            Ok(()) => platform
-                .call(&function, request.map(|()| body), context)
-                .await
-                .map_err(|failure| ApiError::of_call(failure, id)),
-        },
+    let answered = match routed.function {
+        Err(refused) => Err(*refused),
+        Ok(function) => {
+            let received = tokio::time::Instant::now();
+            let context = CallContext { id, prefix: routed.prefix, caller, received };
+            let answered = platform.call(&function, request, context).await;
+            answered.map_err(|failure| ApiError::of_call(failure, id))
+        }
     };
     match answered {
         Ok(response) => response.map(CallBody::Reply),
@@ -117,9 +123,7 @@ pub async fn call(
             }
             // What is left of a refused body is not read, so the connection cannot be used again.
             if parts.status == StatusCode::PAYLOAD_TOO_LARGE && version <= Version::HTTP_11 {
-                parts
-                    .headers
-                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
+                parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Response::from_parts(parts, CallBody::Full(Full::new(body)))
         }
@@ -130,16 +134,16 @@ fn check_access(
     platform: &Platform,
     function: &Arc<Function>,
     is_admin: impl FnOnce() -> bool,
-) -> Result<(), ApiError> {
+) -> Result<(), Box<ApiError>> {
     match platform.access(function) {
-        Some(Access::Private) if !is_admin() => Err(ApiError::new(
+        Some(Access::Private) if !is_admin() => Err(Box::new(ApiError::new(
             StatusCode::UNAUTHORIZED,
             "unauthorized",
             format!(
                 "function {} is private: send 'Authorization: Bearer KEY'",
                 function.key()
             ),
-        )),
+        ))),
         _ => Ok(()),
     }
 }

@@ -16,7 +16,7 @@ mod openapi;
 mod render;
 
 pub use api::{Info, MAX_CODE_BYTES, is_open, router};
-pub use call::{CallBody, CallTarget, call, target};
+pub use call::{CallBody, Routed, call, route};
 pub use error::ApiError;
 pub use lower::{Native, defaults};
 pub use openapi::openapi;

@@ -1,0 +1,31 @@
+//! The server: configure, build, bind, run, drain.
+//!
+//! [`Settings`] come from defaults, a file, the environment and flags, every mistake reported at once. [`run`] is the
+//! whole life of the process on one screen: open the store, start the isolation and the platform, bind, say so, serve
+//! until a signal, stop accepting, let what is in flight finish, end.
+//!
+//! Connections are accepted on the control runtime and handed to serving threads, each with a runtime of its own: a
+//! request, its connection and its connection to the instance stay on one thread. Everything that may block or take long
+//! (starts, the store, the control routes' work) lives elsewhere.
+
+#![forbid(unsafe_code)]
+
+mod auth;
+mod body;
+mod error;
+mod guard;
+mod listen;
+mod logging;
+mod metrics;
+mod serve;
+mod server;
+mod service;
+mod settings;
+mod tls;
+mod worker;
+
+pub use auth::ADMIN_KEY_FILE;
+pub use error::Error;
+pub use logging::init as init_logging;
+pub use server::{Ready, run};
+pub use settings::{Auth, LogFormat, Settings, SettingsError, Source, reference};

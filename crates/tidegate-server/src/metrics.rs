@@ -1,0 +1,214 @@
+//! `/metrics`: the counters of functions, written in the OpenMetrics text format when asked for.
+//!
+//! Functions keep plain atomic counters, so a call takes no lock for them; what is written here is a reading of them. A
+//! function that was never called has no series.
+
+use std::fmt::Error;
+use std::sync::atomic::Ordering;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use tidegate_core::FunctionKey;
+use tidegate_platform::{BUCKETS_SECONDS, OUTCOMES, PoolCounts};
+
+use crate::service::Service;
+
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// A reading of everything.
+#[derive(Debug)]
+struct Reading {
+    called: Vec<Called>,
+    active: Vec<(FunctionKey, PoolCounts)>,
+    functions: u64,
+    connections: i64,
+    process: Process,
+}
+
+/// One function that was called.
+#[derive(Debug)]
+struct Called {
+    key: FunctionKey,
+    invocations: [u64; OUTCOMES.len()],
+    buckets: [u64; BUCKETS_SECONDS.len() + 1],
+    seconds: f64,
+    in_flight: i64,
+    cold: u64,
+}
+
+/// The server's own process.
+#[derive(Debug, Default)]
+struct Process {
+    cpu_seconds: f64,
+    resident_bytes: u64,
+}
+
+/// The page.
+pub(crate) fn render(service: &Service) -> Result<String, Error> {
+    let mut reading = Reading {
+        called: Vec::new(),
+        active: service.platform.active(),
+        functions: 0,
+        connections: service.connections.load(Ordering::Relaxed),
+        process: Process::read(),
+    };
+    service.platform.for_each_function(|function| {
+        reading.functions += 1;
+        if let Some(metrics) = function.metrics_if_called() {
+            reading.called.push(Called {
+                key: function.key().clone(),
+                invocations: metrics.invocations(),
+                buckets: metrics.buckets(),
+                seconds: metrics.duration_seconds(),
+                in_flight: metrics.in_flight(),
+                cold: metrics.cold_starts(),
+            });
+        }
+    });
+    reading.called.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(reading));
+    let mut page = String::new();
+    prometheus_client::encoding::text::encode(&mut page, &registry)?;
+    Ok(page)
+}
+
+impl Collector for Reading {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut family = encoder.encode_descriptor(
+            "tidegate_invocations",
+            "Invocations that ended",
+            None,
+            MetricType::Counter,
+        )?;
+        for called in &self.called {
+            for (outcome, count) in OUTCOMES.iter().zip(called.invocations) {
+                if count > 0 {
+                    let [namespace, function] = labels(&called.key);
+                    let labels = [namespace, function, ("outcome", outcome.as_str())];
+                    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+                }
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "tidegate_invocation_duration_seconds",
+            "Time of an invocation from its arrival to its last byte, waiting and starting included",
+            None,
+            MetricType::Histogram,
+        )?;
+        for called in &self.called {
+            let bounds = BUCKETS_SECONDS.into_iter().chain([f64::MAX]);
+            let buckets: Vec<_> = bounds.zip(called.buckets).collect();
+            let count = called.buckets.iter().sum();
+            family
+                .encode_family(&labels(&called.key))?
+                .encode_histogram::<NoLabelSet>(called.seconds, count, &buckets, None)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "tidegate_cold_starts",
+            "Invocations that waited for an instance to start",
+            None,
+            MetricType::Counter,
+        )?;
+        for called in &self.called {
+            family
+                .encode_family(&labels(&called.key))?
+                .encode_counter::<NoLabelSet, _, u64>(&called.cold, None)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "tidegate_invocations_in_flight",
+            "Invocations under way, waiting ones included",
+            None,
+            MetricType::Gauge,
+        )?;
+        for called in &self.called {
+            family.encode_family(&labels(&called.key))?.encode_gauge(&called.in_flight)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "tidegate_instances",
+            "Instances by state",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (key, counts) in &self.active {
+            let states = [
+                ("starting", counts.starting),
+                ("idle", counts.idle),
+                ("busy", counts.busy),
+                ("draining", counts.draining),
+            ];
+            for (state, count) in states {
+                let [namespace, function] = labels(key);
+                family
+                    .encode_family(&[namespace, function, ("state", state)])?
+                    .encode_gauge(&i64::from(count))?;
+            }
+        }
+        let mut family = encoder.encode_descriptor(
+            "tidegate_invocations_queued",
+            "Invocations that wait for an instance",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (key, counts) in &self.active {
+            family.encode_family(&labels(key))?.encode_gauge(&i64::from(counts.queued))?;
+        }
+        gauge(&mut encoder, "tidegate_functions", "Functions that can be called", self.functions as f64)?;
+        gauge(&mut encoder, "tidegate_connections", "Open connections", self.connections as f64)?;
+        gauge(
+            &mut encoder,
+            "process_resident_memory_bytes",
+            "Resident memory of the server",
+            self.process.resident_bytes as f64,
+        )?;
+        let mut counter = encoder.encode_descriptor(
+            "process_cpu_seconds",
+            "User and system time of the server",
+            None,
+            MetricType::Counter,
+        )?;
+        counter.encode_counter::<NoLabelSet, _, u64>(&self.process.cpu_seconds, None)?;
+        let mut build = encoder.encode_descriptor(
+            "tidegate_build",
+            "Version of the server",
+            None,
+            MetricType::Info,
+        )?;
+        build.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
+    }
+}
+
+fn labels(key: &FunctionKey) -> [(&str, &str); 2] {
+    [("namespace", &key.namespace), ("function", &key.name)]
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: f64,
+) -> Result<(), Error> {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+// === impl Process ===
+
+impl Process {
+    /// Zero where `/proc` does not tell.
+    fn read() -> Self {
+        let usage = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // The second field is a name in parentheses that may hold spaces.
+        let fields: Vec<u64> = usage
+            .rsplit_once(')')
+            .map(|(_, rest)| rest.split_whitespace().map(|f| f.parse().unwrap_or(0)).collect())
+            .unwrap_or_default();
+        let at = |n: usize| fields.get(n).copied().unwrap_or(0);
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        Self {
+            cpu_seconds: (at(11) + at(12)) as f64 / ticks,
+            resident_bytes: at(21) * rustix::param::page_size() as u64,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The whole life of a server.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use tidegate_dialect_native::document::CapabilityInfo;
+use tidegate_dialect_native::{Info, Native, router};
+use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
+use tidegate_platform::{Parts, Platform};
+use tidegate_store::{OpenReport, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{ADMIN_KEY_FILE, Keys};
+use crate::serve::Protocol;
+use crate::service::Service;
+use crate::settings::{Auth, Settings};
+use crate::worker::Workers;
+use crate::{Error, listen, tls};
+
+/// Threads for everything that is not serving: starts, the store's answers, logs.
+const CONTROL_THREADS: usize = 2;
+
+/// How long a control request's body may go without a byte: people's commands send theirs at once.
+const BODY_IDLE: Duration = Duration::from_secs(30);
+
+/// A server that accepts connections.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where it is reached from this machine.
+    pub url: String,
+    /// Where everything is kept.
+    pub data: PathBuf,
+    /// The file of the admin key, where one is needed.
+    pub key_file: Option<PathBuf>,
+    /// Functions that can be called.
+    pub functions: usize,
+    /// What this machine does not permit, or not as meant.
+    pub shortcomings: Vec<Capability>,
+}
+
+/// Runs a server until SIGTERM or SIGINT, then lets what is in flight finish. `on_ready` is called once it accepts
+/// connections. A second signal ends the process at once.
+///
+/// # Errors
+/// The server did not start; nothing of it is left.
+pub fn run(settings: &Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Error> {
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(Error::Thread)?;
+    let ended = control.block_on(async {
+        let server = Server::build(settings).await?;
+        on_ready(&server.ready);
+        server.run().await;
+        Ok(())
+    });
+    control.shutdown_timeout(Duration::from_secs(1));
+    ended
+}
+
+/// Everything that was built and bound.
+struct Server {
+    ready: Ready,
+    platform: Platform,
+    accepting: tokio::task::JoinHandle<()>,
+    threads: crate::worker::Threads,
+    stop: CancellationToken,
+    grace: Duration,
+}
+
+impl Server {
+    async fn build(settings: &Settings) -> Result<Self, Error> {
+        // Bound first: a busy port is the likeliest mistake, and nothing has been touched yet.
+        let listener = listen::bind(settings).await?;
+        let address = listener.local_addr().map_err(Error::Thread)?;
+        let tls = match &settings.tls {
+            Some((certificate, key)) => Some(tls::config(certificate, key)?),
+            None => None,
+        };
+        let store = open_store(&settings.data).await?;
+        let keys = match settings.auth {
+            Auth::Key => Keys::load(&settings.data)?,
+            Auth::None => Keys::Open,
+        };
+        let (isolation, report) = ProcessIsolation::start(isolation_options(settings)).await?;
+        let platform = Platform::start(Parts {
+            store,
+            isolation: Arc::new(isolation),
+            engine: tidegate_engine::Options {
+                lanes: settings.threads,
+                max_instances: settings.max_instances,
+                max_waiting: settings.max_waiting,
+                max_wait: settings.max_wait,
+                ready_within: settings.ready_within,
+            },
+            bundles: settings.data.join("bundles"),
+            kinds: vec![Arc::new(Native)],
+        })
+        .await?;
+
+        let capabilities = report.capabilities.iter().map(capability).collect();
+        let service = Arc::new(Service {
+            control: axum::Router::new().nest(
+                tidegate_dialect_native::CONTROL_PREFIX,
+                router(platform.clone(), Info { capabilities }),
+            ),
+            platform: platform.clone(),
+            keys,
+            hosts: settings.hosts.clone(),
+            body_idle: BODY_IDLE,
+            connections: AtomicI64::new(0),
+        });
+        let stop = CancellationToken::new();
+        let protocol = Protocol::new(tls.clone(), settings.header_timeout);
+        let (workers, threads) =
+            Workers::start(settings.threads, &service, &protocol, &stop, settings.grace)?;
+        let accepting = tokio::spawn(listen::accept(
+            listener,
+            Arc::new(workers),
+            settings.max_connections,
+            stop.clone(),
+        ));
+        let mut functions = 0;
+        platform.for_each_function(|_| functions += 1);
+        let ready = Ready {
+            url: listen::url(address, tls.is_some()),
+            key_file: (settings.auth == Auth::Key).then(|| settings.data.join(ADMIN_KEY_FILE)),
+            data: settings.data.clone(),
+            functions,
+            shortcomings: report.shortcomings().cloned().collect(),
+        };
+        Ok(Self { ready, platform, accepting, threads, stop, grace: settings.grace })
+    }
+
+    async fn run(self) {
+        let Self { platform, accepting, threads, stop, grace, .. } = self;
+        end_signal().await;
+        tracing::info!(?grace, "ending: calls in flight finish, a second signal ends at once");
+        tokio::spawn(async {
+            end_signal().await;
+            std::process::exit(130);
+        });
+        stop.cancel();
+        let _ = accepting.await;
+        // Connections finish their requests, then the platform ends; what is left of the grace period is shared.
+        let started = tokio::time::Instant::now();
+        let _ = tokio::task::spawn_blocking(|| threads.join()).await;
+        platform.drain(grace.saturating_sub(started.elapsed())).await;
+        tracing::info!("ended");
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn end_signal() {
+    let (Ok(mut term), Ok(mut int)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals cannot be waited for; end the server by SIGKILL");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+}
+
+async fn open_store(data: &Path) -> Result<Store, Error> {
+    let path = data.to_owned();
+    let opened = tokio::task::spawn_blocking(move || tidegate_store::open(&path)).await;
+    let (store, report) = opened
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        .map_err(|source| Error::Data { path: data.to_owned(), source })?;
+    tell(&report);
+    Ok(store)
+}
+
+/// Says what the store found when it was opened.
+fn tell(report: &OpenReport) {
+    if let Some(from) = report.migrated_from {
+        tracing::info!(from, "the data was brought to this version's form");
+    }
+    for object in &report.damaged {
+        tracing::error!(object = %object.key, detail = object.detail, "damaged object: it is left out, the others keep working");
+    }
+    if let Some(wal) = &report.wal {
+        tracing::error!(
+            first_bad_frame = wal.first_bad_frame,
+            commits = wal.commits,
+            kept = %wal.kept.display(),
+            "the write-ahead log is damaged: commits after the damage are lost, a copy was kept"
+        );
+    }
+    if let Some((last, wanted)) = &report.missing {
+        tracing::error!(%last, %wanted, "the newest acknowledged changes are missing from the data");
+    }
+    for problem in &report.structure {
+        tracing::error!(problem, "the database is damaged");
+    }
+}
+
+fn isolation_options(settings: &Settings) -> Options {
+    let mut options = Options::new(settings.data.join("isolation"));
+    options.python.clone_from(&settings.python);
+    if settings.minimum_limits {
+        options.minimum = Minimum::Limits;
+    }
+    options
+}
+
+fn capability(capability: &Capability) -> CapabilityInfo {
+    CapabilityInfo {
+        name: capability.name.clone(),
+        state: capability.state.to_string(),
+        detail: capability.detail.clone(),
+    }
+}

@@ -1,0 +1,112 @@
+//! From a request to an answer: calls first, since they are what there is most of.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use axum::Router;
+use axum::response::IntoResponse as _;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tidegate_dialect_native::{ApiError, CONTROL_PREFIX, call, is_open, route};
+use tidegate_platform::{Body, Caller, Platform};
+use tower::ServiceExt as _;
+
+use crate::auth::Keys;
+use crate::body::ServerBody;
+use crate::{guard, metrics};
+
+/// What every request needs.
+pub(crate) struct Service {
+    pub(crate) platform: Platform,
+    pub(crate) control: Router,
+    pub(crate) keys: Keys,
+    pub(crate) hosts: Vec<String>,
+    /// Longest time that the body of a control request may go without a byte.
+    pub(crate) body_idle: Duration,
+    pub(crate) connections: AtomicI64,
+}
+
+/// Answers a request. A panic while it is answered ends this request and no other.
+pub(crate) async fn serve(
+    service: Arc<Service>,
+    caller: Caller,
+    request: Request<Incoming>,
+) -> Result<Response<ServerBody>, Infallible> {
+    let answered = AssertUnwindSafe(answer(&service, caller, request)).catch_unwind().await;
+    Ok(answered.unwrap_or_else(|_| {
+        // The panic's own message went to the log through the panic hook.
+        tracing::error!("a request ended in a panic");
+        error(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error"))
+    }))
+}
+
+async fn answer(service: &Service, caller: Caller, request: Request<Incoming>) -> Response<ServerBody> {
+    let (parts, incoming) = request.into_parts();
+    // Limits of the body follow when the function, or the route, is known.
+    let body = Body::incoming(incoming, u64::MAX, service.body_idle);
+    let is_admin = || service.keys.is_admin(&parts.headers);
+    if let Some(routed) = route(&service.platform, &parts.uri, &parts.headers, is_admin) {
+        let request = Request::from_parts(parts, body);
+        return call(&service.platform, routed, request, Some(caller)).await.map(ServerBody::Call);
+    }
+    let request = Request::from_parts(parts, body);
+    let path = request.uri().path();
+    match path {
+        "/healthz" => text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
+        "/metrics" => {
+            if let Err(refused) = guard::check(request.uri(), request.headers(), &service.hosts) {
+                return error(refused);
+            }
+            match metrics::render(service) {
+                Ok(page) => text(StatusCode::OK, metrics::CONTENT_TYPE, page),
+                Err(failed) => error(ApiError::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "internal",
+                    failed.to_string(),
+                )),
+            }
+        }
+        _ => match path.strip_prefix(CONTROL_PREFIX) {
+            Some(rest) if rest.is_empty() || rest.starts_with('/') => {
+                answer_control(service, request).await
+            }
+            _ => error(ApiError::not_found(format!(
+                "nothing is served at {path}: functions are at /fn/NAME, the API is at {CONTROL_PREFIX}"
+            ))),
+        },
+    }
+}
+
+async fn answer_control(service: &Service, request: Request<Body>) -> Response<ServerBody> {
+    if let Err(refused) = guard::check(request.uri(), request.headers(), &service.hosts) {
+        return error(refused);
+    }
+    let rest = &request.uri().path()[CONTROL_PREFIX.len()..];
+    if !is_open(rest) && !service.keys.is_admin(request.headers()) {
+        return error(ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "the admin key is needed: send 'Authorization: Bearer KEY', or run 'tidegate login'",
+        ));
+    }
+    let request = request.map(axum::body::Body::new);
+    let answered = service.control.clone().oneshot(request).await;
+    answered.unwrap_or_else(|never| match never {}).map(ServerBody::Control)
+}
+
+fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<ServerBody> {
+    let mut response = Response::new(ServerBody::Full(Full::new(body.into())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn error(error: ApiError) -> Response<ServerBody> {
+    error.into_response().map(ServerBody::Control)
+}

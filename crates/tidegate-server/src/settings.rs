@@ -1,0 +1,467 @@
+//! Settings: defaults, then a file, then the environment, then flags; every mistake reported at once, with where it
+//! stands.
+//!
+//! One table names every setting. The file's keys, the environment's variables and the reference page all follow from it,
+//! so that a setting cannot be known in one place and not in another.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tidegate_core::parse_duration;
+
+/// Everything a server can be told, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Folder of everything that is kept.
+    pub data: PathBuf,
+    /// Address of the main listener; port 0 picks one.
+    pub listen: SocketAddr,
+    /// Whether the address was asked for by name, so that a busy one is an error.
+    pub listen_is_explicit: bool,
+    /// Certificate chain and private key, PEM.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Who may use the control routes.
+    pub auth: Auth,
+    /// Listen beyond loopback without authentication.
+    pub allow_unauthenticated_network: bool,
+    /// Host names, beside loopback's, under which the control routes are served.
+    pub hosts: Vec<String>,
+    /// Serving threads.
+    pub threads: usize,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Longest time for a request's head to arrive, and for a kept connection to stay idle.
+    pub header_timeout: Duration,
+    /// Instances at once.
+    pub max_instances: usize,
+    /// Calls that may wait for one function.
+    pub max_waiting: usize,
+    /// Longest wait for an instance.
+    pub max_wait: Duration,
+    /// Longest time until a started instance can be called.
+    pub ready_within: Duration,
+    /// How long calls in flight may take to finish when the server ends.
+    pub grace: Duration,
+    /// Refuse to run where the kernel does not hold the limits of instances.
+    pub minimum_limits: bool,
+    /// The Python interpreter, under `/usr`.
+    pub python: Option<PathBuf>,
+    /// Which log lines of the server's.
+    pub log: String,
+    /// How they are written.
+    pub log_format: LogFormat,
+}
+
+/// Who may use the control routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Whoever sends the admin key.
+    Key,
+    /// Anyone who reaches the listener.
+    None,
+}
+
+/// How the server's log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// The default.
+    Default,
+    /// A key of the file.
+    File(PathBuf),
+    /// A variable.
+    Environment(String),
+    /// A flag.
+    Flag(String),
+}
+
+/// Every mistake that was found.
+#[derive(Debug, thiserror::Error)]
+pub struct SettingsError {
+    /// One line each.
+    pub mistakes: Vec<String>,
+}
+
+/// A setting: its key in the file, its default as text, what it is for.
+struct Setting {
+    key: &'static str,
+    default: &'static str,
+    help: &'static str,
+}
+
+/// Every setting. A default that depends on the machine is empty here and explained.
+const SETTINGS: &[Setting] = &[
+    Setting { key: "data", default: "", help: "folder of everything that is kept; /var/lib/tidegate for root, else ~/.local/share/tidegate" },
+    Setting { key: "listen", default: "127.0.0.1:8080", help: "address of the main listener; port 0 picks one" },
+    Setting { key: "tls.certificate", default: "", help: "certificate chain, PEM; turns TLS on together with tls.key" },
+    Setting { key: "tls.key", default: "", help: "private key, PEM" },
+    Setting { key: "auth", default: "key", help: "who may use the control routes: 'key', whoever sends the admin key; 'none', anyone" },
+    Setting { key: "allow-unauthenticated-network", default: "false", help: "with auth = \"none\", listen beyond loopback all the same" },
+    Setting { key: "hosts", default: "", help: "host names, beside loopback's, under which the control routes are served; separated by commas" },
+    Setting { key: "threads", default: "", help: "serving threads; one a processor" },
+    Setting { key: "max-connections", default: "16384", help: "connections at once; further ones wait to be accepted" },
+    Setting { key: "header-timeout", default: "30s", help: "longest time for a request's head to arrive, and for a kept connection to stay idle" },
+    Setting { key: "instances.max", default: "", help: "instances at once; one for each 32 MiB of the machine's memory" },
+    Setting { key: "instances.ready-within", default: "30s", help: "longest time until a started instance can be called" },
+    Setting { key: "calls.max-waiting", default: "1024", help: "calls that may wait for one function; beyond it 429" },
+    Setting { key: "calls.max-wait", default: "30s", help: "longest wait for an instance; beyond it 429" },
+    Setting { key: "grace", default: "30s", help: "how long calls in flight may take to finish when the server ends" },
+    Setting { key: "isolation.minimum", default: "walls", help: "'limits' refuses to run where the kernel does not hold the limits of instances" },
+    Setting { key: "runtimes.python", default: "", help: "the Python interpreter, under /usr; /usr/bin/python3 where absent" },
+    Setting { key: "log.level", default: "info", help: "which log lines: error, warn, info, debug, trace, or a filter such as info,tidegate_engine=debug" },
+    Setting { key: "log.format", default: "text", help: "'text' or 'json'" },
+];
+
+/// Memory of the machine for each instance that it may have.
+const MEMORY_PER_INSTANCE: u64 = 32 << 20;
+/// Bytes of a settings file that are read: it is a page of text.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The reference of every setting, as a page of Markdown.
+#[must_use]
+pub fn reference() -> String {
+    let mut page = String::from("| key | default | environment | what it is |\n|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let default = if setting.default.is_empty() { "" } else { setting.default };
+        page.push_str(&format!(
+            "| `{}` | {} | `{}` | {} |\n",
+            setting.key,
+            if default.is_empty() { String::new() } else { format!("`{default}`") },
+            variable(setting.key),
+            setting.help
+        ));
+    }
+    page
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// Layers the sources. `flags` are pairs of a key and its value; `environment` is asked by variable.
+    ///
+    /// # Errors
+    /// Every mistake of every source.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Fn(&str) -> Option<OsString>,
+        flags: &[(String, String)],
+    ) -> Result<Self, SettingsError> {
+        let mut layers = Layers::default();
+        if let Some(path) = file {
+            layers.file(path);
+        }
+        layers.environment(&environment);
+        for (key, value) in flags {
+            layers.set(key, value.clone(), Source::Flag(key.clone()));
+        }
+        layers.finish(&environment)
+    }
+}
+
+#[derive(Default)]
+struct Layers {
+    values: BTreeMap<&'static str, (String, Source)>,
+    mistakes: Vec<String>,
+}
+
+impl Layers {
+    fn file(&mut self, path: &Path) {
+        let text = match read(path) {
+            Ok(text) => text,
+            Err(error) => {
+                return self.mistakes.push(format!("settings file {}: {error}", path.display()));
+            }
+        };
+        match text.parse::<toml::Table>() {
+            Ok(table) => self.table("", table, path),
+            Err(error) => {
+                let text = error.to_string();
+                self.mistakes.push(format!("settings file {}: {}", path.display(), text.trim_end()));
+            }
+        }
+    }
+
+    fn table(&mut self, prefix: &str, table: toml::Table, path: &Path) {
+        for (name, value) in table {
+            let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+            let source = Source::File(path.to_owned());
+            match value {
+                toml::Value::Table(inner) if !known(&key) => self.table(&key, inner, path),
+                toml::Value::String(text) => self.set(&key, text, source),
+                toml::Value::Array(items) => {
+                    let items: Vec<_> = items
+                        .into_iter()
+                        .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+                        .collect();
+                    self.set(&key, items.join(","), source);
+                }
+                other => self.set(&key, other.to_string(), source),
+            }
+        }
+    }
+
+    fn environment(&mut self, environment: &impl Fn(&str) -> Option<OsString>) {
+        for setting in SETTINGS {
+            let name = variable(setting.key);
+            match environment(&name).map(OsString::into_string) {
+                Some(Ok(value)) => self.set(setting.key, value, Source::Environment(name)),
+                Some(Err(_)) => self.mistakes.push(format!("variable {name} is not text")),
+                None => {}
+            }
+        }
+    }
+
+    fn set(&mut self, key: &str, value: String, source: Source) {
+        match SETTINGS.iter().find(|s| s.key == key) {
+            Some(setting) => drop(self.values.insert(setting.key, (value, source))),
+            None => {
+                let near: Vec<_> = SETTINGS
+                    .iter()
+                    .map(|s| s.key)
+                    .filter(|k| k.split('.').next_back() == key.split('.').next_back() || k.starts_with(key))
+                    .collect();
+                let hint = if near.is_empty() {
+                    "'tidegate up --help' lists the settings".to_owned()
+                } else {
+                    format!("did you mean {}?", near.join(" or "))
+                };
+                self.mistakes.push(format!("{source}: unknown setting {key:?}; {hint}"));
+            }
+        }
+    }
+
+    /// The value of a setting, parsed; the default's type where it is wrong, with the mistake noted.
+    fn get<T, E: fmt::Display>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, E>,
+        fallback: impl FnOnce() -> T,
+    ) -> T {
+        let default = SETTINGS.iter().find(|s| s.key == key).map_or("", |s| s.default);
+        let (text, source) = match self.values.get(key) {
+            Some((text, source)) => (text.as_str(), source.clone()),
+            None if default.is_empty() => return fallback(),
+            None => (default, Source::Default),
+        };
+        match parse(text) {
+            Ok(value) => value,
+            Err(error) => {
+                self.mistakes.push(format!("{source}: {key} is {text:?}: {error}"));
+                fallback()
+            }
+        }
+    }
+
+    fn finish(mut self, environment: &impl Fn(&str) -> Option<OsString>) -> Result<Settings, SettingsError> {
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let listen_is_explicit = self.values.contains_key("listen");
+        let path = |text: &str| Ok::<_, String>(Some(PathBuf::from(text)));
+        let positive = |text: &str| match text.parse::<usize>() {
+            Ok(n) if n > 0 => Ok(n),
+            _ => Err("write a whole number above zero"),
+        };
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let certificate = self.get("tls.certificate", path, || None);
+        let key = self.get("tls.key", path, || None);
+        let tls = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (given, _) => {
+                let (given, missing) =
+                    if given.is_some() { ("tls.certificate", "tls.key") } else { ("tls.key", "tls.certificate") };
+                self.mistakes.push(format!("{given} is set but {missing} is not: TLS needs both"));
+                None
+            }
+        };
+        let settings = Settings {
+            data: self.get("data", |t| Ok::<_, String>(PathBuf::from(t)), || default_data(environment)),
+            listen: self.get("listen", address, || loopback),
+            listen_is_explicit,
+            tls,
+            auth: self.get("auth", one_of(&[("key", Auth::Key), ("none", Auth::None)]), || Auth::Key),
+            allow_unauthenticated_network: self.get(
+                "allow-unauthenticated-network",
+                one_of(&[("true", true), ("false", false)]),
+                || false,
+            ),
+            hosts: self.get("hosts", hosts, Vec::new),
+            threads: self.get("threads", positive, || cores),
+            max_connections: self.get("max-connections", positive, || 1),
+            header_timeout: self.get("header-timeout", duration, || Duration::from_secs(30)),
+            max_instances: self.get("instances.max", positive, default_instances),
+            ready_within: self.get("instances.ready-within", duration, || Duration::from_secs(30)),
+            max_waiting: self.get("calls.max-waiting", positive, || 1),
+            max_wait: self.get("calls.max-wait", duration, || Duration::from_secs(30)),
+            grace: self.get("grace", parse_duration, || Duration::from_secs(30)),
+            minimum_limits: self.get(
+                "isolation.minimum",
+                one_of(&[("walls", false), ("limits", true)]),
+                || false,
+            ),
+            python: self.get("runtimes.python", path, || None),
+            log: self.get("log.level", logging_filter, || "info".to_owned()),
+            log_format: self.get(
+                "log.format",
+                one_of(&[("text", LogFormat::Text), ("json", LogFormat::Json)]),
+                || LogFormat::Text,
+            ),
+        };
+        if self.mistakes.is_empty() {
+            Ok(settings)
+        } else {
+            Err(SettingsError { mistakes: self.mistakes })
+        }
+    }
+}
+
+fn known(key: &str) -> bool {
+    SETTINGS.iter().any(|s| s.key == key)
+}
+
+/// `TIDEGATE_LISTEN`, `TIDEGATE_CALLS_MAX_WAIT`.
+fn variable(key: &str) -> String {
+    format!("TIDEGATE_{}", key.to_ascii_uppercase().replace(['.', '-'], "_"))
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_FILE {
+        return Err(std::io::Error::other(format!("is larger than {MAX_FILE} bytes")));
+    }
+    Ok(text)
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let text = if text.starts_with(':') { format!("127.0.0.1{text}") } else { text };
+    text.parse().map_err(|_| "write an address and a port such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:0")
+}
+
+fn hosts(text: &str) -> Result<Vec<String>, String> {
+    let hosts: Vec<String> =
+        text.split(',').map(|h| h.trim().to_ascii_lowercase()).filter(|h| !h.is_empty()).collect();
+    match hosts.iter().find(|h| h.contains(['/', ':', ' '])) {
+        Some(bad) => Err(format!("{bad:?} is not a host name; write it without scheme and port")),
+        None => Ok(hosts),
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text) {
+        Ok(Duration::ZERO) => Err("write a duration above zero, such as 30s".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn logging_filter(text: &str) -> Result<String, String> {
+    text.parse::<tracing_subscriber::filter::Targets>()
+        .map(|_| text.to_owned())
+        .map_err(|_| "write error, warn, info, debug, trace, or a filter such as info,tidegate_engine=debug".to_owned())
+}
+
+fn one_of<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Fn(&str) -> Result<T, String> {
+    move |text| {
+        choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
+            let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+            format!("write {}", words.join(" or "))
+        })
+    }
+}
+
+fn default_data(environment: &impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/tidegate");
+    }
+    let absolute = |name: &str| environment(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .unwrap_or_else(std::env::temp_dir)
+        .join("tidegate")
+}
+
+fn default_instances() -> usize {
+    let memory = rustix::system::sysinfo().totalram;
+    usize::try_from(memory / MEMORY_PER_INSTANCE).unwrap_or(usize::MAX).clamp(16, 4096)
+}
+
+// === impl Source, SettingsError ===
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "settings file {}", path.display()),
+            Self::Environment(name) => write!(f, "variable {name}"),
+            Self::Flag(name) => write!(f, "flag --{name}"),
+        }
+    }
+}
+
+impl fmt::Display for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.mistakes.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn none(_: &str) -> Option<OsString> {
+        None
+    }
+
+    #[test]
+    fn defaults_are_all_valid() {
+        let settings = Settings::load(None, none, &[]).unwrap();
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+        assert!(!settings.listen_is_explicit);
+        assert!(settings.tls.is_none() && settings.auth == Auth::Key);
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tidegate.toml");
+        std::fs::write(&file, "listen = \"127.0.0.1:1\"\ngrace = \"1s\"\n[calls]\nmax-wait = \"5s\"\n").unwrap();
+        let env = |name: &str| {
+            (name == "TIDEGATE_LISTEN").then(|| "127.0.0.1:2".into()).or_else(|| {
+                (name == "TIDEGATE_GRACE").then(|| "2s".into())
+            })
+        };
+        let flags = [("listen".to_owned(), "127.0.0.1:3".to_owned())];
+        let settings = Settings::load(Some(&file), env, &flags).unwrap();
+        assert_eq!(settings.listen.port(), 3);
+        assert_eq!(settings.grace, Duration::from_secs(2));
+        assert_eq!(settings.max_wait, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tidegate.toml");
+        std::fs::write(&file, "lisen = \"x\"\nthreads = 0\n[calls]\nwait = 3\n[tls]\nkey = \"k\"\n").unwrap();
+        let env = |name: &str| (name == "TIDEGATE_AUTH").then(|| "maybe".into());
+        let flags = [("listen".to_owned(), "8080".to_owned())];
+        let mistakes = Settings::load(Some(&file), env, &flags).unwrap_err().mistakes;
+        for part in ["\"lisen\"", "\"calls.wait\"", "threads is \"0\"", "TIDEGATE_AUTH", "flag --listen", "tls.certificate"] {
+            assert!(mistakes.iter().any(|m| m.contains(part)), "{part} in {mistakes:#?}");
+        }
+        assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
+    }
+}
