@@ -45,7 +45,7 @@ pub(crate) struct Global {
     /// Say nothing but data, warnings and errors
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// When to use colour
+    /// When to use colour; auto is on a terminal, unless NO_COLOR is set
     #[arg(long, global = true, value_enum, default_value_t, value_name = "WHEN")]
     pub(crate) color: Color,
 }

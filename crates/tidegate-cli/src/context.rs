@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::doctor::Diagnosis;
 use crate::error::{Error, Result};
+use crate::run::DEFAULT_NAMESPACE;
 
 /// Checks of this machine that the assembled program adds to `doctor`.
 pub type Checks = Vec<Box<dyn Fn() -> Vec<Diagnosis>>>;
@@ -52,7 +53,7 @@ pub struct Terminal {
 /// When to use colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless NO_COLOR is set.
+    // On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
     Always,
@@ -168,6 +169,15 @@ impl Context {
         for hint in &error.hints {
             let label = self.styled(HINT, "hint:");
             let _ = writeln!(self.process.stderr, "{label} {hint}");
+        }
+    }
+
+    /// A command for a hint, with the namespace where it is not the usual one.
+    pub(crate) fn advice(&self, command: impl Display) -> String {
+        if self.namespace == DEFAULT_NAMESPACE {
+            format!("'tidegate {command}'")
+        } else {
+            format!("'tidegate {command} -n {}'", self.namespace)
         }
     }
 

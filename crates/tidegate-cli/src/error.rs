@@ -107,7 +107,7 @@ impl From<client::Error> for Error {
                     _ => Self::failed(&body.error),
                 };
                 let told = match &body.request_id {
-                    Some(id) if status.is_server_error() => {
+                    Some(id) if told.code == exit::UNEXPECTED => {
                         told.hint(format!("the server's log has more under request {id}"))
                     }
                     _ => told,

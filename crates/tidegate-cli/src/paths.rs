@@ -84,20 +84,20 @@ mod tests {
         };
         let home = env(&[("HOME", "/home/ann")]);
         assert_eq!(
-            credentials_file(&home).unwrap(),
+            credentials_file(home).unwrap(),
             Path::new("/home/ann/.config/tidegate/credentials.json")
         );
         for host in ["127.0.0.1", "localhost", "0.0.0.0", "[::1]"] {
             assert_eq!(
-                server_file(&home, host, 8080).unwrap(),
+                server_file(home, host, 8080).unwrap(),
                 Path::new("/home/ann/.local/state/tidegate/servers/127.0.0.1_8080.json")
             );
         }
         let xdg = env(&[("HOME", "/home/ann"), ("XDG_CONFIG_HOME", "/cfg")]);
-        assert_eq!(config_dir(&xdg).unwrap(), Path::new("/cfg/tidegate"));
+        assert_eq!(config_dir(xdg).unwrap(), Path::new("/cfg/tidegate"));
         let relative = env(&[("HOME", "/home/ann"), ("XDG_CONFIG_HOME", "cfg")]);
         assert_eq!(
-            config_dir(&relative).unwrap(),
+            config_dir(relative).unwrap(),
             Path::new("/home/ann/.config/tidegate")
         );
         assert_eq!(config_dir(env(&[])), None);

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory as _, FromArgMatches as _};
 use tidegate_core::Name;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Global};
 use crate::context::{Checks, Color, Context, Process};
 use crate::error::{Error, Result};
 use crate::exit;
@@ -59,16 +59,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>, process: Process) -> u8 {
 }
 
 fn dispatch(cli: Cli, process: Process) -> u8 {
-    let mut context = match context(&cli, process) {
-        Ok(context) => context,
-        Err((error, mut context)) => {
-            context.report(&error);
-            return error.code;
-        }
+    let global = &cli.global;
+    let mut context = Context {
+        process,
+        url: DEFAULT_URL.to_owned(),
+        token: None,
+        namespace: DEFAULT_NAMESPACE.to_owned(),
+        quiet: global.quiet,
+        color: global.color,
     };
     // A panic is a bug of ours and says so in the exit code; its message has been printed by then.
-    let ended = catch_unwind(AssertUnwindSafe(|| cli.command.run(&mut context)))
-        .unwrap_or_else(|_| Err(Error::silent(exit::UNEXPECTED)));
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        settle(global, &mut context)?;
+        cli.command.run(&mut context)
+    }))
+    .unwrap_or_else(|_| Err(Error::silent(exit::UNEXPECTED)));
     let ended = ended.and_then(|()| Ok(context.process.stdout.flush()?));
     match ended {
         Ok(()) => exit::OK,
@@ -79,25 +84,8 @@ fn dispatch(cli: Cli, process: Process) -> u8 {
     }
 }
 
-fn context(cli: &Cli, process: Process) -> Result<Context, (Error, Context)> {
-    let global = &cli.global;
-    let mut context = Context {
-        process,
-        url: DEFAULT_URL.to_owned(),
-        token: None,
-        namespace: DEFAULT_NAMESPACE.to_owned(),
-        quiet: global.quiet,
-        color: global.color,
-    };
-    match settle(cli, &mut context) {
-        Ok(()) => Ok(context),
-        Err(error) => Err((error, context)),
-    }
-}
-
 /// Flags before variables before defaults.
-fn settle(cli: &Cli, context: &mut Context) -> Result {
-    let global = &cli.global;
+fn settle(global: &Global, context: &mut Context) -> Result {
     if let Some(url) = text(context, global.url.clone(), "TIDEGATE_URL")? {
         context.url = url;
     }

@@ -4,14 +4,14 @@ use comfy_table::{ContentArrangement, Table as Inner, presets};
 
 /// Rows under headings.
 pub(crate) struct Table {
-    inner: Inner,
+    rows: Vec<Vec<String>>,
     widths: Vec<usize>,
 }
 
 impl Table {
     pub(crate) fn new(headings: &[&str]) -> Self {
         let mut table = Self {
-            inner: plain(),
+            rows: Vec::new(),
             widths: vec![0; headings.len()],
         };
         table.row(headings.iter().map(|h| (*h).to_owned()).collect());
@@ -22,22 +22,32 @@ impl Table {
         for (width, cell) in self.widths.iter_mut().zip(&cells) {
             *width = (*width).max(cell.chars().count());
         }
-        self.inner.add_row(cells);
+        self.rows.push(cells);
+    }
+
+    /// Makes columns at least so wide, for rows that are still to come.
+    pub(crate) fn widen(&mut self, widths: &[usize]) {
+        for (width, least) in self.widths.iter_mut().zip(widths) {
+            *width = (*width).max(*least);
+        }
     }
 
     /// The lines, without spaces at their ends.
     pub(crate) fn render(&self) -> String {
-        trimmed(&self.inner)
+        self.lay(&self.rows)
     }
 
     /// Another row under the same columns, for a table that was rendered before.
     pub(crate) fn later(&self, cells: Vec<String>) -> String {
+        self.lay(&[cells])
+    }
+
+    fn lay(&self, rows: &[Vec<String>]) -> String {
         let mut table = plain();
-        let padded = cells
-            .into_iter()
-            .zip(&self.widths)
-            .map(|(cell, width)| format!("{cell:<width$}"));
-        table.add_row(padded);
+        for row in rows {
+            let padded = row.iter().zip(&self.widths);
+            table.add_row(padded.map(|(cell, width)| format!("{cell:<width$}")));
+        }
         trimmed(&table)
     }
 }

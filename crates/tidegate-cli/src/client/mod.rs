@@ -89,9 +89,11 @@ impl Client {
             return Err(refuse("names no host"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(refuse(
-                "holds a user name, which is not used; give a key with --token",
-            ));
+            // Not shown, since it may hold a password.
+            return Err(Error::Url {
+                url: format!("{}://…@{}", url.scheme(), url.host_str().unwrap_or("")),
+                why: "holds a user name, which is not used (a key is given with --token)",
+            });
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(refuse("has a query or fragment"));

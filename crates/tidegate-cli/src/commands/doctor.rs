@@ -179,7 +179,11 @@ async fn key(client: &Client, source: Option<Source>) -> Diagnosis {
     match tried {
         Ok(_) => Diagnosis::ok(NAME, format!("{from}; accepted")),
         Err(e) if matches!(e.status(), Some(401 | 403)) => {
-            Diagnosis::fail(NAME, format!("{from}; not accepted")).fix("tidegate login")
+            let verdict = match source {
+                Some(_) => "not accepted",
+                None => "the server asks for one",
+            };
+            Diagnosis::fail(NAME, format!("{from}; {verdict}")).fix("tidegate login")
         }
         Err(e) => Diagnosis::fail(NAME, format!("{from}; {e}")),
     }

@@ -73,7 +73,7 @@ impl Invoke {
                 }
                 Ok(None) => break,
                 Err(e) => {
-                    return Err(cut(&self.name, &client, e));
+                    return Err(cut(context, &self.name, &client, e));
                 }
             }
         }
@@ -81,7 +81,7 @@ impl Invoke {
             if context.process.terminal.stdout && !copy.ends_with(b"\n") && !copy.is_empty() {
                 context.line("")?;
             }
-            return Err(self.told(&response_facts(&response), &copy));
+            return Err(self.told(context, &response_facts(&response), &copy));
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl Invoke {
     }
 
     /// The error for an answer that is one.
-    fn told(&self, facts: &Facts, body: &[u8]) -> Error {
+    fn told(&self, context: &Context, facts: &Facts, body: &[u8]) -> Error {
         let name = &self.name;
         let mut message = format!("{name} answered {}", facts.status);
         if let Some(outcome) = &facts.outcome {
@@ -145,7 +145,10 @@ impl Invoke {
         }
         let error = Error::failed(message);
         match &facts.request {
-            Some(id) => error.hint(format!("tidegate logs {name} --request {id}")),
+            Some(id) => error.hint(format!(
+                "{} shows what it wrote",
+                context.advice(format!("logs {name} --request {id}"))
+            )),
             None => error,
         }
     }
@@ -250,7 +253,7 @@ fn show_head(context: &mut Context, response: &Response) {
 }
 
 /// The answer broke off: the instance died, or the connection did.
-fn cut(name: &Name, client: &Client, error: reqwest::Error) -> Error {
+fn cut(context: &Context, name: &Name, client: &Client, error: reqwest::Error) -> Error {
     let timed_out = error.is_timeout();
     let error = Error::from(client::Error::transport(client.shown(), None, error));
     if timed_out {
@@ -258,7 +261,10 @@ fn cut(name: &Name, client: &Client, error: reqwest::Error) -> Error {
     }
     let mut told = Error::failed(format!("the answer of {name} broke off"));
     told.causes = error.causes;
-    told.hint(format!("tidegate logs {name} --tail 20"))
+    told.hint(format!(
+        "{} shows what it wrote last",
+        context.advice(format!("logs {name} --tail 20"))
+    ))
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

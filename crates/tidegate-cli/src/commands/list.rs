@@ -16,6 +16,9 @@ use crate::time::age;
 /// Wait before a broken watch is begun anew, so that a server that is going away is not pressed.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Least widths of columns while watching, since what will come is not known: a namespace, a name, and so on.
+const WATCHED: [usize; 7] = [12, 24, 10, 12, 9, 11, 5];
+
 /// Longest message in a row, in characters; `describe` has all of it.
 const MESSAGE: usize = 60;
 
@@ -164,6 +167,13 @@ impl List {
             headings.insert(0, "NAMESPACE");
         }
         let mut table = Table::new(&headings);
+        if self.watch {
+            table.widen(if self.all_namespaces {
+                &WATCHED
+            } else {
+                &WATCHED[1..]
+            });
+        }
         let now = Timestamp::now();
         for function in functions {
             table.row(self.cells(function, now));

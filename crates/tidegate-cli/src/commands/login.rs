@@ -61,7 +61,13 @@ impl Login {
         context.token = Some(token.clone());
         let client = context.client()?;
         // Something that needs a key: the server's own page does not.
-        let _: NamespaceList = client.get("/namespaces", &[], ANSWER).await?;
+        let tried: Result<NamespaceList, _> = client.get("/namespaces", &[], ANSWER).await;
+        if let Err(error) = tried {
+            return Err(match error.status() {
+                Some(401) => Error::failed(format!("{} does not accept the key", client.shown())),
+                _ => error.into(),
+            });
+        }
         let path = paths::credentials_file(context.env()).ok_or(FileError::NoHome)?;
         let mut file = File::read(&path)?;
         file.set(client.base(), token);
@@ -85,13 +91,14 @@ impl Login {
 impl Logout {
     pub(crate) fn run(self, context: &mut Context) -> Result {
         let url = Client::parse_url(self.server.as_deref().unwrap_or(&context.url))?;
+        let shown = url.as_str().trim_end_matches('/');
         let path = paths::credentials_file(context.env()).ok_or(FileError::NoHome)?;
         let mut file = File::read(&path)?;
         if file.remove(&url) {
             file.write(&path)?;
-            context.note(format!("forgot the key for {url}"));
+            context.note(format!("forgot the key for {shown}"));
         } else {
-            context.note(format!("there was no key for {url}"));
+            context.note(format!("there was no key for {shown}"));
         }
         Ok(())
     }

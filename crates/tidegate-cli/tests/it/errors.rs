@@ -49,7 +49,7 @@ fn each_kind_of_failure_has_its_words_and_its_code() {
             .plain(&["--url", &gone, "namespace", "list"], "", Vec::new())
             .replace(&gone, "URL"),
     );
-    for url in ["nonsense", "ftp://host", "http://user:pw@host"] {
+    for url in ["nonsense", "ftp://host", "http://user:password@host"] {
         said.push_str(&home.plain(&["--url", url, "namespace", "list"], "", Vec::new()));
     }
     check("errors", &said);

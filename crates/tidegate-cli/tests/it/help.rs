@@ -36,7 +36,7 @@ fn completions_are_scripts() {
         let said = home.plain(&["completions", shell], "", Vec::new());
         assert!(said.starts_with("exit 0\n"), "{said}");
         assert!(
-            said.contains("deploy") && said.contains("--all-namespaces"),
+            said.contains("deploy") && said.contains("all-namespaces"),
             "{shell}"
         );
     }

@@ -62,8 +62,6 @@ pub(crate) struct Deploy {
     /// The file to load or run, relative to the folder
     #[arg(long, value_name = "FILE")]
     entry: Option<String>,
-    #[command(flatten)]
-    settings: Settings,
     /// Start from the defaults, not from the settings of the earlier deploy
     #[arg(long)]
     reset: bool,
@@ -73,6 +71,9 @@ pub(crate) struct Deploy {
     /// Print the function as JSON instead of its URL
     #[arg(long)]
     json: bool,
+    // Last, since its heading would stand over all that follows.
+    #[command(flatten)]
+    settings: Settings,
 }
 
 impl Deploy {
@@ -104,9 +105,8 @@ impl Deploy {
             .write(context, &client, &settings, &name, &code)
             .await?;
         if self.no_wait {
-            context.note(format!(
-                "deploying {name}; 'tidegate describe {name}' tells how it goes"
-            ));
+            let how = context.advice(format!("describe {name}"));
+            context.note(format!("deploying {name}; {how} tells how it goes"));
             return self.print(context, &client, &written);
         }
         let function = await_ready(context, &client, &name, &written).await?;
@@ -126,7 +126,9 @@ impl Deploy {
                 elapsed(PATIENCE)
             ))
             .hint(format!(
-                "'tidegate describe {name}' and 'tidegate logs {name}' tell how it goes"
+                "{} and {} tell how it goes",
+                context.advice(format!("describe {name}")),
+                context.advice(format!("logs {name}"))
             ))),
         }
     }
