@@ -99,7 +99,11 @@ impl From<client::Error> for Error {
         match &error {
             E::Refused { url, .. } => Self::unreachable(format!("no Tidegate server at {url}"))
                 .hint("start one with 'tidegate up', or set TIDEGATE_URL or --url to where one is"),
-            E::Broken { .. } | E::TimedOut { .. } => with_causes(Self::unreachable(&error)),
+            E::Unreachable { source, .. } | E::Broken { source, .. } => {
+                // Between the two ends of the chain stand only the layers of the HTTP library.
+                Self::unreachable(&error).because(root(source))
+            }
+            E::TimedOut { .. } => Self::unreachable(&error),
             E::Answered { status, body } => {
                 let told = match status.as_u16() {
                     // Busy or shutting down is a refusal; any other failure of the server is a mistake of ours.
@@ -127,6 +131,14 @@ impl From<client::Error> for Error {
             E::Url { .. } | E::Token => Self::usage(&error),
         }
     }
+}
+
+fn root<'a>(error: &'a (dyn StdError + 'static)) -> &'a (dyn StdError + 'static) {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause
 }
 
 impl From<io::Error> for Error {

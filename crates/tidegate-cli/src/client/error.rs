@@ -18,8 +18,15 @@ pub(crate) enum Error {
         #[source]
         source: reqwest::Error,
     },
-    /// No connection, or one that broke.
+    /// No connection.
     #[error("cannot reach the server at {url}")]
+    Unreachable {
+        url: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    /// A connection that broke.
+    #[error("the connection to the server at {url} broke off")]
     Broken {
         url: String,
         #[source]
@@ -68,6 +75,8 @@ impl Error {
             Self::Refused { url, source }
         } else if source.is_timeout() && !source.is_connect() {
             Self::TimedOut { url, after }
+        } else if source.is_connect() {
+            Self::Unreachable { url, source }
         } else {
             Self::Broken { url, source }
         }
