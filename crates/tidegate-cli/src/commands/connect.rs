@@ -1,0 +1,38 @@
+//! From the context to a client.
+
+use crate::client::Client;
+use crate::context::Context;
+use crate::credentials;
+use crate::error::{Error, Result};
+
+impl Context {
+    /// A client for the server of this command line, with the key that is found for it.
+    pub(crate) fn client(&mut self) -> Result<Client> {
+        let url = Client::parse_url(&self.url)?;
+        let token = match credentials::find(self.env(), &url, self.token.as_deref()) {
+            Ok(found) => found.map(|(token, _)| token),
+            // Many things work without a key, and what does not will say so.
+            Err(error) => {
+                self.warn(&error);
+                None
+            }
+        };
+        if token.is_some() && url.scheme() == "http" && !credentials::is_loopback(&url) {
+            self.warn(format!(
+                "the key for {} is sent without TLS, where others on the way can read it",
+                url.host_str().unwrap_or("the server")
+            ));
+        }
+        Ok(Client::new(url, token.as_deref())?)
+    }
+}
+
+impl From<credentials::FileError> for Error {
+    fn from(error: credentials::FileError) -> Self {
+        let told = Self::failed(&error);
+        match std::error::Error::source(&error) {
+            Some(source) => told.because(source),
+            None => told,
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! `invoke`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clap::Args;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method};
+use reqwest::{Body, Request, Response, Url};
+use tidegate_core::{Name, parse_duration};
+use tidegate_dialect_native::document::{ErrorBody, Function};
+
+use super::functions::{missing, path, url};
+use crate::client::{self, ANSWER, Client, MAX_ERROR, of_stream};
+use crate::context::Context;
+use crate::error::{Error, Result};
+
+/// How the platform says whose an error is.
+const OUTCOME: &str = "x-tidegate-outcome";
+
+/// Where the id of the request is.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Outcomes for which the function wrote the answer itself.
+const ITS_OWN: [&str; 2] = ["ok", "application"];
+
+/// Call a function and print what it answers
+///
+/// Fails if the status is 400 or more.
+#[derive(Args)]
+pub(crate) struct Invoke {
+    /// The function
+    name: Name,
+    /// The body: a text, @FILE, or - for standard input
+    #[arg(short, long, value_name = "DATA|@FILE|-", allow_hyphen_values = true)]
+    data: Option<String>,
+    /// A header, 'Name: value'; can be given many times
+    #[arg(short = 'H', long = "header", value_name = "HEADER", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// The method [default: POST with data, GET without]
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    method: Option<Method>,
+    /// What follows the function's own address: /rest?query
+    #[arg(long, value_name = "PATH")]
+    path: Option<String>,
+    /// Show status and headers on standard error
+    #[arg(short, long)]
+    include: bool,
+    /// Give up after this time: 30s; by default the function's own limit rules
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    timeout: Option<Duration>,
+}
+
+impl Invoke {
+    pub(crate) async fn run(self, context: &mut Context) -> Result {
+        let client = context.client()?;
+        let (address, private) = look(&client, &context.namespace, &self.name).await?;
+        let request = self.request(context, &client, &address, private)?;
+        let mut response = client.call(request).await?;
+        if self.include {
+            show_head(context, &response);
+        }
+        let failed = response.status().as_u16() >= 400;
+        // What an error says is also wanted for the line on standard error, if it is short enough to be one.
+        let mut copy = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) => {
+                    if failed && copy.len() + chunk.len() <= MAX_ERROR {
+                        copy.extend_from_slice(&chunk);
+                    }
+                    context.bytes(&chunk)?;
+                }
+                Ok(None) => break,
+                Err(e) => {
+                    return Err(cut(context, &self.name, &client, e));
+                }
+            }
+        }
+        if failed {
+            if context.process.terminal.stdout && !copy.ends_with(b"\n") && !copy.is_empty() {
+                context.line("")?;
+            }
+            return Err(self.told(context, &response_facts(&response), &copy));
+        }
+        Ok(())
+    }
+
+    fn request(
+        &self,
+        context: &mut Context,
+        client: &Client,
+        address: &str,
+        private: bool,
+    ) -> Result<Request> {
+        let url = join(address, self.path.as_deref().unwrap_or(""))?;
+        let method = match (&self.method, &self.data) {
+            (Some(method), _) => method.clone(),
+            (None, Some(_)) => Method::POST,
+            (None, None) => Method::GET,
+        };
+        let mut request = Request::new(method, url);
+        let headers = request.headers_mut();
+        for (name, value) in &self.headers {
+            headers.append(name, value.clone());
+        }
+        // The key is for the platform. A function that anyone may call never needs it, and so never sees it.
+        if private
+            && !headers.contains_key(AUTHORIZATION)
+            && let Some(key) = client.authorization()
+        {
+            headers.insert(AUTHORIZATION, key);
+        }
+        *request.timeout_mut() = self.timeout;
+        if let Some(data) = &self.data {
+            let (body, kind) = body(context, data)?;
+            if let (Some(kind), false) = (kind, self.sets(&CONTENT_TYPE)) {
+                request
+                    .headers_mut()
+                    .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            }
+            *request.body_mut() = Some(body);
+        }
+        Ok(request)
+    }
+
+    fn sets(&self, header: &HeaderName) -> bool {
+        self.headers.iter().any(|(name, _)| name == header)
+    }
+
+    /// The error for an answer that is one.
+    fn told(&self, context: &Context, facts: &Facts, body: &[u8]) -> Error {
+        let name = &self.name;
+        let mut message = format!("{name} answered {}", facts.status);
+        if let Some(outcome) = &facts.outcome {
+            message = format!("{message} ({outcome})");
+        }
+        let platform = facts
+            .outcome
+            .as_deref()
+            .is_some_and(|o| !ITS_OWN.contains(&o));
+        let said = serde_json::from_slice::<ErrorBody>(body).ok();
+        if let Some(said) = said.filter(|_| platform) {
+            message = format!("{message}: {}", said.error);
+        }
+        let error = Error::failed(message);
+        match &facts.request {
+            Some(id) => error.hint(format!(
+                "{} shows what it wrote",
+                context.advice(format!("logs {name} --request {id}"))
+            )),
+            None => error,
+        }
+    }
+}
+
+/// What of a response's head is needed after its body.
+struct Facts {
+    status: u16,
+    outcome: Option<String>,
+    request: Option<String>,
+}
+
+fn response_facts(response: &Response) -> Facts {
+    let text = |name: &str| {
+        let value = response.headers().get(name)?.to_str().ok()?;
+        Some(value.to_owned())
+    };
+    Facts {
+        status: response.status().as_u16(),
+        outcome: text(OUTCOME),
+        request: text(REQUEST_ID),
+    }
+}
+
+/// Where the function is called and whether that needs a key. Whoever may call but not look gets the plain address.
+async fn look(client: &Client, namespace: &str, name: &Name) -> Result<(String, bool)> {
+    let found: Result<Function, _> = client
+        .get(&path(namespace, name.as_str()), &[], ANSWER)
+        .await;
+    match found {
+        Ok(function) => {
+            let private = function.spec.access.as_deref() == Some("private");
+            Ok((url(client, &function), private))
+        }
+        Err(e) if matches!(e.status(), Some(401 | 403)) => Ok((
+            client.function_url(namespace, name.as_str()),
+            e.status() == Some(403),
+        )),
+        Err(e) => Err(missing(client, e, namespace, name.as_str()).await),
+    }
+}
+
+/// The address with what follows it, which must not lead elsewhere: `..` would reach the platform's own pages.
+fn join(address: &str, rest: &str) -> Result<Url> {
+    let refuse = |why: &str| Error::usage(format!("--path {rest:?} {why}"));
+    if !rest.is_empty() && !rest.starts_with(['/', '?']) {
+        return Err(refuse("does not begin with '/' or '?'"));
+    }
+    let base = Url::parse(address).map_err(|_| refuse("makes no URL"))?;
+    let url = Url::parse(&format!("{address}{rest}")).map_err(|_| refuse("makes no URL"))?;
+    let below = url
+        .path()
+        .strip_prefix(base.path())
+        .is_some_and(|p| p.is_empty() || p.starts_with('/'));
+    if below {
+        Ok(url)
+    } else {
+        Err(refuse("leaves the function's address"))
+    }
+}
+
+/// The body, and its type where that can be told.
+fn body(context: &mut Context, data: &str) -> Result<(Body, Option<&'static str>)> {
+    if data == "-" {
+        return Ok((of_stream(context.stdin()), Some("application/octet-stream")));
+    }
+    let Some(file) = data.strip_prefix('@') else {
+        let json = serde_json::from_str::<serde::de::IgnoredAny>(data).is_ok();
+        let kind = if json {
+            "application/json"
+        } else {
+            "text/plain; charset=utf-8"
+        };
+        return Ok((data.to_owned().into(), Some(kind)));
+    };
+    let opened = std::fs::File::open(file)
+        .map_err(|e| Error::usage(format!("cannot read {file}")).because(&e))?;
+    let kind = match Path::new(file).extension().and_then(|e| e.to_str()) {
+        Some("json") => "application/json",
+        Some("txt") => "text/plain; charset=utf-8",
+        Some("csv") => "text/csv",
+        Some("xml") => "application/xml",
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("png") => "image/png",
+        _ => "application/octet-stream",
+    };
+    Ok((of_stream(opened), Some(kind)))
+}
+
+fn show_head(context: &mut Context, response: &Response) {
+    let mut head = format!("{:?} {}", response.version(), response.status());
+    for (name, value) in response.headers() {
+        head.push_str(&format!(
+            "\n{name}: {}",
+            String::from_utf8_lossy(value.as_bytes())
+        ));
+    }
+    // Asked for, so shown even where everything else is to be quiet.
+    let quiet = std::mem::replace(&mut context.quiet, false);
+    context.note(format!("{head}\n"));
+    context.quiet = quiet;
+}
+
+/// The answer broke off: the instance died, or the connection did.
+fn cut(context: &Context, name: &Name, client: &Client, error: reqwest::Error) -> Error {
+    let timed_out = error.is_timeout();
+    let error = Error::from(client::Error::transport(client.shown(), None, error));
+    if timed_out {
+        return error;
+    }
+    let mut told = Error::failed(format!("the answer of {name} broke off"));
+    told.causes = error.causes;
+    told.hint(format!(
+        "{} shows what it wrote last",
+        context.advice(format!("logs {name} --tail 20"))
+    ))
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or_else(|| "write it as 'Name: value'".to_owned())?;
+    let name: HeaderName = name
+        .trim()
+        .parse()
+        .map_err(|_| format!("{:?} is not the name of a header", name.trim()))?;
+    let value: HeaderValue = value
+        .trim()
+        .parse()
+        .map_err(|_| "the value has characters that a header cannot have".to_owned())?;
+    Ok((name, value))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    parse_duration(text).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_stays_below_the_function() {
+        let at = "http://h:1/fn/x";
+        for (rest, expected) in [
+            ("", Some("http://h:1/fn/x")),
+            ("/a/b?c=1", Some("http://h:1/fn/x/a/b?c=1")),
+            ("?c=1", Some("http://h:1/fn/x?c=1")),
+            ("/a/../b", Some("http://h:1/fn/x/b")),
+            ("/../y", None),
+            ("/%2e%2e/y", None),
+            ("y", None),
+        ] {
+            let url = join(at, rest).ok().map(|u| u.to_string());
+            assert_eq!(url.as_deref(), expected, "{rest}");
+        }
+    }
+}

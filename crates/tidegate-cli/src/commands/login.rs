@@ -1,0 +1,115 @@
+//! `login` and `logout`.
+
+use std::io::Read;
+
+use clap::Args;
+use tidegate_dialect_native::document::NamespaceList;
+
+use crate::client::{ANSWER, Client};
+use crate::context::Context;
+use crate::credentials::File;
+use crate::credentials::FileError;
+use crate::error::{Error, Result};
+use crate::paths;
+use crate::run::DEFAULT_URL;
+
+/// Longest key in bytes; keys are some dozens of characters.
+const MAX_KEY: u64 = 16 << 10;
+
+/// Keep a key for a server, after trying it
+#[derive(Args)]
+pub(crate) struct Login {
+    /// The server, instead of --url
+    #[arg(value_name = "SERVER")]
+    server: Option<String>,
+    /// Read the key from standard input; --token gives it on the command line
+    #[arg(long, conflicts_with = "token")]
+    token_stdin: bool,
+}
+
+/// Forget the key for a server
+#[derive(Args)]
+pub(crate) struct Logout {
+    /// The server, instead of --url
+    #[arg(value_name = "SERVER")]
+    server: Option<String>,
+}
+
+impl Login {
+    pub(crate) async fn run(self, context: &mut Context) -> Result {
+        if let Some(server) = self.server {
+            context.url = server;
+        }
+        let token = match &context.token {
+            Some(token) if !self.token_stdin => token.trim().to_owned(),
+            _ => {
+                if context.process.terminal.stdin {
+                    if !self.token_stdin {
+                        return Err(Error::usage("no key was given").hint(
+                            "give it with --token, or on standard input with --token-stdin",
+                        ));
+                    }
+                } else if !self.token_stdin {
+                    context.note("reading the key from standard input");
+                }
+                read_key(context)?
+            }
+        };
+        if token.is_empty() {
+            return Err(Error::usage("the key is empty"));
+        }
+        context.token = Some(token.clone());
+        let client = context.client()?;
+        // Something that needs a key: the server's own page does not.
+        let tried: Result<NamespaceList, _> = client.get("/namespaces", &[], ANSWER).await;
+        if let Err(error) = tried {
+            return Err(match error.status() {
+                Some(401) => Error::failed(format!("{} does not accept the key", client.shown())),
+                _ => error.into(),
+            });
+        }
+        let path = paths::credentials_file(context.env()).ok_or(FileError::NoHome)?;
+        let mut file = File::read(&path)?;
+        file.set(client.base(), token);
+        file.write(&path)?;
+        context.note(format!(
+            "logged in to {}; the key is kept in {}",
+            client.shown(),
+            path.display()
+        ));
+        let set = context.process.var("TIDEGATE_URL");
+        if client.shown() != DEFAULT_URL && set.is_none_or(|url| url != client.shown().as_str()) {
+            context.note(format!(
+                "to use it without --url: export TIDEGATE_URL={}",
+                client.shown()
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Logout {
+    pub(crate) fn run(self, context: &mut Context) -> Result {
+        let url = Client::parse_url(self.server.as_deref().unwrap_or(&context.url))?;
+        let shown = url.as_str().trim_end_matches('/');
+        let path = paths::credentials_file(context.env()).ok_or(FileError::NoHome)?;
+        let mut file = File::read(&path)?;
+        if file.remove(&url) {
+            file.write(&path)?;
+            context.note(format!("forgot the key for {shown}"));
+        } else {
+            context.note(format!("there was no key for {shown}"));
+        }
+        Ok(())
+    }
+}
+
+fn read_key(context: &mut Context) -> Result<String> {
+    let mut key = String::new();
+    context
+        .stdin()
+        .take(MAX_KEY)
+        .read_to_string(&mut key)
+        .map_err(|e| Error::usage("cannot read a key from standard input").because(&e))?;
+    Ok(key.trim().to_owned())
+}

@@ -1,0 +1,98 @@
+//! `namespace`.
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use tidegate_core::Name;
+use tidegate_dialect_native::document::{self, Metadata, NamespaceList};
+
+use crate::client::ANSWER;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::table::Table;
+use crate::time::age;
+
+/// Create, list and delete namespaces
+#[derive(Args)]
+pub(crate) struct Namespace {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create a namespace
+    Create {
+        /// Its name
+        name: Name,
+    },
+    /// List namespaces
+    #[command(visible_alias = "ls")]
+    List {
+        /// Print them as a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete a namespace that holds no functions
+    Delete {
+        /// Its name
+        name: Name,
+        /// Do not fail if it is not there
+        #[arg(long)]
+        ignore_missing: bool,
+    },
+}
+
+impl Namespace {
+    pub(crate) async fn run(self, context: &mut Context) -> Result {
+        let client = context.client()?;
+        match self.command {
+            Command::Create { name } => {
+                let wanted = document::Namespace {
+                    api_version: document::API_VERSION.to_owned(),
+                    kind: document::NAMESPACE.to_owned(),
+                    metadata: Metadata {
+                        name: name.as_str().to_owned(),
+                        ..Metadata::default()
+                    },
+                };
+                let _: document::Namespace =
+                    client.put(&format!("/namespaces/{name}"), &wanted).await?;
+                context.note(format!("created namespace {name}"));
+            }
+            Command::List { json } => {
+                let list: NamespaceList = client.get("/namespaces", &[], ANSWER).await?;
+                if json {
+                    return context.json(&list.items);
+                }
+                let mut table = Table::new(&["NAME", "AGE"]);
+                let now = Timestamp::now();
+                for namespace in list.items {
+                    let meta = namespace.metadata;
+                    let age = age(&meta.creation_timestamp, now);
+                    table.row(vec![meta.name, age]);
+                }
+                context.line(table.render())?;
+            }
+            Command::Delete {
+                name,
+                ignore_missing,
+            } => match client.delete(&format!("/namespaces/{name}"), &[]).await {
+                Ok(()) => context.note(format!("deleted namespace {name}")),
+                Err(e) if e.status() == Some(404) && ignore_missing => {
+                    context.note(format!("namespace {name} was not there"));
+                }
+                Err(e) if e.status() == Some(404) => {
+                    return Err(Error::failed(format!("no namespace {name}"))
+                        .hint("'tidegate namespace list' shows those that are there"));
+                }
+                Err(e) if e.status() == Some(409) => {
+                    return Err(Error::from(e).hint(format!(
+                        "'tidegate list --namespace {name}' shows what it holds"
+                    )));
+                }
+                Err(e) => return Err(e.into()),
+            },
+        }
+        Ok(())
+    }
+}

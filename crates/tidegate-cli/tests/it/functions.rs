@@ -1,0 +1,166 @@
+use serde_json::{Value, json};
+
+use crate::fake::Fake;
+use crate::harness::{Home, check, error, function, list};
+
+const WHERE: &str = "/namespaces/default/functions";
+
+#[test]
+fn lists() {
+    let home = Home::new();
+    let mut failed = function("broken", "Failed");
+    failed["status"]["message"] = json!("NameError: ".to_owned() + &"x".repeat(100));
+    failed["spec"]["scale"] = json!({});
+    let page = |items: &[Value], next: Option<&str>| json!({ "items": items, "resourceVersion": "41", "continue": next });
+    let fake = Fake::new()
+        .on(
+            &format!("GET {WHERE}?limit=500"),
+            200,
+            &page(&[failed.clone()], Some("more")),
+        )
+        .on(
+            &format!("GET {WHERE}?limit=500&continue=more"),
+            200,
+            &page(&[function("thumbnail", "Ready")], None),
+        )
+        .on(
+            &format!("GET {WHERE}?limit=500&labelSelector=app%3Ddemo"),
+            200,
+            &list(&[]),
+        )
+        .on("GET /functions?limit=500", 200, &list(&[failed]));
+    let mut said = home.run(&fake, &["list"]);
+    said.push_str(&home.run(&fake, &["list", "-A"]));
+    said.push_str(&home.run(&fake, &["list", "-l", "app=demo"]));
+    check("list", &said);
+    let json = home.run(&fake, &["list", "--json"]);
+    let data = json.strip_prefix("exit 0\n--- stdout\n").unwrap();
+    let items: Value = serde_json::from_str(data.strip_suffix("--- stderr\n").unwrap()).unwrap();
+    assert_eq!(items.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_watch_goes_on_and_lists_anew_where_it_must() {
+    let home = Home::new();
+    let event = |kind: &str, version: &str| {
+        let mut object = function("thumbnail", "Ready");
+        object["metadata"]["resourceVersion"] = json!(version);
+        json!({ "type": kind, "object": object })
+    };
+    let mut now = list(&[function("thumbnail", "Ready")]);
+    now["resourceVersion"] = json!("50");
+    let fake = Fake::new()
+        .on(&format!("GET {WHERE}?limit=500"), 200, &list(&[]))
+        .on(&format!("GET {WHERE}?limit=500"), 200, &now)
+        .lines(
+            &format!("GET {WHERE}?watch=true&resourceVersion=41"),
+            &[event("ADDED", "42"), event("BOOKMARK", "43")],
+        )
+        .on(
+            &format!("GET {WHERE}?watch=true&resourceVersion=43"),
+            410,
+            &error("too old", "expired"),
+        )
+        .on(
+            &format!("GET {WHERE}?watch=true&resourceVersion=50"),
+            401,
+            &error("no more", "unauthorized"),
+        );
+    check("list-watch", &home.run(&fake, &["list", "-w"]));
+}
+
+#[test]
+fn describes() {
+    let home = Home::new();
+    let fake = Fake::new().on(
+        &format!("GET {WHERE}/thumbnail"),
+        200,
+        &function("thumbnail", "Ready"),
+    );
+    check("describe", &home.run(&fake, &["describe", "thumbnail"]));
+    check(
+        "describe-json",
+        &home.run(&fake, &["describe", "thumbnail", "--json"]),
+    );
+}
+
+#[test]
+fn logs() {
+    let home = Home::new();
+    let line = |stream: &str, text: &str| json!({ "time": "2026-01-01T00:00:00.000001Z", "instance": "i7", "stream": stream, "text": text });
+    let lines = [
+        line("stdout", "hello"),
+        line("system", "instance ended: out of memory"),
+    ];
+    let id = "0192f0c12b3d7a4e8f50112233445566";
+    let fake = Fake::new()
+        .lines(&format!("GET {WHERE}/wc/logs"), &lines)
+        .lines(
+            &format!("GET {WHERE}/wc/logs?tail=2&since=5m&request={id}&follow=true"),
+            &lines,
+        );
+    let mut said = home.run(&fake, &["logs", "wc"]);
+    said.push_str(&home.run(
+        &fake,
+        &[
+            "logs",
+            "wc",
+            "-f",
+            "--tail",
+            "2",
+            "--since",
+            "300s",
+            "--request",
+            id,
+            "--timestamps",
+        ],
+    ));
+    said.push_str(&home.run(&fake, &["logs", "wc", "--json"]));
+    said.push_str(&home.run(&fake, &["logs", "wc", "--since", "yesterday"]));
+    check("logs", &said);
+}
+
+#[test]
+fn deletes_all_it_can() {
+    let home = Home::new();
+    let fake = Fake::new()
+        .on(&format!("DELETE {WHERE}/a"), 200, &json!({}))
+        .on("GET /functions?limit=500", 200, &list(&[]));
+    let mut said = home.run(&fake, &["delete", "gone", "a"]);
+    said.push_str(&home.run(&fake, &["delete", "gone", "a", "--ignore-missing"]));
+    check("delete", &said);
+}
+
+#[test]
+fn scales() {
+    let home = Home::new();
+    let fake = Fake::new().on(
+        &format!("PUT {WHERE}/wc/scale"),
+        200,
+        &function("wc", "Ready"),
+    );
+    let mut said = String::new();
+    for args in [
+        &["scale", "wc", "3"][..],
+        &["scale", "wc", "0"],
+        &["scale", "wc", "--max", "5"],
+        &["scale", "wc", "--min", "5", "--max", "2"],
+        &["scale", "wc"],
+    ] {
+        said.push_str(&home.run(&fake, args));
+    }
+    check("scale", &said);
+    let sent: Vec<Value> = fake
+        .asked()
+        .iter()
+        .map(|a| serde_json::from_slice(&a.body).unwrap())
+        .collect();
+    assert_eq!(
+        sent,
+        [
+            json!({ "min": 3, "max": 3 }),
+            json!({ "min": 0 }),
+            json!({ "max": 5 })
+        ]
+    );
+}
