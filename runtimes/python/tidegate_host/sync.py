@@ -7,6 +7,10 @@ channel interrupts it: it is set to raise SIGUSR1 whenever something arrives
 signal handler raises Cancelled if the running request is the one meant and the
 end of its answer has not left.
 
+A signal that comes between Python's last look for signals and the system call
+that then blocks (`time.sleep`) is noticed when the next one interrupts that
+call: so the server repeats it until the host answers or is ended.
+
 Invariant: the signal handler acts only while `_running` is set. Otherwise the
 loop reads the channel itself, so that neither can take a message from under
 the other. `_running` is cleared before Cancelled is raised: once a request.
