@@ -8,7 +8,6 @@ filling memory.
 
 import asyncio
 import io
-import json
 import os
 import signal
 import socket
@@ -18,9 +17,9 @@ from collections import deque
 from tidegate import BodyTooLarge, Event
 
 from . import logs, wire
-from .answers import error, is_callers_fault, log_failure, piece, shape, stream_fields
-from .body import ChunkedDecoder
-from .exchange import JOIN_MAX, PeerGone
+from .answers import error, error_answer, is_callers_fault, log_failure, piece, shape, stream_fields
+from .body import ChunkedDecoder, PeerGone
+from .exchange import JOIN_MAX
 from .handlers import make_context
 from .http1 import (
     CHUNKED,
@@ -32,7 +31,7 @@ from .http1 import (
     compose,
     parse_head,
 )
-from .sync import CONNECTIONS_MAX, EARLY_CANCELS, ORPHAN_GRACE, refuse
+from .sync import CONNECTIONS_MAX, EARLY_CANCELS, ORPHAN_GRACE, refusal
 
 # A connection stops reading while it holds more than this of a body nobody has taken.
 BODY_BUFFER = 256 * 1024
@@ -257,9 +256,8 @@ class AsyncExchange:
         if isinstance(failure, BadRequest):
             # The fault is in the body as sent: neither the function's nor ours.
             if not self.started:
-                body = json.dumps({"error": str(failure)}).encode()
-                fields = [("content-type", "application/json")]
-                await self._last(failure.status, fields, body, "platform")
+                answer = error_answer(self.head, failure.status, str(failure), "platform")
+                await self._last(*answer)
             return
         if self.finished or self.started or not is_callers_fault(failure):
             log_failure(failure)
@@ -439,7 +437,7 @@ class AsyncConnection(asyncio.Protocol):
             head = parse_head(self._buf[: end + 2].lstrip(b"\r\n"))
         except BadRequest as failure:
             self._buf = b""
-            refuse(self.transport.get_extra_info("socket"), failure)
+            self.transport.write(refusal(failure))
             self.transport.close()
             return
         rest, self._buf = self._buf[end + 4 :], b""

@@ -89,13 +89,14 @@ def stream_fields(fields, first):
 def error(head, failure):
     """The answer to an exception that a function let propagate: (status, fields, body, outcome)."""
     if isinstance(failure, InvalidJson):
-        return _error(head, 400, str(failure), "application")
+        return error_answer(head, 400, str(failure), "application")
     if isinstance(failure, BodyTooLarge):
-        return _error(head, 413, str(failure), "application")
-    return _error(head, 500, "function failed", "function")
+        return error_answer(head, 413, str(failure), "application")
+    return error_answer(head, 500, "function failed", "function")
 
 
-def _error(head, status, message, outcome):
+def error_answer(head, status, message, outcome):
+    """An error as JSON with the request's id: (status, fields, body, outcome)."""
     body = _encode({"error": message, "requestId": head.request_id}).encode()
     return status, [("content-type", _JSON)], body, outcome
 

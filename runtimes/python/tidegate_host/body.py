@@ -19,6 +19,10 @@ RECV = 16 * 1024
 # Read size for large bodies: beyond it fewer calls no longer show.
 RECV_LARGE = 256 * 1024
 
+class PeerGone(ConnectionError):
+    """The server closed the connection before the exchange was complete."""
+
+
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n\0]*)?").fullmatch
 
 _AT_SIZE, _IN_DATA, _AFTER_DATA, _IN_TRAILERS = range(4)
@@ -132,7 +136,7 @@ class SyncBody:
     def _receive(self, size):
         data = self._conn.sock.recv(size)
         if not data:
-            raise ConnectionResetError("the request ended before its body was complete")
+            raise PeerGone("the request ended before its body was complete")
         return data
 
     def read_some(self, size=RECV_LARGE):
@@ -181,7 +185,7 @@ class SyncBody:
         while have < left:
             count = self._conn.sock.recv_into(view[have:])
             if count == 0:
-                raise ConnectionResetError("the request ended before its body was complete")
+                raise PeerGone("the request ended before its body was complete")
             have += count
             self._left = left - have
         self._left = 0

@@ -74,14 +74,21 @@ class LogStream(io.TextIOBase):
                 *lines, held = held.split("\n")
                 for line in lines:
                     self._emit(scope, line)
-            if len(held) >= LINE_MAX:
-                self._emit(scope, held)
-                held = ""
+            if len(held) > LINE_MAX:
+                held = self._emit_part(scope, held)
             if held:
                 scope.held[self] = held
         return len(text)
 
     def _emit(self, scope, line):
+        data = self._emit_pieces(scope, line)
+        self._control.send(b"L" + self._letter + scope.tag + data)
+
+    def _emit_part(self, scope, line):
+        """Sends the full pieces of an unfinished line; answers the rest, which is not empty."""
+        return self._emit_pieces(scope, line).decode()
+
+    def _emit_pieces(self, scope, line):
         data = line.encode("utf-8", "backslashreplace")
         head = b"L" + self._letter + scope.tag
         while len(data) > LINE_MAX:
@@ -91,7 +98,7 @@ class LogStream(io.TextIOBase):
                 cut -= 1
             self._control.send(head + data[:cut])
             data = data[cut:]
-        self._control.send(head + data)
+        return data
 
     def end_line(self, scope):
         """Sends what `scope` holds of this stream, if anything."""

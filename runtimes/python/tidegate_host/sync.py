@@ -4,7 +4,12 @@ Connections that wait cost nothing but a descriptor. A request is read, run and
 answered in one go. While a handler runs nothing else does, so the control
 channel interrupts it: it is set to raise SIGUSR1 whenever something arrives
 (signal-driven I/O; the server's own SIGUSR1 does no harm beside it), and the
-signal handler raises Cancelled if the running request is the one meant.
+signal handler raises Cancelled if the running request is the one meant and the
+end of its answer has not left.
+
+A signal that comes between Python's last look for signals and the system call
+that then blocks (`time.sleep`) is noticed when the next one interrupts that
+call: so the server repeats it until the host answers or is ended.
 
 Invariant: the signal handler acts only while `_running` is set. Otherwise the
 loop reads the channel itself, so that neither can take a message from under
@@ -63,6 +68,7 @@ class SyncServer:
         self._draining = False
         self._running = None
         self._cancelled = None
+        self._x = None
         self._early = deque(maxlen=EARLY_CANCELS)
         self._context = contextvars.copy_context()
 
@@ -107,7 +113,7 @@ class SyncServer:
         if self._running is None:
             return
         self._read_control()
-        if self._cancelled is not None and self._cancelled == self._running:
+        if self._cancelled is not None and not self._x.sealed:
             self._running = None
             raise Cancelled("the call was cancelled")
 
@@ -206,7 +212,10 @@ class SyncServer:
                 raise BadRequest("the request head is over %d bytes" % HEAD_MAX, 431)
             head = parse_head(conn.buf[: end + 2].lstrip(b"\r\n"))
         except BadRequest as failure:
-            refuse(conn.sock, failure)
+            try:
+                conn.sock.send(refusal(failure), socket.MSG_DONTWAIT)
+            except OSError:
+                pass
             self._close(conn)
             return None
         conn.buf = conn.buf[end + 4 :]
@@ -221,7 +230,7 @@ class SyncServer:
         scope = logs.Scope(tag)
         x = Exchange(conn, head, scope)
         self._cancelled = None
-        cancelled = False
+        self._x = x
         try:
             self._running = tag
             # A copy, so that what a handler sets in context variables ends with its request.
@@ -229,8 +238,7 @@ class SyncServer:
             self._running = None
         except Cancelled:
             self._running = None
-            cancelled = True
-        if cancelled or self._cancelled is not None:
+        if not x.sent:
             x.keep = False
             scope.flush()
         if x.keep:
@@ -268,16 +276,12 @@ def skip_rest(conn, x):
     return left - here
 
 
-def refuse(sock, failure):
-    """Answers a request that cannot be understood; the connection ends after it."""
-    head = _Refused
+def refusal(failure):
+    """The answer to a request that cannot be understood; the connection ends after it."""
     body = ('{"error":"%s"}' % str(failure).replace('"', "'")).encode()
     fields = [("content-type", "application/json")]
-    data, _, _, _ = compose(head, failure.status, fields, len(body), "platform")
-    try:
-        sock.send(data + body, socket.MSG_DONTWAIT)
-    except OSError:
-        pass
+    head, _, _, _ = compose(_Refused, failure.status, fields, len(body), "platform")
+    return head + body
 
 
 class _Refused:

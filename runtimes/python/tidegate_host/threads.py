@@ -24,6 +24,7 @@ import time
 from tidegate import Cancelled
 
 from . import logs
+from .answers import log_failure
 from .exchange import Exchange
 from .sync import ORPHAN_GRACE, SyncServer, skip_rest
 
@@ -39,45 +40,54 @@ WORKERS_MAX = 256
 
 
 class _Job:
-    __slots__ = ("conn", "x", "worker", "cancelled", "landed")
+    __slots__ = ("conn", "x", "worker", "cancelled", "begun", "reported")
 
     def __init__(self, conn, x):
         self.conn = conn
         self.x = x
         self.worker = None
-        self.cancelled = False
-        self.landed = False
+        self.cancelled = self.begun = self.reported = False
 
 
 class _Worker(threading.Thread):
-    def __init__(self, serve, done):
+    """Runs the jobs that the main thread writes into `job`, one after another.
+
+    Only the main thread writes `job`; how far a job has come stands in the job.
+    So wherever an exception lands, the loop can be entered again.
+    """
+
+    def __init__(self, serve, report):
         super().__init__(name="tidegate-worker", daemon=True)
-        self.jobs = queue.SimpleQueue()
+        self.job = None
+        self.wake = queue.SimpleQueue()
         self._serve = serve
-        self._done = done
+        self._report = report
 
     def run(self):
         while True:
             try:
-                job = self.jobs.get()
+                self._work()
             except Cancelled:
-                continue
-            try:
-                self._serve(job)
-            except Cancelled:
-                job.landed = True
-            except BaseException:
-                # The exchange answers for the function; what is left is the connection.
-                job.x.keep = False
-            self._report(job)
+                pass
 
-    def _report(self, job):
+    def _work(self):
         while True:
-            try:
-                self._done(job)
-                return
-            except Cancelled:
-                job.landed = True
+            job = self.job
+            if job is None or job.reported:
+                self.wake.get()
+                continue
+            if not job.begun:
+                job.begun = True
+                try:
+                    self._serve(job)
+                except Cancelled:
+                    pass
+                except BaseException as failure:
+                    # The exchange answers for the function: this is the host's own fault.
+                    job.x.keep = False
+                    log_failure(failure)
+            self._report(job)
+            job.reported = True
 
 
 class ThreadServer(SyncServer):
@@ -159,7 +169,8 @@ class ThreadServer(SyncServer):
     def _start(self, worker, job):
         job.worker = worker
         self._active[job] = None
-        worker.jobs.put(job)
+        worker.job = job
+        worker.wake.put(None)
 
     def _work(self, job):
         self._context.copy().run(self._serve, job.x, job.x.scope, job)
@@ -196,7 +207,7 @@ class ThreadServer(SyncServer):
 
     def _settle(self, job):
         conn, x = job.conn, job.x
-        if job.cancelled or job.landed:
+        if not x.sent:
             x.keep = False
             x.scope.flush()
         if not x.keep:
@@ -218,7 +229,8 @@ class ThreadServer(SyncServer):
             if job.x.head.tag == tag:
                 if not job.cancelled:
                     job.cancelled = True
-                    _set_async_exc(job.worker.ident, Cancelled)
+                    if not job.x.sealed:
+                        _set_async_exc(job.worker.ident, Cancelled)
                 return
         for job in self._waiting:
             if job.x.head.tag == tag:

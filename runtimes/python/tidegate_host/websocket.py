@@ -6,7 +6,7 @@ import binascii
 import hashlib
 from collections import deque
 
-from .exchange import PeerGone
+from .body import PeerGone
 from .http1 import check_field
 
 # One message, all fragments together; a larger one ends the connection with 1009.

@@ -124,24 +124,29 @@ class _Call:
         x = self._x
         result = self._app.call(self._app.environ(x), self.start_response)
         try:
-            # A list of one is the usual body; then its length is known.
-            if type(result) in (list, tuple) and len(result) == 1 and not x.started:
-                only = result[0]
-                if isinstance(only, bytes) and self._set is not None:
-                    status, reason, fields = self._set
-                    head = x.start(status, fields, len(only), reason)
-                    x.scope.flush()
-                    x.write(only, head)
-                    x.finish()
-                    return
-            for data in result:
-                # An empty piece means "not yet": the head must wait for a real one.
-                if data or not isinstance(data, bytes):
-                    self.write(data)
-            if not x.started:
-                x.send_head(self._start(0))
-            x.finish()
+            whole = self._send(result)
         finally:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
+        # After `close`: what it does and prints belongs to the call.
+        if not whole:
+            x.finish()
+
+    def _send(self, result):
+        """Sends the body; whether that included its end."""
+        x = self._x
+        # A list of one is the usual body; then its length is known.
+        if type(result) in (list, tuple) and len(result) == 1 and not x.started:
+            only = result[0]
+            if isinstance(only, bytes) and self._set is not None:
+                status, reason, fields = self._set
+                x.respond(status, fields, only, reason=reason)
+                return True
+        for data in result:
+            # An empty piece means "not yet": the head must wait for a real one.
+            if data or not isinstance(data, bytes):
+                self.write(data)
+        if not x.started:
+            x.send_head(self._start(0))
+        return False

@@ -1,0 +1,71 @@
+//! Why a program could not be executed, in words that say what to change.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Bytes of a file's head that are looked at; the kernel reads 256 for a `#!` line.
+const HEAD: usize = 256;
+
+/// The kernel's number with what it means for this file.
+pub(crate) fn exec_error(bundle: &Path, entry: &str, errno: i32) -> io::Error {
+    let kernel = io::Error::from_raw_os_error(errno);
+    io::Error::new(kernel.kind(), explain(bundle, entry, errno, &kernel))
+}
+
+fn explain(bundle: &Path, entry: &str, errno: i32, kernel: &io::Error) -> String {
+    let mut head = Vec::new();
+    let read = File::open(bundle.join(entry))
+        .and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
+    if let Err(error) = read {
+        return format!("{entry:?} cannot be run: {error}");
+    }
+    match errno {
+        libc::ENOENT | libc::EACCES if head.starts_with(b"#!") => {
+            let line = head[2..].split(|&b| b == b'\n').next().unwrap_or_default();
+            let line = String::from_utf8_lossy(line);
+            let interpreter = line.split_whitespace().next().unwrap_or("nothing");
+            let hint = if interpreter.ends_with('\r') || line.ends_with('\r') {
+                "the line ends with a carriage return, as Windows editors write it; save the file with \\n alone"
+            } else {
+                "of the machine's folders a function sees /usr, /bin, /sbin and /lib; name an interpreter there, \
+                 or one in the bundle under /function"
+            };
+            format!("{entry:?} cannot be run: its first line names {interpreter:?}, which is not there inside: {hint}")
+        }
+        libc::ENOENT if head.starts_with(b"\x7fELF") => format!(
+            "{entry:?} cannot be run: its dynamic loader is not there inside; link it statically or for this \
+             machine's C library"
+        ),
+        libc::ENOEXEC => format!(
+            "{entry:?} cannot be run: it is neither a program for this machine nor a script with a `#!` line"
+        ),
+        libc::EACCES => format!(
+            "{entry:?} cannot be run: permission denied; the file has to be executable and readable by everyone"
+        ),
+        libc::E2BIG => format!("{entry:?} cannot be run: its environment is too long"),
+        _ => format!("{entry:?} cannot be run: {kernel}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_names_what_is_wrong_with_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |content: &[u8], errno, expected: &str| {
+            std::fs::write(folder.path().join("f"), content).unwrap();
+            let text = exec_error(folder.path(), "f", errno).to_string();
+            assert!(text.contains(expected), "{text}");
+        };
+        check(b"#!/opt/tool -x\n", libc::ENOENT, "names \"/opt/tool\"");
+        check(b"#!/bin/sh\r\necho\r\n", libc::ENOENT, "carriage return");
+        check(b"\x7fELF....", libc::ENOENT, "dynamic loader");
+        check(b"echo hello\n", libc::ENOEXEC, "`#!` line");
+        check(b"#!/bin/sh\n", libc::E2BIG, "environment is too long");
+        let text = exec_error(folder.path(), "missing", libc::ENOENT).to_string();
+        assert!(text.contains("\"missing\""), "{text}");
+    }
+}

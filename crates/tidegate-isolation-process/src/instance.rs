@@ -1,0 +1,591 @@
+//! A running copy, seen from the server.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rustix::process::Signal;
+use tidegate_core::{InstanceId, InvocationId};
+use tidegate_instance::{
+    Exec, Exit, Instance, KillOnDrop, LogStream, Process, Reason, StartTimes, Stream, Usage,
+};
+use tokio::net::unix::pipe;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{oneshot, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::cgroup;
+use crate::channel::Channel;
+use crate::output::Output;
+use crate::protocol::{LastWords, Order, Word};
+use crate::supervisor::{Ended, Sandbox};
+use crate::usage;
+use crate::wire;
+
+/// Number of the run that is an instance's server program.
+pub(crate) const MAIN: u64 = 0;
+
+/// The handle that the engine holds. Dropping it ends the instance.
+pub(crate) struct ProcessInstance {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// How the code inside is reached.
+pub(crate) enum Kind {
+    Host {
+        channel: Channel,
+        main: OwnedFd,
+        main_pid: i32,
+    },
+    Server {
+        port: u16,
+    },
+    PerCall,
+}
+
+pub(crate) struct Inner {
+    pub(crate) id: InstanceId,
+    pub(crate) bundle: PathBuf,
+    pub(crate) entry: String,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) kind: std::sync::OnceLock<Kind>,
+    pub(crate) output: Output,
+    pub(crate) control: tokio::runtime::Handle,
+    /// Tasks that read output.
+    pub(crate) pumps: TaskTracker,
+    pub(crate) times: Mutex<StartTimes>,
+    next: AtomicU64,
+    state: Mutex<State>,
+    killed: AtomicBool,
+    draining: AtomicBool,
+    gone: AtomicBool,
+    life: watch::Sender<Option<Exit>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The init answers no more.
+    closed: bool,
+    dials: HashMap<u64, oneshot::Sender<io::Result<OwnedFd>>>,
+    runs: HashMap<u64, Run>,
+    cancels: Vec<(InvocationId, oneshot::Sender<()>)>,
+    main: Option<Ended>,
+    over_memory: bool,
+    /// Counts of the accounts at the last look, since they are kept for the life of the sandbox.
+    oom_kills: u64,
+    fork_refusals: u64,
+}
+
+struct Run {
+    begun: Option<oneshot::Sender<Result<(), i32>>>,
+    exit: Option<oneshot::Sender<Exit>>,
+    killed: bool,
+}
+
+impl Inner {
+    pub(crate) fn new(
+        spec: &tidegate_instance::InstanceSpec,
+        entry: &str,
+        sandbox: Sandbox,
+        output: Output,
+        control: tokio::runtime::Handle,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id: spec.id,
+            bundle: spec.bundle.clone(),
+            entry: entry.to_owned(),
+            sandbox,
+            kind: std::sync::OnceLock::new(),
+            output,
+            control,
+            pumps: TaskTracker::new(),
+            times: Mutex::default(),
+            next: AtomicU64::new(MAIN + 1),
+            state: Mutex::default(),
+            killed: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
+            life: watch::Sender::new(None),
+        })
+    }
+
+    /// Ends it by our will.
+    pub(crate) fn kill(&self) {
+        if !self.gone.swap(true, Ordering::AcqRel) {
+            self.killed.store(true, Ordering::Release);
+        }
+        self.sandbox.kill();
+    }
+
+    /// The main process has ended; the rest follows it.
+    pub(crate) fn main_ended(&self, ended: Ended) {
+        self.state.lock().main.get_or_insert(ended);
+        self.gone.store(true, Ordering::Release);
+        self.sandbox.kill();
+    }
+
+    /// The sandbox is gone: how it ended can be told now.
+    pub(crate) fn buried(&self, last: LastWords) {
+        let exit = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            state.dials.clear();
+            state.runs.clear();
+            state.cancels.clear();
+            let ended = state.main.unwrap_or_default();
+            let by_signal = ended.0.is_none();
+            let reason = if state.over_memory || (last.oom_kills > 0 && by_signal) {
+                Reason::Memory
+            } else if state.main.is_none() {
+                Reason::Killed
+            } else if last.fork_refusals > 0 && ended.0 != Some(0) {
+                Reason::Processes
+            } else {
+                Reason::Exited
+            };
+            match state.main {
+                Some((code, signal)) => Exit {
+                    code,
+                    signal,
+                    reason,
+                },
+                None => Exit {
+                    reason,
+                    ..Exit::KILLED
+                },
+            }
+        };
+        let exit = if self.killed.load(Ordering::Acquire) {
+            Exit::KILLED
+        } else {
+            exit
+        };
+        self.gone.store(true, Ordering::Release);
+        self.life.send_replace(Some(exit));
+    }
+
+    pub(crate) async fn exited(&self) -> Exit {
+        let mut life = self.life.subscribe();
+        match life.wait_for(Option::is_some).await {
+            Ok(exit) => exit.unwrap_or(Exit::KILLED),
+            Err(_) => Exit::KILLED,
+        }
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    async fn order(&self, order: &Order, fds: &[OwnedFd]) -> io::Result<()> {
+        let bytes = serde_json::to_vec(order)?;
+        self.sandbox
+            .channel
+            .send(&bytes, &crate::zygote::borrow(fds))
+            .await
+    }
+
+    /// Sends an order from where nothing may wait. An init whose channel is full has stopped reading: nothing but the end
+    /// of the sandbox is left then.
+    fn order_now(&self, order: &Order) {
+        let sent = serde_json::to_vec(order)
+            .map_err(io::Error::from)
+            .and_then(|bytes| self.sandbox.channel.try_send(&bytes, &[]));
+        if sent.is_err() && !self.is_gone() {
+            self.kill();
+        }
+    }
+
+    /// Starts the program with these streams; resolves when it runs.
+    pub(crate) async fn begin(
+        &self,
+        n: u64,
+        mut fds: Vec<OwnedFd>,
+        env: &[(String, String)],
+        exit: Option<oneshot::Sender<Exit>>,
+    ) -> io::Result<()> {
+        if !env.is_empty() {
+            fds.push(wire::memory_file("environment", &serde_json::to_vec(env)?)?);
+        }
+        let (begun, has_begun) = oneshot::channel();
+        {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(gone());
+            }
+            state.runs.insert(
+                n,
+                Run {
+                    begun: Some(begun),
+                    exit,
+                    killed: false,
+                },
+            );
+        }
+        if let Err(error) = self.order(&Order::Exec { n }, &fds).await {
+            self.state.lock().runs.remove(&n);
+            return Err(error);
+        }
+        drop(fds);
+        match has_begun.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(errno)) => Err(crate::explain::exec_error(&self.bundle, &self.entry, errno)),
+            Err(_) => Err(gone()),
+        }
+    }
+
+    /// A connection to a port inside.
+    pub(crate) async fn dial(&self, port: u16) -> io::Result<OwnedFd> {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let (tell, told) = oneshot::channel();
+        {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(gone());
+            }
+            state.dials.insert(n, tell);
+        }
+        if let Err(error) = self.order(&Order::Dial { n, port }, &[]).await {
+            self.state.lock().dials.remove(&n);
+            return Err(error);
+        }
+        told.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Hears what the init says, until it is gone.
+    pub(crate) async fn listen(self: Arc<Self>, ready: oneshot::Sender<Result<u64, (String, i32)>>) {
+        let mut ready = Some(ready);
+        let mut buffer = vec![0; wire::MAX_MESSAGE];
+        loop {
+            let (len, mut fds) = match self.sandbox.channel.receive(&mut buffer).await {
+                Ok((0, _)) | Err(_) => break,
+                Ok(received) => received,
+            };
+            let Ok(word) = serde_json::from_slice(&buffer[..len]) else {
+                tracing::error!(instance = %self.id, "an init said something unknown");
+                break;
+            };
+            match word {
+                Word::Ready { setup_us } => {
+                    if let Some(ready) = ready.take() {
+                        let _ = ready.send(Ok(setup_us));
+                    }
+                }
+                Word::Broken { step, errno } => {
+                    if let Some(ready) = ready.take() {
+                        let _ = ready.send(Err((step, errno)));
+                    }
+                }
+                Word::Begun { n, errno } => {
+                    let mut state = self.state.lock();
+                    let begun = state.runs.get_mut(&n).and_then(|run| run.begun.take());
+                    if errno.is_some() {
+                        state.runs.remove(&n);
+                    }
+                    drop(state);
+                    if let Some(begun) = begun {
+                        let _ = begun.send(errno.map_or(Ok(()), Err));
+                    }
+                }
+                Word::Ended { n, code, signal } => self.run_ended(n, (code, signal)),
+                Word::Dialled { n, errno } => {
+                    let waiting = self.state.lock().dials.remove(&n);
+                    let answer = match (errno, fds.pop()) {
+                        (None, Some(fd)) => Ok(fd),
+                        (errno, _) => Err(io::Error::from_raw_os_error(
+                            errno.unwrap_or(libc::ECONNREFUSED),
+                        )),
+                    };
+                    if let Some(waiting) = waiting {
+                        let _ = waiting.send(answer);
+                    }
+                }
+                Word::Memory { used } => {
+                    self.state.lock().over_memory = true;
+                    self.output.system(&format!(
+                        "{} MiB of memory were in use, over the limit; all its processes were ended",
+                        used / (1024 * 1024)
+                    ));
+                }
+            }
+        }
+        self.gone.store(true, Ordering::Release);
+        // Should the init have closed its channel and live on, it is of no use any more.
+        self.sandbox.kill();
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.dials.clear();
+        state.runs.clear();
+        drop(state);
+    }
+
+    fn run_ended(&self, n: u64, ended: Ended) {
+        let (run, over_memory) = {
+            let mut state = self.state.lock();
+            let over = if n == MAIN {
+                state.over_memory
+            } else {
+                std::mem::take(&mut state.over_memory)
+            };
+            (state.runs.remove(&n), over)
+        };
+        if n == MAIN {
+            self.main_ended(ended);
+            return;
+        }
+        let Some(run) = run else { return };
+        let reason = if run.killed {
+            Reason::Killed
+        } else if over_memory {
+            Reason::Memory
+        } else if ended.0 == Some(0) {
+            Reason::Exited
+        } else {
+            self.reason_of_failure()
+        };
+        if let Some(exit) = run.exit {
+            let _ = exit.send(Exit {
+                code: ended.0,
+                signal: ended.1,
+                reason,
+            });
+        }
+        let idle = self.state.lock().runs.is_empty();
+        if idle && self.draining.load(Ordering::Acquire) {
+            self.main_ended((Some(0), None));
+        }
+    }
+
+    /// Asks the accounts why a run failed: what has been counted since the last look is put down to this one.
+    fn reason_of_failure(&self) -> Reason {
+        let reading = cgroup::read(&self.sandbox.groups);
+        let mut state = self.state.lock();
+        let oom = std::mem::replace(&mut state.oom_kills, reading.oom_kills) < reading.oom_kills;
+        let forks = std::mem::replace(&mut state.fork_refusals, reading.fork_refusals)
+            < reading.fork_refusals;
+        match (oom, forks) {
+            (true, _) => Reason::Memory,
+            (false, true) => Reason::Processes,
+            (false, false) => Reason::Exited,
+        }
+    }
+
+    /// A call is idle again after it was cancelled.
+    pub(crate) fn is_idle(&self, invocation: InvocationId) {
+        let mut state = self.state.lock();
+        let (done, rest) = std::mem::take(&mut state.cancels)
+            .into_iter()
+            .partition::<Vec<_>, _>(|(id, _)| *id == invocation);
+        state.cancels = rest;
+        drop(state);
+        for (_, tell) in done {
+            let _ = tell.send(());
+        }
+    }
+
+    fn kill_run(&self, n: u64) {
+        let known = match self.state.lock().runs.get_mut(&n) {
+            Some(run) => {
+                run.killed = true;
+                true
+            }
+            None => false,
+        };
+        if known {
+            self.order_now(&Order::Kill { n });
+        }
+    }
+
+    /// A pipe whose far end belongs to the code inside, also by name: `/dev/stderr` is opened with the code's own id.
+    pub(crate) fn output_pipe(&self) -> io::Result<(OwnedFd, OwnedFd)> {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        self.give(&write)?;
+        Ok((read, write))
+    }
+
+    fn give(&self, fd: &OwnedFd) -> io::Result<()> {
+        if let Some(id) = self.sandbox.id {
+            rustix::fs::fchown(
+                fd,
+                Some(rustix::process::Uid::from_raw(id)),
+                Some(rustix::process::Gid::from_raw(id)),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Reads this pipe on the control runtime until its end.
+    pub(crate) fn pump(
+        &self,
+        read: OwnedFd,
+        stream: LogStream,
+        invocation: Option<InvocationId>,
+    ) -> io::Result<()> {
+        let _inside = self.control.enter();
+        let pipe = pipe::Receiver::from_owned_fd(read)?;
+        self.pumps.spawn_on(
+            self.output.clone().pump(pipe, stream, invocation),
+            &self.control,
+        );
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Instance for ProcessInstance {
+    fn id(&self) -> InstanceId {
+        self.inner.id
+    }
+
+    async fn connect(&self) -> io::Result<Stream> {
+        let inner = &*self.inner;
+        if inner.is_gone() {
+            return Err(gone());
+        }
+        match inner.kind.get() {
+            Some(Kind::Host { channel, .. }) => {
+                let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+                ours.set_nonblocking(true)?;
+                channel.send(b"C", &[theirs.as_fd()]).await?;
+                Ok(Stream::Unix(UnixStream::from_std(ours)?))
+            }
+            Some(Kind::Server { port }) => {
+                let socket = std::net::TcpStream::from(inner.dial(*port).await?);
+                socket.set_nonblocking(true)?;
+                let stream = TcpStream::from_std(socket)?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Some(Kind::PerCall) | None => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the program is run once a call and takes no connections",
+            )),
+        }
+    }
+
+    async fn exec(&self, exec: Exec) -> io::Result<Process> {
+        let inner = &self.inner;
+        if inner.is_gone() {
+            return Err(gone());
+        }
+        if !matches!(inner.kind.get(), Some(Kind::PerCall)) {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the program serves connections and is not run once a call",
+            ));
+        }
+        let flags = rustix::pipe::PipeFlags::CLOEXEC;
+        let (stdin, our_stdin) = rustix::pipe::pipe_with(flags)?;
+        inner.give(&stdin)?;
+        let (our_stdout, stdout) = inner.output_pipe()?;
+        let (our_stderr, stderr) = inner.output_pipe()?;
+        inner.pump(our_stderr, LogStream::Stderr, exec.invocation)?;
+        let n = inner.next.fetch_add(1, Ordering::Relaxed);
+        let (tell, exit) = oneshot::channel();
+        // Armed before the order is sent: a caller that gives up while the program starts leaves nothing running.
+        let weak = Arc::downgrade(inner);
+        let guard = KillOnDrop(Some(Box::new(move || {
+            if let Some(inner) = weak.upgrade() {
+                inner.kill_run(n);
+            }
+        })));
+        inner
+            .begin(n, vec![stdin, stdout, stderr], &exec.env, Some(tell))
+            .await?;
+        Ok(Process {
+            stdin: pipe::Sender::from_owned_fd(our_stdin)?,
+            stdout: pipe::Receiver::from_owned_fd(our_stdout)?,
+            exit,
+            guard,
+        })
+    }
+
+    async fn cancel(&self, invocation: InvocationId) -> bool {
+        let inner = &*self.inner;
+        let Some(Kind::Host { channel, main, .. }) = inner.kind.get() else {
+            return false;
+        };
+        let (tell, told) = oneshot::channel();
+        {
+            let mut state = inner.state.lock();
+            if state.closed {
+                return false;
+            }
+            // Those whose callers gave up waiting.
+            state.cancels.retain(|(_, tell)| !tell.is_closed());
+            state.cancels.push((invocation, tell));
+        }
+        let mut message = vec![b'X'];
+        message.extend_from_slice(&invocation.hex());
+        if channel.send(&message, &[]).await.is_err() {
+            return false;
+        }
+        // Busy code does not read its control channel; the signal makes the host do so.
+        if rustix::process::pidfd_send_signal(main, Signal::USR1).is_err() {
+            return false;
+        }
+        told.await.is_ok()
+    }
+
+    fn drain(&self) {
+        let inner = &*self.inner;
+        if inner.draining.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        match inner.kind.get() {
+            Some(Kind::Host { channel, .. }) => {
+                if channel.try_send(b"D", &[]).is_err() {
+                    inner.kill();
+                }
+            }
+            Some(Kind::Server { .. }) => inner.order_now(&Order::Signal {
+                n: MAIN,
+                signal: libc::SIGTERM,
+            }),
+            Some(Kind::PerCall) | None => {
+                let idle = inner.state.lock().runs.is_empty();
+                if idle {
+                    inner.main_ended((Some(0), None));
+                }
+            }
+        }
+    }
+
+    fn kill(&self) {
+        self.inner.kill();
+    }
+
+    async fn exited(&self) -> Exit {
+        self.inner.exited().await
+    }
+
+    fn is_gone(&self) -> bool {
+        self.inner.is_gone()
+    }
+
+    fn usage(&self) -> Option<Usage> {
+        let main = match self.inner.kind.get() {
+            Some(Kind::Host { main_pid, .. }) => Some(*main_pid),
+            _ => None,
+        };
+        usage::read(&self.inner.sandbox.groups, self.inner.sandbox.pid, main)
+    }
+
+    fn start_times(&self) -> StartTimes {
+        *self.inner.times.lock()
+    }
+}
+
+impl Drop for ProcessInstance {
+    fn drop(&mut self) {
+        self.inner.kill();
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, "the instance is gone")
+}

@@ -1,0 +1,296 @@
+//! How the launcher gets to where it can make sandboxes: as root at once, as an ordinary user through a user namespace
+//! in which it is root. From then on both run the same code, and what is not permitted is written into the report.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::Signal;
+use rustix::thread::CapabilitySet;
+
+use super::{NAME, STAGE, StepError, base::Base, step};
+use crate::cgroup::{Controller, Found, Tree};
+use crate::options::{Cgroups, Options};
+use crate::protocol::Setup;
+use crate::report::{Report, State};
+use crate::sys;
+
+/// Oldest kernel with all the calls that are used: `close_range`, `CLONE_PIDFD` and `setns` by pidfd.
+const OLDEST_KERNEL: (u32, u32) = (5, 10);
+
+/// From here on a process limit counts per user namespace, so it can stand in for a missing control group.
+const NPROC_PER_NAMESPACE: (u32, u32) = (5, 14);
+
+/// From here on mounts can be changed by attribute.
+const MOUNT_SETATTR: (u32, u32) = (5, 12);
+
+/// Where the launcher came in.
+pub(super) struct Entered {
+    pub(super) report: Report,
+    /// Whether other user ids than our own may be taken.
+    many_ids: bool,
+}
+
+impl Entered {
+    /// The user and group id of a sandbox, as the launcher's own namespace numbers them.
+    pub(super) fn sandbox_id(&self, base: u32, slot: u32) -> u32 {
+        self.foreign_id(base, slot)
+            .unwrap_or_else(|| rustix::process::geteuid().as_raw())
+    }
+
+    /// That id where it is not our own.
+    pub(super) fn foreign_id(&self, base: u32, slot: u32) -> Option<u32> {
+        self.many_ids.then(|| base + slot)
+    }
+}
+
+/// The socket to the server, which arrives as standard input, since that needs no code between fork and exec.
+pub(super) fn take_socket() -> io::Result<OwnedFd> {
+    sys::close_range(3, i32::MAX)?;
+    // SAFETY: the launcher was started with it and has not touched it yet.
+    let stdin = unsafe { sys::adopt(0) };
+    let socket = rustix::io::fcntl_dupfd_cloexec(&stdin, 10)?;
+    let null = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    // It was opened as the lowest free descriptor, above 2: standard input is still the socket here.
+    sys::dup_onto(null.as_fd(), 0)?;
+    sys::dup_onto(null.as_fd(), 1)?;
+    // Standard input stays, as the null device.
+    std::mem::forget(stdin);
+    Ok(socket)
+}
+
+/// Enters the namespaces. The inner error means that this machine does not let us.
+pub(super) fn enter(socket: &OwnedFd) -> io::Result<Result<Entered, (Report, StepError)>> {
+    // A session of its own, so that a terminal's Ctrl-C reaches the server alone, which then drains.
+    let _ = rustix::process::setsid();
+    let mut report = Report::default();
+    let kernel = kernel_version();
+    if kernel < OLDEST_KERNEL {
+        let found = format!("{}.{}", kernel.0, kernel.1);
+        report.note("kernel", State::Missing, format!("{found}; at least 5.10 is needed"));
+        return Ok(Err((report, failure("kernel version", libc::ENOSYS))));
+    }
+    report.note("kernel", State::Ok, format!("{}.{}, has pidfds", kernel.0, kernel.1));
+    if kernel < MOUNT_SETATTR {
+        report.note("mounts", State::Missing, "read-only mounts need kernel 5.12");
+        return Ok(Err((report, failure("mount_setattr", libc::ENOSYS))));
+    }
+
+    let second = std::env::var_os(STAGE).is_some_and(|s| s == "2");
+    let capable = rustix::thread::capabilities(None)
+        .is_ok_and(|c| c.effective.contains(CapabilitySet::SYS_ADMIN));
+    if !second && !capable {
+        if let Err(error) = become_root_inside() {
+            report.note(
+                "user namespaces",
+                State::Missing,
+                format!(
+                    "an ordinary user may not make one ({}: {}); set kernel.unprivileged_userns_clone=1 and \
+                     user.max_user_namespaces above 0, or start the server as root",
+                    error.step,
+                    io::Error::from_raw_os_error(error.errno)
+                ),
+            );
+            return Ok(Err((report, error)));
+        }
+        // Only a new image belongs to the new namespace, and only then may helpers look at the inits we fork.
+        return Err(again(socket));
+    }
+    let many_ids = !second && maps_all_ids();
+    report.note(
+        "user namespaces",
+        if many_ids { State::Ok } else { State::Degraded },
+        if many_ids {
+            "each sandbox runs as a user id of its own"
+        } else {
+            "sandboxes run as the server's own user, apart by their namespaces; root gives each an id of its own"
+        },
+    );
+    rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    let entered = step("mount namespace", sys::unshare(libc::CLONE_NEWNS)).and_then(|()| {
+        step(
+            "private mounts",
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC),
+        )
+    });
+    if let Err(error) = entered {
+        report.note(
+            "namespaces",
+            State::Missing,
+            format!("{}: {}", error.step, io::Error::from_raw_os_error(error.errno)),
+        );
+        return Ok(Err((report, error)));
+    }
+    report.note("namespaces", State::Ok, "mount, pid, ipc, uts and network");
+    report.note(
+        "seccomp",
+        if sys_supports_seccomp() { State::Ok } else { State::Missing },
+        "unknown calls answer ENOSYS, bad ones EPERM",
+    );
+    report.note(
+        "landlock",
+        State::Missing,
+        "not used; the mount namespace shows a function nothing that it may not read",
+    );
+    Ok(Ok(Entered { report, many_ids }))
+}
+
+/// A user namespace in which we are root and nobody else exists.
+fn become_root_inside() -> Result<(), StepError> {
+    let uid = rustix::process::geteuid().as_raw();
+    let gid = rustix::process::getegid().as_raw();
+    step("user namespace", sys::unshare(libc::CLONE_NEWUSER))?;
+    step("setgroups", fs::write("/proc/self/setgroups", "deny"))?;
+    step("uid map", fs::write("/proc/self/uid_map", format!("0 {uid} 1")))?;
+    step("gid map", fs::write("/proc/self/gid_map", format!("0 {gid} 1")))
+}
+
+/// Executes ourselves again with the socket where the first stage found it. Returns only when that failed.
+fn again(socket: &OwnedFd) -> io::Error {
+    let socket = match socket.try_clone() {
+        Ok(socket) => socket,
+        Err(error) => return error,
+    };
+    Command::new("/proc/self/exe")
+        .arg0(NAME)
+        .env_clear()
+        .env(STAGE, "2")
+        .stdin(socket)
+        .exec()
+}
+
+/// Looks up what can hold limits, tries it, and decides who watches memory and processes.
+pub(super) fn limits(setup: &Setup, base: &Base, report: &mut Report) -> (Tree, bool, bool) {
+    let root = std::path::Path::new("/");
+    let (tree, refused) = match setup.cgroups {
+        Cgroups::Off => (
+            Tree::default(),
+            Controller::ALL
+                .map(|c| (c, "switched off by configuration".to_owned()))
+                .into(),
+        ),
+        Cgroups::Machine => match Found::discover(root) {
+            Ok(found) => Tree::make(
+                &found,
+                root,
+                setup.server_pid,
+                &[setup.server_pid, std::process::id()],
+            ),
+            Err(error) => (
+                Tree::default(),
+                Controller::ALL.map(|c| (c, error.to_string())).into(),
+            ),
+        },
+    };
+    let why = |controller| {
+        refused
+            .iter()
+            .find(|(c, _)| *c == controller)
+            .map_or("", |(_, why)| why.as_str())
+    };
+    let watchdog = !tree.has(Controller::Memory);
+    match (watchdog, base.has_proc) {
+        (false, _) => report.note("memory limit", State::Ok, "held by a control group"),
+        (true, true) => report.note(
+            "memory limit",
+            State::Degraded,
+            format!("a watchdog looks every 50 ms ({})", why(Controller::Memory)),
+        ),
+        (true, false) => report.note(
+            "memory limit",
+            State::Missing,
+            format!("no control group and no /proc ({})", why(Controller::Memory)),
+        ),
+    }
+    if tree.has(Controller::Cpu) {
+        report.note("cpu limit", State::Ok, "held by a control group");
+    } else {
+        report.note("cpu limit", State::Missing, why(Controller::Cpu));
+    }
+    let nproc = !tree.has(Controller::Pids);
+    if !nproc {
+        report.note("process limit", State::Ok, "held by a control group");
+    } else if kernel_version() >= NPROC_PER_NAMESPACE {
+        report.note(
+            "process limit",
+            State::Ok,
+            format!("RLIMIT_NPROC in the sandbox's user namespace ({})", why(Controller::Pids)),
+        );
+    } else {
+        report.note(
+            "process limit",
+            State::Missing,
+            format!("kernel before 5.14 ({})", why(Controller::Pids)),
+        );
+    }
+    if tree.accounts_cpu() {
+        report.note("accounting", State::Ok, "processor time and peak memory by control group");
+    } else {
+        report.note(
+            "accounting",
+            State::Degraded,
+            format!("of the main process only ({})", why(Controller::CpuAccount)),
+        );
+    }
+    (
+        tree,
+        nproc && kernel_version() >= NPROC_PER_NAMESPACE,
+        watchdog && base.has_proc,
+    )
+}
+
+/// Whether the server is still our parent.
+pub(super) fn parent_is(pid: u32) -> bool {
+    rustix::process::getppid().is_some_and(|p| p.as_raw_nonzero().get().cast_unsigned() == pid)
+}
+
+/// Whether the ids that sandboxes take exist here: not so for root inside somebody's container.
+fn maps_all_ids() -> bool {
+    let needed = u64::from(Options::UID_BASE) + u64::from(Options::MAX_SANDBOXES);
+    let covers = |file: &str| {
+        fs::read_to_string(file).is_ok_and(|map| {
+            map.lines().any(|line| {
+                let mut numbers = line.split_whitespace().filter_map(|n| n.parse::<u64>().ok());
+                matches!(
+                    (numbers.next(), numbers.next(), numbers.next()),
+                    (Some(0), Some(_), Some(count)) if count >= needed
+                )
+            })
+        })
+    };
+    covers("/proc/self/uid_map") && covers("/proc/self/gid_map")
+}
+
+fn kernel_version() -> (u32, u32) {
+    let uname = rustix::system::uname();
+    let release = uname.release().to_string_lossy();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|n| n.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn sys_supports_seccomp() -> bool {
+    fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").is_ok_and(|a| a.contains("errno"))
+}
+
+fn failure(step: &str, errno: i32) -> StepError {
+    StepError {
+        step: step.to_owned(),
+        errno,
+    }
+}
+
+/// A path for the kernel.
+pub(super) fn c_path(path: &std::path::Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}

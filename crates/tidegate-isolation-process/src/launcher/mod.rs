@@ -1,0 +1,437 @@
+//! The launcher: one process with one thread that makes sandboxes for the server.
+//!
+//! The server has threads and a heap, so it may neither fork (40 µs a MiB, and locks held by threads that do not exist in
+//! the child) nor unshare. The launcher is the same program executed again: it stays small, knows no tenant's secret (the
+//! payload of a sandbox is read by the sandbox's own init), and holds nothing that must survive. When the server is gone,
+//! however it went, the launcher's socket says so, and it ends every sandbox, removes the control groups and exits.
+
+mod base;
+mod enter;
+mod init;
+mod sandbox;
+mod spawn;
+mod stock;
+mod watch;
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::cgroup::{self, Group, GroupLimits};
+use crate::protocol::{Ask, LastWords, Setup, Tell};
+use crate::report::Report;
+use crate::{sys, wire};
+
+use enter::Entered;
+use stock::Stock;
+
+/// The launcher's name in the process list, and how it knows itself.
+pub(crate) const NAME: &str = "tidegate-launcher";
+
+/// Says how far the launcher has come: it executes itself once more when it enters a user namespace.
+pub(crate) const STAGE: &str = "TIDEGATE_LAUNCHER_STAGE";
+
+/// How long the launcher waits for a group to become removable before it tries again, in milliseconds.
+const RETRY_MS: i64 = 20;
+
+/// Whether this process was started to be the launcher. Ask before anything else: before threads, before an allocator
+/// has grown.
+#[must_use]
+pub fn is_launcher() -> bool {
+    std::env::args_os().next().as_deref() == Some(OsStr::new(NAME))
+        && std::env::var_os(STAGE).is_some()
+}
+
+/// The launcher's whole life. Never returns.
+pub fn launcher_main() -> ! {
+    let code = match live() {
+        Ok(()) => 0,
+        // The server is told in its own words first where that is possible; what comes here has no listener left.
+        Err(_) => 1,
+    };
+    std::process::exit(code)
+}
+
+fn live() -> io::Result<()> {
+    let socket = enter::take_socket()?;
+    let mut buffer = vec![0; wire::MAX_MESSAGE];
+    let entered = match enter::enter(&socket)? {
+        Ok(entered) => entered,
+        Err((report, error)) => {
+            return tell(
+                &socket,
+                &Tell::Unable {
+                    step: error.step,
+                    errno: error.errno,
+                    report,
+                },
+                &[],
+            );
+        }
+    };
+    let (len, _) = wire::receive(&socket, &mut buffer)?;
+    if len == 0 {
+        return Ok(());
+    }
+    let setup: Setup = serde_json::from_slice(&buffer[..len])?;
+    let mut launcher = match Launcher::new(socket, entered, setup) {
+        Ok(launcher) => launcher,
+        Err((socket, report, error)) => {
+            return tell(
+                &socket,
+                &Tell::Unable {
+                    step: error.step,
+                    errno: error.errno,
+                    report,
+                },
+                &[],
+            );
+        }
+    };
+    let result = launcher.run(&mut buffer);
+    launcher.clean_up();
+    result
+}
+
+fn tell(socket: &OwnedFd, tell: &Tell, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    wire::send(socket, &serde_json::to_vec(tell)?, fds)
+}
+
+/// A step that failed, and the kernel's number for it.
+#[derive(Debug)]
+struct StepError {
+    step: String,
+    errno: i32,
+}
+
+/// Names a step.
+fn step<T>(name: impl Into<String>, result: Result<T, impl Into<io::Error>>) -> Result<T, StepError> {
+    result.map_err(|error| StepError {
+        step: name.into(),
+        errno: error.into().raw_os_error().unwrap_or(libc::EIO),
+    })
+}
+
+struct Launcher {
+    socket: OwnedFd,
+    signals: OwnedFd,
+    setup: Setup,
+    entered: Entered,
+    base: base::Base,
+    stock: Stock,
+    tree: cgroup::Tree,
+    watchdog: bool,
+    nproc: bool,
+    /// By the init's process number.
+    sandboxes: HashMap<i32, (u32, Group)>,
+    helpers: HashMap<i32, u64>,
+    /// Groups that the kernel did not let go yet.
+    stale: Vec<Group>,
+}
+
+impl Launcher {
+    fn new(
+        socket: OwnedFd,
+        entered: Entered,
+        setup: Setup,
+    ) -> Result<Self, (OwnedFd, Report, StepError)> {
+        let mut report = entered.report.clone();
+        let signals = match step(
+            "signal descriptor",
+            sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]),
+        ) {
+            Ok(signals) => signals,
+            Err(error) => return Err((socket, report, error)),
+        };
+        let base = match base::build(&setup.state_dir.join("root"), &mut report) {
+            Ok(base) => base,
+            Err(error) => return Err((socket, report, error)),
+        };
+        let (tree, nproc, watchdog) = enter::limits(&setup, &base, &mut report);
+        let stock = match Stock::new(setup.stock) {
+            Ok(stock) => stock,
+            Err(error) => return Err((socket, report, error)),
+        };
+        let launcher = Self {
+            socket,
+            signals,
+            setup,
+            entered,
+            base,
+            stock,
+            tree,
+            watchdog,
+            nproc,
+            sandboxes: HashMap::new(),
+            helpers: HashMap::new(),
+            stale: Vec::new(),
+        };
+        let hello = Tell::Hello {
+            report,
+            nproc,
+            watchdog,
+        };
+        match step("greet the server", tell(&launcher.socket, &hello, &[])) {
+            Ok(()) => Ok(launcher),
+            Err(error) => Err((launcher.socket, Report::default(), error)),
+        }
+    }
+
+    /// Serves until the server is gone.
+    fn run(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        loop {
+            let wants_refill = self.stock.wants_refill();
+            let timeout = match (wants_refill, self.stale.is_empty()) {
+                (true, _) => Some(0),
+                (false, false) => Some(RETRY_MS),
+                (false, true) => None,
+            };
+            let (asked, signalled) = {
+                let mut fds = [
+                    PollFd::new(&self.socket, PollFlags::IN),
+                    PollFd::new(&self.signals, PollFlags::IN),
+                ];
+                let timeout = timeout.map(|ms| rustix::event::Timespec {
+                    tv_sec: 0,
+                    tv_nsec: ms * 1_000_000,
+                });
+                match rustix::event::poll(&mut fds, timeout.as_ref()) {
+                    Err(rustix::io::Errno::INTR) => continue,
+                    other => other?,
+                };
+                (!fds[0].revents().is_empty(), !fds[1].revents().is_empty())
+            };
+            if signalled {
+                let seen = sys::drain_signals(&self.signals);
+                // The thread that started us ended, or the server did: only the latter counts.
+                let terminated = seen.contains(&libc::SIGTERM.cast_unsigned());
+                if terminated && !enter::parent_is(self.setup.server_pid) {
+                    return Ok(());
+                }
+                self.reap()?;
+            }
+            if asked {
+                let (len, fds) = wire::receive(&self.socket, buffer)?;
+                if len == 0 {
+                    return Ok(());
+                }
+                self.serve(&buffer[..len], fds)?;
+            } else if !signalled {
+                // Nobody waits: the time to make what the next one will want.
+                self.stock.refill(&mut self.tree);
+                self.stale.retain_mut(|group| !group.remove());
+            }
+        }
+    }
+
+    fn serve(&mut self, message: &[u8], fds: Vec<OwnedFd>) -> io::Result<()> {
+        match serde_json::from_slice(message)? {
+            Ask::Sandbox {
+                slot,
+                host_network,
+                limits,
+            } => match self.sandbox(slot, host_network, limits, fds) {
+                Ok(()) => Ok(()),
+                Err(error) => tell(
+                    &self.socket,
+                    &Tell::Failed {
+                        slot,
+                        step: error.step,
+                        errno: error.errno,
+                    },
+                    &[],
+                ),
+            },
+            Ask::Helper { number, argv } => {
+                let answer = match self.helper(number, &argv, fds) {
+                    Ok(pidfd) => {
+                        return tell(&self.socket, &Tell::Helping { number }, &[pidfd.as_fd()]);
+                    }
+                    Err(error) => error.to_string(),
+                };
+                tell(
+                    &self.socket,
+                    &Tell::Helpless {
+                        number,
+                        error: answer,
+                    },
+                    &[],
+                )
+            }
+        }
+    }
+
+    fn sandbox(
+        &mut self,
+        slot: u32,
+        host_network: bool,
+        limits: GroupLimits,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), StepError> {
+        let began = Instant::now();
+        let mut fds = fds.into_iter();
+        let (Some(payload), Some(channel)) = (fds.next(), fds.next()) else {
+            return step("descriptors", Err(io::Error::from_raw_os_error(libc::EINVAL)));
+        };
+        let network = if host_network {
+            None
+        } else {
+            Some(step("network namespace", self.stock.network())?)
+        };
+        let mut group = step("control group", self.stock.group(&mut self.tree))?;
+        let made = step("limits", group.limit(limits))
+            .and_then(|()| step("control group", group.doors()))
+            .and_then(|doors| {
+                let plan = sandbox::Plan {
+                    payload,
+                    channel,
+                    network,
+                    doors,
+                    base: &self.base,
+                    outer_id: self.entered.sandbox_id(self.setup.uid_base, slot),
+                    watchdog: self.watchdog,
+                    nproc: self.nproc.then_some(u64::from(limits.pids)),
+                };
+                sandbox::fork(plan)
+            });
+        let (pid, pidfd, doors) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                if !group.remove() {
+                    self.stale.push(group);
+                }
+                return Err(error);
+            }
+        };
+        let groups = group.dirs();
+        self.sandboxes.insert(pid, (slot, group));
+        let mut out = vec![pidfd.as_fd()];
+        out.extend(doors.iter().map(AsFd::as_fd));
+        let made_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        step(
+            "answer",
+            tell(
+                &self.socket,
+                &Tell::Started {
+                    slot,
+                    pid,
+                    id: self.entered.foreign_id(self.setup.uid_base, slot),
+                    groups,
+                    made_us,
+                },
+                &out,
+            ),
+        )
+    }
+
+    /// Starts a zygote: our own code without any tenant's, in the launcher's own namespaces.
+    fn helper(&mut self, number: u64, argv: &[String], fds: Vec<OwnedFd>) -> io::Result<OwnedFd> {
+        let mut fds = fds.into_iter();
+        let (Some(socket), Some(stderr), [program, arguments @ ..]) =
+            (fds.next(), fds.next(), argv)
+        else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(stderr);
+        // SAFETY: runs in the forked child of a process with one thread and only makes system calls.
+        unsafe {
+            command.pre_exec(move || {
+                sys::reset_signals();
+                sys::dup_onto(socket.as_fd(), 3)
+            });
+        }
+        let child = command.spawn()?;
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        self.helpers.insert(pid, number);
+        let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
+        Ok(rustix::process::pidfd_open(
+            pid,
+            rustix::process::PidfdFlags::empty(),
+        )?)
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        while let sys::Reaped::Child { pid, code, signal } = sys::reap() {
+            if let Some((slot, mut group)) = self.sandboxes.remove(&pid) {
+                let reading = cgroup::read(&group.dirs());
+                if !group.remove() {
+                    self.stale.push(group);
+                }
+                let last = LastWords {
+                    oom_kills: reading.oom_kills,
+                    fork_refusals: reading.fork_refusals,
+                    cpu_us: reading.cpu_us.unwrap_or_default(),
+                    memory_peak: reading.memory_peak.unwrap_or_default(),
+                };
+                tell(&self.socket, &Tell::Gone { slot, last }, &[])?;
+            } else if let Some(number) = self.helpers.remove(&pid) {
+                let error = match (code, signal) {
+                    (Some(code), _) => format!("exited with code {code}"),
+                    (_, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
+                };
+                tell(&self.socket, &Tell::Helpless { number, error }, &[])?;
+            } else {
+                tell(&self.socket, &Tell::Orphan { pid, code, signal }, &[])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends everything. Waits for the kernel: it has nothing else to do, and nobody else would remove the groups.
+    fn clean_up(&mut self) {
+        for &pid in self.sandboxes.keys().chain(self.helpers.keys()) {
+            sys::kill(pid, libc::SIGKILL);
+        }
+        while !self.sandboxes.is_empty() || !self.helpers.is_empty() {
+            match sys::reap() {
+                sys::Reaped::Child { pid, .. } => {
+                    self.helpers.remove(&pid);
+                    if let Some((_, group)) = self.sandboxes.remove(&pid) {
+                        self.stale.push(group);
+                    }
+                }
+                sys::Reaped::NoneYet => {
+                    let mut fds = [PollFd::new(&self.signals, PollFlags::IN)];
+                    let _ = rustix::event::poll(&mut fds, None);
+                    sys::drain_signals(&self.signals);
+                }
+                sys::Reaped::NoChildren => break,
+            }
+        }
+        self.stale.append(&mut self.stock.take_groups());
+        // A group can be busy for a moment after its last process was reaped.
+        for _ in 0..50 {
+            self.stale.retain_mut(|group| !group.remove());
+            if self.stale.is_empty() {
+                break;
+            }
+            let _ = rustix::event::poll(
+                &mut [],
+                Some(&rustix::event::Timespec {
+                    tv_sec: 0,
+                    tv_nsec: RETRY_MS * 1_000_000,
+                }),
+            );
+        }
+        self.tree.remove();
+    }
+}
+
+/// Whether this path is a folder that we may see.
+fn is_dir(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| m.is_dir())
+}

@@ -1,0 +1,419 @@
+//! Starting an instance: the walls, then what runs behind them, by kind of program.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use rustix::net::SocketFlags;
+use tidegate_core::{InvocationId, Network};
+use tidegate_instance::{Instance, InstanceSpec, LogStream, Program, StartError};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::cgroup::GroupLimits;
+use crate::channel::Channel;
+use crate::instance::{Inner, Kind, MAIN, ProcessInstance};
+use crate::output::Output;
+use crate::protocol::{Payload, Rlimits};
+use crate::supervisor::{Supervisor, failed};
+use crate::wire;
+use crate::zygote::Zygotes;
+
+/// The port that `$PORT` names, in a network namespace where nobody else is.
+const PORT: u16 = 8080;
+
+/// Open files of one process: enough for a server with ten thousand connections.
+const OPEN_FILES: u64 = 16 * 1024;
+
+/// Files may be as large as `/tmp` is, and a little more, so that a full disk and not a signal is what code meets.
+const FILE_SLACK: u64 = 1024 * 1024;
+
+/// Waits between dials until a server listens: short at first, since a small one is there after 2 ms, and never long
+/// enough to be what a cold start waits for.
+const FIRST_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_WAIT: Duration = Duration::from_millis(20);
+
+/// How long the rest of the output may take after the end of an instance, before its last line is quoted.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What code finds set when it sets nothing itself.
+const DEFAULT_ENV: [(&str, &str); 4] = [
+    ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+    ("HOME", "/tmp"),
+    ("TMPDIR", "/tmp"),
+    ("LANG", "C.UTF-8"),
+];
+
+/// Starts an instance. Dropping the future ends what had been started.
+pub(crate) async fn start(
+    supervisor: &Arc<Supervisor>,
+    zygotes: Option<&Arc<Zygotes>>,
+    spec: InstanceSpec,
+) -> Result<Arc<dyn Instance>, StartError> {
+    match &spec.program {
+        Program::PerCall { entry } => {
+            check_entry(&spec, entry)?;
+            let (instance, _) = walls(supervisor, &spec, entry, Some(environment(&spec))).await?;
+            let _ = instance.inner.kind.set(Kind::PerCall);
+            Ok(Arc::new(instance))
+        }
+        Program::Server { entry } => {
+            check_entry(&spec, entry)?;
+            server(supervisor, &spec, entry).await
+        }
+        Program::Host { entry, handler, .. } => {
+            let zygotes = zygotes.ok_or_else(|| {
+                StartError::Runtime("no interpreter of this runtime was found".to_owned())
+            })?;
+            check_entry(&spec, entry)?;
+            host(supervisor, zygotes, &spec, entry, handler.as_deref()).await
+        }
+    }
+}
+
+fn check_entry(spec: &InstanceSpec, entry: &str) -> Result<(), StartError> {
+    let message = match std::fs::metadata(spec.bundle.join(entry)) {
+        Ok(meta) if meta.is_file() => return Ok(()),
+        Ok(_) => format!("{entry:?} is not a file"),
+        Err(error) => format!("{entry:?} is not in the bundle: {error}"),
+    };
+    Err(StartError::Code { message })
+}
+
+/// The sandbox with an init that is ready, and the doors of its control groups.
+async fn walls(
+    supervisor: &Arc<Supervisor>,
+    spec: &InstanceSpec,
+    entry: &str,
+    env: Option<Vec<(String, String)>>,
+) -> Result<(ProcessInstance, Vec<OwnedFd>), StartError> {
+    let began = Instant::now();
+    let engine = &base64::engine::general_purpose::STANDARD;
+    let payload = Payload {
+        hostname: host_name(&spec.function.name),
+        bundle: spec.bundle.clone(),
+        entry: env.is_some().then(|| entry.to_owned()),
+        env: env.unwrap_or_default(),
+        secrets: spec
+            .secrets
+            .iter()
+            .map(|secret| (secret.name.clone(), engine.encode(&secret.value)))
+            .collect(),
+        tmp: spec.limits.tmp,
+        memory: spec.limits.memory,
+        rlimits: rlimits(supervisor, spec),
+    };
+    let limits = GroupLimits {
+        memory: spec.limits.memory,
+        cpu_milli: spec.limits.cpu_milli,
+        pids: processes(spec),
+    };
+    let host_network = spec.network == Network::Host;
+    let (mut sandbox, gone) = supervisor.sandbox(limits, host_network, &payload).await?;
+    let doors = std::mem::take(&mut sandbox.doors);
+    let made_us = sandbox.made_us;
+    let control = supervisor.control().clone();
+    let output = Output::new(spec.id, spec.logs.clone());
+    let inner = Inner::new(spec, entry, sandbox, output, control.clone());
+    // From here on dropping the instance ends the sandbox.
+    let instance = ProcessInstance {
+        inner: inner.clone(),
+    };
+    let (ready, is_ready) = oneshot::channel();
+    // Both end with the sandbox: the one when its init closes the channel, the other when the launcher has buried it.
+    control.spawn(inner.clone().listen(ready));
+    control.spawn(async move {
+        let last = gone.await.unwrap_or_default();
+        inner.buried(last);
+    });
+    match is_ready.await {
+        Ok(Ok(setup_us)) => {
+            instance.inner.times.lock().sandbox_us = micros(began);
+            tracing::trace!(instance = %spec.id, made_us, setup_us, "sandbox");
+            Ok((instance, doors))
+        }
+        Ok(Err((step, errno))) => Err(failed(step, io::Error::from_raw_os_error(errno))),
+        Err(_) if supervisor.is_closed() => Err(StartError::ShuttingDown),
+        Err(_) => {
+            let exit = instance.inner.exited().await;
+            Err(failed(
+                "set the sandbox up",
+                io::Error::other(format!("its init {exit}")),
+            ))
+        }
+    }
+}
+
+async fn server(
+    supervisor: &Arc<Supervisor>,
+    spec: &InstanceSpec,
+    entry: &str,
+) -> Result<Arc<dyn Instance>, StartError> {
+    let port = match spec.network {
+        Network::None => PORT,
+        Network::Host => free_port().map_err(|e| failed("choose a port", e))?,
+    };
+    let mut env = environment(spec);
+    env.retain(|(name, _)| name != "PORT");
+    env.push(("PORT".to_owned(), port.to_string()));
+    let (instance, _) = walls(supervisor, spec, entry, Some(env)).await?;
+    let began = Instant::now();
+    let inner = &instance.inner;
+    let _ = inner.kind.set(Kind::Server { port });
+    let fds = streams(inner).map_err(|e| failed("output pipes", e))?;
+    inner
+        .begin(MAIN, fds, &[], None)
+        .await
+        .map_err(|error| StartError::Code {
+            message: error.to_string(),
+        })?;
+    inner.times.lock().runtime_us = micros(began);
+    let began = Instant::now();
+    let listens = async {
+        let mut wait = FIRST_WAIT;
+        // The connection is closed again: a server that takes one at a time would wait on it.
+        while inner.dial(port).await.is_err() {
+            if inner.is_gone() {
+                return false;
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+        true
+    };
+    match timeout(spec.ready_within, listens).await {
+        Ok(true) => {
+            inner.times.lock().load_us = micros(began);
+            Ok(Arc::new(instance))
+        }
+        Ok(false) => Err(died(&instance, &format!("before it listened on port {port}")).await),
+        Err(_) => Err(StartError::NotReady {
+            limit: spec.ready_within,
+            hint: "it has to listen on 127.0.0.1 or 0.0.0.0 at the port that $PORT names",
+        }),
+    }
+}
+
+/// What a host says about its start.
+enum Loaded {
+    Ready,
+    Failed(LoadFailure),
+}
+
+#[derive(serde::Deserialize)]
+struct LoadFailure {
+    step: String,
+    error: String,
+    #[serde(default)]
+    trace: Option<String>,
+}
+
+async fn host(
+    supervisor: &Arc<Supervisor>,
+    zygotes: &Arc<Zygotes>,
+    spec: &InstanceSpec,
+    entry: &str,
+    handler: Option<&str>,
+) -> Result<Arc<dyn Instance>, StartError> {
+    let config = serde_json::json!({
+        "function": &*spec.function.name,
+        "namespace": &*spec.function.namespace,
+        "revision": &*spec.revision,
+        "entry": format!("/function/{entry}"),
+        "handler": handler,
+        "concurrency": spec.concurrency,
+        "env": environment(spec).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "memory": spec.limits.memory,
+        "timeout_ms": u64::try_from(spec.limits.timeout.as_millis()).unwrap_or(u64::MAX),
+        "max_body": spec.limits.body,
+    });
+    // The zygote may have to start: that goes on while the walls are made.
+    let (walls, zygote) = tokio::join!(walls(supervisor, spec, entry, None), zygotes.get());
+    let (instance, doors) = walls?;
+    zygote?;
+    let inner = &instance.inner;
+    let began = Instant::now();
+    let (ours, theirs) =
+        wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
+    let channel =
+        Channel::new(ours, supervisor.control()).map_err(|e| failed("register channel", e))?;
+    let forked = {
+        let streams = streams(inner).map_err(|e| failed("output pipes", e))?;
+        let mut fds = vec![inner.sandbox.pidfd.as_fd(), theirs.as_fd()];
+        fds.extend(streams.iter().chain(&doors).map(AsFd::as_fd));
+        zygotes
+            .fork(&config, rlimits(supervisor, spec), &fds)
+            .await?
+    };
+    drop((theirs, doors));
+    inner.times.lock().runtime_us = micros(began);
+    let began = Instant::now();
+    let _ = inner.kind.set(Kind::Host {
+        channel,
+        main: forked.pidfd,
+        main_pid: forked.pid,
+    });
+    let (tell, told) = oneshot::channel();
+    supervisor.control().spawn(hear(inner.clone(), tell));
+    let watched = inner.clone();
+    let ended = forked.ended;
+    supervisor.control().spawn(async move {
+        match ended.await {
+            Ok(ended) => watched.main_ended(ended),
+            // Nobody is left who could tell.
+            Err(_) => watched.kill(),
+        }
+    });
+    match timeout(spec.ready_within, told).await {
+        Ok(Ok(Loaded::Ready)) => {
+            inner.times.lock().load_us = micros(began);
+            Ok(Arc::new(instance))
+        }
+        Ok(Ok(Loaded::Failed(failure))) => {
+            for line in failure.trace.iter().flat_map(|trace| trace.lines()) {
+                inner.output.line(LogStream::Stderr, None, line.as_bytes());
+            }
+            tracing::debug!(instance = %spec.id, step = failure.step, "the code did not load");
+            Err(StartError::Code {
+                message: format!("{entry}: {}", failure.error),
+            })
+        }
+        Ok(Err(_)) => Err(died(&instance, "while it was loaded").await),
+        Err(_) => Err(StartError::NotReady {
+            limit: spec.ready_within,
+            hint: "what a module does when it is imported has to end; long work belongs into the handler",
+        }),
+    }
+}
+
+/// Hears what a host says, until it ends.
+async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
+    let Some(Kind::Host { channel, .. }) = inner.kind.get() else {
+        return;
+    };
+    let mut loaded = Some(loaded);
+    let mut buffer = vec![0; wire::MAX_MESSAGE];
+    loop {
+        let len = match channel.receive(&mut buffer).await {
+            Ok((0, _)) | Err(_) => return,
+            Ok((len, _)) => len,
+        };
+        let (kind, message) = (buffer[0], &buffer[1..len]);
+        match kind {
+            b'R' => {
+                if let Some(loaded) = loaded.take() {
+                    let _ = loaded.send(Loaded::Ready);
+                }
+            }
+            b'F' => {
+                let failure = serde_json::from_slice(message).unwrap_or_else(|_| LoadFailure {
+                    step: "load".to_owned(),
+                    error: String::from_utf8_lossy(message).into_owned(),
+                    trace: None,
+                });
+                if let Some(loaded) = loaded.take() {
+                    let _ = loaded.send(Loaded::Failed(failure));
+                }
+            }
+            b'I' => {
+                if let Some(id) = invocation(message) {
+                    inner.is_idle(id);
+                }
+            }
+            b'L' if message.len() > InvocationId::HEX_LEN => {
+                let stream = match message[0] {
+                    b'e' => LogStream::Stderr,
+                    _ => LogStream::Stdout,
+                };
+                let (id, text) = message[1..].split_at(InvocationId::HEX_LEN);
+                inner.output.line(stream, invocation(id), text);
+            }
+            // The code inside can write to this channel too, so nothing on it may upset us.
+            _ => tracing::debug!(instance = %inner.id, kind, "a host said something unknown"),
+        }
+    }
+}
+
+fn invocation(hex: &[u8]) -> Option<InvocationId> {
+    std::str::from_utf8(hex).ok()?.parse().ok()
+}
+
+/// Why an instance ended before it could be called, with its own last words.
+async fn died(instance: &ProcessInstance, when: &str) -> StartError {
+    let inner = &instance.inner;
+    let exit = inner.exited().await;
+    inner.pumps.close();
+    let _ = timeout(LAST_WORDS, inner.pumps.wait()).await;
+    let last = inner.output.last_line();
+    let quote = if last.is_empty() {
+        String::new()
+    } else {
+        format!(": {last}")
+    };
+    StartError::Code {
+        message: format!("{} {exit} {when}{quote}", inner.entry),
+    }
+}
+
+/// Standard input from nowhere, and output to the log.
+fn streams(inner: &Inner) -> io::Result<Vec<OwnedFd>> {
+    let stdin = OpenOptions::new().read(true).open("/dev/null")?;
+    let (out, stdout) = inner.output_pipe()?;
+    let (err, stderr) = inner.output_pipe()?;
+    inner.pump(out, LogStream::Stdout, None)?;
+    inner.pump(err, LogStream::Stderr, None)?;
+    Ok(vec![stdin.into(), stdout, stderr])
+}
+
+fn environment(spec: &InstanceSpec) -> Vec<(String, String)> {
+    let mut env = spec.env.clone();
+    for (name, value) in DEFAULT_ENV {
+        if !env.iter().any(|(n, _)| n == name) {
+            env.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    env
+}
+
+/// The sandbox's init is a process too.
+fn processes(spec: &InstanceSpec) -> u32 {
+    spec.limits.pids.saturating_add(1)
+}
+
+fn rlimits(supervisor: &Supervisor, spec: &InstanceSpec) -> Rlimits {
+    Rlimits {
+        nofile: OPEN_FILES,
+        fsize: spec.limits.tmp.saturating_add(FILE_SLACK),
+        core: 0,
+        nproc: supervisor.nproc.then(|| u64::from(processes(spec))),
+    }
+}
+
+/// The function's name as a host name: what the kernel and resolvers take.
+fn host_name(name: &str) -> String {
+    let clean: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(63)
+        .collect();
+    if clean.is_empty() {
+        "function".to_owned()
+    } else {
+        clean
+    }
+}
+
+/// A port that nobody listens on at this moment: with the machine's own network there can be no fixed one.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,74 @@
+//! What a sandbox has used.
+
+use std::fs;
+use std::path::PathBuf;
+
+use tidegate_instance::Usage;
+
+use crate::cgroup;
+
+/// Reads the accounts of the control groups; where there are none, those of the processes that can be found: the main
+/// one and the init's children. `None` when the sandbox is gone.
+pub(crate) fn read(groups: &[PathBuf], init: i32, main: Option<i32>) -> Option<Usage> {
+    let reading = cgroup::read(groups);
+    let by_process = || {
+        let children = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).ok()?;
+        let pids = children
+            .split_whitespace()
+            .filter_map(|p| p.parse().ok())
+            .chain(main);
+        Some(pids.filter_map(process).fold((0, 0), |sum, one| {
+            (sum.0 + one.0, sum.1 + one.1)
+        }))
+    };
+    let cpu_us = match reading.cpu_us {
+        Some(cpu) => cpu,
+        None => by_process()?.0,
+    };
+    let memory = match reading.memory {
+        Some(memory) => memory,
+        None => by_process()?.1,
+    };
+    Some(Usage {
+        cpu_us,
+        memory,
+        memory_peak: reading.memory_peak.unwrap_or(memory),
+    })
+}
+
+/// Processor time in microseconds and resident memory in bytes of one process and of the children it has waited for.
+fn process(pid: i32) -> Option<(u64, u64)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse(&stat)
+}
+
+/// Kernel ticks: 100 a second on every architecture, as user space is told.
+const TICK_US: u64 = 10_000;
+
+fn parse(stat: &str) -> Option<(u64, u64)> {
+    // The name in parentheses may hold anything, so fields are counted after its end; the first is the state.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    let ticks = number(11)? + number(12)? + number(13)? + number(14)?;
+    let page = crate::sys::page_size();
+    Some((ticks * TICK_US, number(21)? * page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_spaces_and_parentheses_moves_no_field() {
+        let stat = "42 (a) b (c) S 1 1 1 0 -1 4194560 100 0 0 0 7 3 2 1 20 0 1 0 100 1000000 25 184467";
+        let page = crate::sys::page_size();
+        assert_eq!(parse(stat), Some((130_000, 25 * page)));
+        assert_eq!(parse("nonsense"), None);
+    }
+
+    #[test]
+    fn our_own_process_has_used_something() {
+        let me = i32::try_from(std::process::id()).unwrap();
+        assert!(process(me).unwrap().1 > 0);
+    }
+}

@@ -1,0 +1,159 @@
+//! Real sandboxes on this machine, as root and as an ordinary user.
+//!
+//! The binary runs its cases itself, since it plays three parts: the harness, the same harness as another user, and a
+//! server that gets killed. A word on the command line picks the cases whose names contain it.
+
+mod contain;
+mod life;
+mod per_call;
+mod python;
+mod server;
+mod walls;
+mod world;
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use world::World;
+
+/// Says which part this process plays.
+const PART: &str = "TIDEGATE_TEST_PART";
+
+/// The ordinary user: `nobody`, which every machine has.
+const NOBODY: u32 = 65534;
+
+macro_rules! cases {
+    ($($module:ident: $($case:ident),* $(,)?;)*) => {
+        fn run_cases(world: &World, filter: &str) -> (usize, Vec<String>) {
+            let mut ran = 0;
+            let mut failed = Vec::new();
+            $($(
+                let name = concat!(stringify!($module), "::", stringify!($case));
+                if name.contains(filter) {
+                    ran += 1;
+                    if !world.run(name, $module::$case(world)) {
+                        failed.push(name.to_owned());
+                    }
+                }
+            )*)*
+            (ran, failed)
+        }
+    };
+}
+
+cases! {
+    walls:
+        the_report_says_what_this_machine_permits,
+        the_process_has_no_rights,
+        nothing_of_the_machine_is_seen,
+        instances_do_not_see_each_other,
+        secrets_are_there_for_their_function_alone,
+        the_network_is_the_loopback_device,
+        bad_system_calls_are_refused_and_programs_still_run,
+        the_init_can_neither_be_killed_nor_traced;
+    per_call:
+        a_script_answers_with_its_exit_code,
+        ten_mebibytes_go_through_unchanged,
+        what_cannot_be_run_is_explained,
+        grandchildren_are_gone_when_the_call_is_over,
+        standard_error_is_attributed_to_the_call,
+        a_dropped_call_is_killed_and_the_instance_lives,
+        streams_can_be_opened_by_name;
+    server:
+        a_server_on_its_port_is_called,
+        a_server_on_the_machines_network_is_called,
+        a_server_that_ends_early_is_quoted,
+        a_server_that_does_not_listen_is_not_ready,
+        drain_lets_it_finish,
+        a_crash_is_told;
+    contain:
+        a_fork_bomb_stays_in_its_box,
+        a_memory_hog_dies_alone,
+        a_server_over_its_memory_is_told_so,
+        endless_output_is_bounded,
+        a_full_tmp_is_an_error_for_its_writer;
+    python:
+        a_handler_answers_and_its_lines_are_attributed,
+        a_busy_handler_is_cancelled_and_lives_on,
+        an_import_error_is_the_codes_fault_with_its_trace,
+        the_host_process_has_no_rights,
+        a_killed_zygote_is_replaced_and_its_children_live,
+        drain_ends_a_host;
+    life:
+        fifty_starts_at_once,
+        a_dropped_start_leaves_nothing,
+        dropping_the_handle_ends_the_instance,
+        kill_takes_everything,
+        a_killed_server_leaves_nothing,
+        shutdown_ends_everything,
+        weaker_than_the_minimum_is_refused,
+        the_watchdog_holds_memory_without_control_groups;
+}
+
+fn main() -> ExitCode {
+    let filter = std::env::args().nth(1).unwrap_or_default();
+    match std::env::var(PART).as_deref() {
+        Ok("server") => return life::be_a_server(),
+        Ok("user") => return report("ordinary user", &filter),
+        _ => {}
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("not root: the cases run as an ordinary user only");
+        return report("ordinary user", &filter);
+    }
+    let root = report("root", &filter);
+    let user = as_ordinary_user(&filter);
+    if root == ExitCode::SUCCESS && user {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn report(who: &str, filter: &str) -> ExitCode {
+    println!("\n# as {who}");
+    let world = World::new();
+    let (ran, failed) = run_cases(&world, filter);
+    world.end();
+    println!("{} of {ran} cases passed as {who}", ran - failed.len());
+    for name in &failed {
+        println!("  failed: {name}");
+    }
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs this binary again as somebody else, from a folder that anyone can reach.
+fn as_ordinary_user(filter: &str) -> bool {
+    let folder = tempfile::Builder::new()
+        .prefix("tidegate-it-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir_in("/tmp")
+        .expect("a folder in /tmp");
+    let copy = |from: &Path, name: &str| {
+        let to = folder.path().join(name);
+        std::fs::copy(from, &to).expect("the binary is copied");
+        to
+    };
+    let me = copy(&std::env::current_exe().expect("we have a file"), "it");
+    let launcher = copy(&world::launcher(), "launcher");
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).expect("a home");
+    std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).expect("given away");
+    Command::new(me)
+        .arg(filter)
+        .env(PART, "user")
+        .env(world::LAUNCHER, launcher)
+        .env("HOME", &home)
+        .env("TMPDIR", &home)
+        .current_dir(&home)
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .status()
+        .expect("the harness starts as another user")
+        .success()
+}
