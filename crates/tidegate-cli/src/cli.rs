@@ -5,7 +5,7 @@ use tidegate_core::Name;
 
 use crate::commands::{
     Completions, Delete, Deploy, Describe, Doctor, Invoke, List, Login, Logout, Logs, Namespace,
-    Scale, Secret,
+    Scale, Secret, Up,
 };
 use crate::context::{Color, Context};
 use crate::error::{Error, Result};
@@ -53,6 +53,8 @@ pub(crate) struct Global {
 /// The commands, in the order in which one meets them.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    #[command(after_long_help = crate::commands::up_settings())]
+    Up(Up),
     Deploy(Box<Deploy>),
     Invoke(Invoke),
     List(List),
@@ -73,6 +75,7 @@ impl Command {
     /// client needs and starts in no time; a command that needs another makes it itself.
     pub(crate) fn run(self, context: &mut Context) -> Result {
         match self {
+            Self::Up(command) => command.run(context),
             Self::Completions(command) => command.run(context),
             Self::Deploy(command) => wait(command.run(context)),
             Self::Invoke(command) => wait(command.run(context)),

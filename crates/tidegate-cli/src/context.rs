@@ -186,6 +186,12 @@ impl Context {
         self.process.terminal.stderr && !self.quiet
     }
 
+    /// Whether standard error has colour.
+    pub(crate) fn colored_stderr(&self) -> bool {
+        self.process
+            .colored(self.color, self.process.terminal.stderr)
+    }
+
     /// Standard input, for the one that reads it.
     pub(crate) fn stdin(&mut self) -> Box<dyn Read + Send> {
         self.process

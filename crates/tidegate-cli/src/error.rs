@@ -73,6 +73,12 @@ impl Error {
         self
     }
 
+    /// Adds another mistake, on a line of its own.
+    pub(crate) fn also(mut self, mistake: impl Display) -> Self {
+        self.message = format!("{}\n       {mistake}", self.message);
+        self
+    }
+
     /// Adds what is behind an error, without what the message or the cause before already says.
     pub(crate) fn because(mut self, error: &(dyn StdError + 'static)) -> Self {
         let mut next = Some(error);

@@ -72,6 +72,8 @@ fn split(word: &str, prefix: usize) -> CallTarget<'_> {
 pub struct Routed {
     function: Result<Arc<Function>, Box<ApiError>>,
     prefix: Prefix,
+    /// The credential was for us, so the code must not see it.
+    strip_credential: bool,
 }
 
 /// Finds the function that a request is for, if it is for one. `is_admin` is asked only where the function is private.
@@ -83,28 +85,48 @@ pub fn route(
     is_admin: impl FnOnce() -> bool,
 ) -> Option<Routed> {
     let target = target(uri, headers)?;
-    let key = FunctionRef { namespace: target.namespace, group: "", name: target.name };
+    let key = FunctionRef {
+        namespace: target.namespace,
+        group: "",
+        name: target.name,
+    };
     let function = match platform.function(key) {
         None => Err(Box::new(unknown(target))),
-        Some(function) => check_access(platform, &function, is_admin).map(|()| function),
+        Some(function) => {
+            check_access(platform, &function, is_admin).map(|private| (function, private))
+        }
     };
-    Some(Routed { function, prefix: Prefix { len: target.prefix } })
+    let strip_credential = matches!(function, Ok((_, true)));
+    let function = function.map(|(function, _)| function);
+    Some(Routed {
+        function,
+        prefix: Prefix { len: target.prefix },
+        strip_credential,
+    })
 }
 
 /// Makes the call.
 pub async fn call(
     platform: &Platform,
     routed: Routed,
-    request: Request<Body>,
+    mut request: Request<Body>,
     caller: Option<Caller>,
 ) -> Response<CallBody> {
     let id = new_id();
     let version = request.version();
+    if routed.strip_credential {
+        request.headers_mut().remove(header::AUTHORIZATION);
+    }
     let answered = match routed.function {
         Err(refused) => Err(*refused),
         Ok(function) => {
             let received = tokio::time::Instant::now();
-            let context = CallContext { id, prefix: routed.prefix, caller, received };
+            let context = CallContext {
+                id,
+                prefix: routed.prefix,
+                caller,
+                received,
+            };
             let answered = platform.call(&function, request, context).await;
             answered.map_err(|failure| ApiError::of_call(failure, id))
         }
@@ -123,18 +145,21 @@ pub async fn call(
             }
             // What is left of a refused body is not read, so the connection cannot be used again.
             if parts.status == StatusCode::PAYLOAD_TOO_LARGE && version <= Version::HTTP_11 {
-                parts.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                parts
+                    .headers
+                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             Response::from_parts(parts, CallBody::Full(Full::new(body)))
         }
     }
 }
 
+/// Whether the function is private, if the caller may call it.
 fn check_access(
     platform: &Platform,
     function: &Arc<Function>,
     is_admin: impl FnOnce() -> bool,
-) -> Result<(), Box<ApiError>> {
+) -> Result<bool, Box<ApiError>> {
     match platform.access(function) {
         Some(Access::Private) if !is_admin() => Err(Box::new(ApiError::new(
             StatusCode::UNAUTHORIZED,
@@ -144,7 +169,7 @@ fn check_access(
                 function.key()
             ),
         ))),
-        _ => Ok(()),
+        access => Ok(access == Some(Access::Private)),
     }
 }
 

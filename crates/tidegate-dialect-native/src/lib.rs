@@ -8,7 +8,7 @@
 
 mod api;
 mod call;
-pub mod document;
+pub use tidegate_document as document;
 mod error;
 mod logs;
 mod lower;

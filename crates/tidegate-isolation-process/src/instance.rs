@@ -257,7 +257,10 @@ impl Inner {
     }
 
     /// Hears what the init says, until it is gone.
-    pub(crate) async fn listen(self: Arc<Self>, ready: oneshot::Sender<Result<u64, (String, i32)>>) {
+    pub(crate) async fn listen(
+        self: Arc<Self>,
+        ready: oneshot::Sender<Result<u64, (String, i32)>>,
+    ) {
         let mut ready = Some(ready);
         let mut buffer = vec![0; wire::MAX_MESSAGE];
         loop {

@@ -61,11 +61,7 @@ pub(crate) enum Tell {
         made_us: u64,
     },
     /// A sandbox could not be made.
-    Failed {
-        slot: u32,
-        step: String,
-        errno: i32,
-    },
+    Failed { slot: u32, step: String, errno: i32 },
     /// A sandbox is gone with all its processes, its groups are removed.
     Gone { slot: u32, last: LastWords },
     /// A helper was started. Descriptor: its pidfd.

@@ -14,8 +14,7 @@ const DEFAULT: &str = "/usr/bin/python3";
 const OLDEST: (u32, u32) = (3, 9);
 
 /// How to get one, as one sentence.
-pub(crate) const HOW_TO_GET: &str =
-    "install it with `apt-get install python3` (or dnf, pacman, apk), or name one under /usr in the configuration";
+pub(crate) const HOW_TO_GET: &str = "install it with `apt-get install python3` (or dnf, pacman, apk), or name one under /usr in the configuration";
 
 /// How long an interpreter may take to say its version. A cold disk is slow; a wrapper that hangs is worse.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -63,7 +62,12 @@ pub(crate) fn find(wanted: Option<&Path>) -> Result<Python, String> {
 
 fn ask(path: &Path) -> io::Result<String> {
     let mut child = Command::new(path)
-        .args(["-I", "-S", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"])
+        .args([
+            "-I",
+            "-S",
+            "-c",
+            "import sys; print('%d.%d.%d' % sys.version_info[:3])",
+        ])
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -78,7 +82,10 @@ fn ask(path: &Path) -> io::Result<String> {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(left.subsec_nanos()),
         };
-        let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        let mut fds = [rustix::event::PollFd::new(
+            &pidfd,
+            rustix::event::PollFlags::IN,
+        )];
         match rustix::event::poll(&mut fds, Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => {}
             Ok(0) => {
@@ -149,7 +156,12 @@ mod tests {
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap().flatten() {
                 let path = entry.path();
-                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                let name = path
+                    .strip_prefix(&root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
                 if path.is_dir() && name != "tests" && !name.ends_with("__pycache__") {
                     folders.push(path);
                 } else if name.ends_with(".py") {

@@ -237,8 +237,7 @@ async fn host(
     zygote?;
     let inner = &instance.inner;
     let began = Instant::now();
-    let (ours, theirs) =
-        wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
+    let (ours, theirs) = wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
     let channel =
         Channel::new(ours, supervisor.control()).map_err(|e| failed("register channel", e))?;
     let forked = {

@@ -365,10 +365,8 @@ impl Supervisor {
                     tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                     tv_nsec: i64::from(left.subsec_nanos()),
                 };
-                let _ = rustix::event::poll(
-                    &mut [PollFd::new(&pidfd, PollFlags::IN)],
-                    Some(&timeout),
-                );
+                let _ =
+                    rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&timeout));
             }
             if !matches!(child.try_wait(), Ok(Some(_))) {
                 // Its sandboxes die with it; only empty groups stay, which the next start removes.

@@ -17,9 +17,10 @@ pub(crate) fn read(groups: &[PathBuf], init: i32, main: Option<i32>) -> Option<U
             .split_whitespace()
             .filter_map(|p| p.parse().ok())
             .chain(main);
-        Some(pids.filter_map(process).fold((0, 0), |sum, one| {
-            (sum.0 + one.0, sum.1 + one.1)
-        }))
+        Some(
+            pids.filter_map(process)
+                .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)),
+        )
     };
     let cpu_us = match reading.cpu_us {
         Some(cpu) => cpu,
@@ -60,7 +61,8 @@ mod tests {
 
     #[test]
     fn a_name_with_spaces_and_parentheses_moves_no_field() {
-        let stat = "42 (a) b (c) S 1 1 1 0 -1 4194560 100 0 0 0 7 3 2 1 20 0 1 0 100 1000000 25 184467";
+        let stat =
+            "42 (a) b (c) S 1 1 1 0 -1 4194560 100 0 0 0 7 3 2 1 20 0 1 0 100 1000000 25 184467";
         let page = crate::sys::page_size();
         assert_eq!(parse(stat), Some((130_000, 25 * page)));
         assert_eq!(parse("nonsense"), None);

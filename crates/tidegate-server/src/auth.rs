@@ -30,7 +30,10 @@ impl Keys {
     /// Reads the admin key, and makes one at the first start.
     pub(crate) fn load(data: &Path) -> Result<Self, Error> {
         let path = data.join(ADMIN_KEY_FILE);
-        let failed = |source| Error::File { path: path.clone(), source };
+        let failed = |source| Error::File {
+            path: path.clone(),
+            source,
+        };
         match std::fs::File::open(&path) {
             Ok(file) => {
                 let mode = file.metadata().map_err(failed)?.permissions().mode();
@@ -41,7 +44,9 @@ impl Keys {
                     ))));
                 }
                 let mut key = String::new();
-                file.take(MAX_KEY).read_to_string(&mut key).map_err(failed)?;
+                file.take(MAX_KEY)
+                    .read_to_string(&mut key)
+                    .map_err(failed)?;
                 let key = key.trim();
                 if key.len() < 16 {
                     return Err(failed(io::Error::other(
@@ -60,7 +65,9 @@ impl Keys {
                     .mode(0o600)
                     .open(&temporary)
                     .map_err(failed)?;
-                writeln!(file, "{key}").and_then(|()| file.sync_all()).map_err(failed)?;
+                writeln!(file, "{key}")
+                    .and_then(|()| file.sync_all())
+                    .map_err(failed)?;
                 std::fs::rename(&temporary, &path).map_err(failed)?;
                 Ok(Self::Admin(key.into()))
             }
@@ -85,5 +92,7 @@ fn fresh() -> io::Result<String> {
     let mut bytes = [0; KEY_BYTES];
     // So few bytes come whole or not at all.
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    Ok(bytes.iter().fold(String::from("tg_"), |key, byte| format!("{key}{byte:02x}")))
+    Ok(bytes
+        .iter()
+        .fold(String::from("tg_"), |key, byte| format!("{key}{byte:02x}")))
 }

@@ -12,7 +12,11 @@ pub(crate) fn check(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<
     let authority = uri
         .authority()
         .map(http::uri::Authority::as_str)
-        .or_else(|| headers.get(header::HOST).and_then(|host| host.to_str().ok()));
+        .or_else(|| {
+            headers
+                .get(header::HOST)
+                .and_then(|host| host.to_str().ok())
+        });
     let Some(authority) = authority else {
         return refuse("the request names no host");
     };
@@ -24,7 +28,13 @@ pub(crate) fn check(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<
     }
     match headers.get(header::ORIGIN).map(|origin| origin.to_str()) {
         None => Ok(()),
-        Some(Ok(origin)) if origin.split_once("://").is_some_and(|(_, from)| from == authority) => Ok(()),
+        Some(Ok(origin))
+            if origin
+                .split_once("://")
+                .is_some_and(|(_, from)| from == authority) =>
+        {
+            Ok(())
+        }
         Some(origin) => refuse(&format!(
             "control requests from the web page {:?} are not accepted",
             origin.unwrap_or("unreadable")
@@ -40,7 +50,10 @@ fn is_ours(host: &str, hosts: &[String]) -> bool {
     let host = host.to_ascii_lowercase();
     host == "localhost"
         || host.ends_with(".localhost")
-        || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<std::net::IpAddr>()
+            .is_ok()
         || hosts.contains(&host)
 }
 
@@ -80,7 +93,11 @@ mod tests {
             if let Some(origin) = origin {
                 headers.insert(header::ORIGIN, origin.parse().unwrap());
             }
-            let answer = check(&Uri::from_static("/tidegate/v1/functions"), &headers, &hosts);
+            let answer = check(
+                &Uri::from_static("/tidegate/v1/functions"),
+                &headers,
+                &hosts,
+            );
             assert_eq!(answer.is_ok(), good, "{host} {origin:?}");
         }
         assert!(check(&Uri::from_static("/"), &HeaderMap::new(), &hosts).is_err());

@@ -27,12 +27,20 @@ pub(crate) async fn bind(settings: &Settings) -> Result<TcpListener, Error> {
     }
     TcpListener::bind(address).await.map_err(|source| {
         let hint = match source.kind() {
-            io::ErrorKind::AddrInUse => "; is another server running? '--listen 127.0.0.1:0' picks a free port",
-            io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+            io::ErrorKind::AddrInUse => {
+                "; is another server running? '--listen 127.0.0.1:0' picks a free port"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
+            }
             io::ErrorKind::AddrNotAvailable => "; the address is not one of this machine's",
             _ => "",
         };
-        Error::Listen { address, source, hint }
+        Error::Listen {
+            address,
+            source,
+            hint,
+        }
     })
 }
 
@@ -56,7 +64,14 @@ pub(crate) async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
-            Ok((stream, peer)) => workers.hand_over(Accepted { stream, peer, permit }).await,
+            Ok((stream, peer)) => {
+                let accepted = Accepted {
+                    stream,
+                    peer,
+                    permit,
+                };
+                workers.hand_over(accepted).await;
+            }
             Err(error) if is_of_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "connections cannot be accepted");
@@ -70,7 +85,9 @@ pub(crate) async fn accept(
 fn is_of_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
     )
 }
 
@@ -78,7 +95,9 @@ fn is_of_connection(error: &io::Error) -> bool {
 pub(crate) fn url(address: SocketAddr, tls: bool) -> String {
     let scheme = if tls { "https" } else { "http" };
     match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("{scheme}://127.0.0.1:{}", v4.port()),
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => {
+            format!("{scheme}://127.0.0.1:{}", v4.port())
+        }
         SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("{scheme}://[::1]:{}", v6.port()),
         other => format!("{scheme}://{other}"),
     }

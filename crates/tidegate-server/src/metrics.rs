@@ -88,7 +88,9 @@ impl Collector for Reading {
                 if count > 0 {
                     let [namespace, function] = labels(&called.key);
                     let labels = [namespace, function, ("outcome", outcome.as_str())];
-                    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+                    family
+                        .encode_family(&labels)?
+                        .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
                 }
             }
         }
@@ -124,7 +126,9 @@ impl Collector for Reading {
             MetricType::Gauge,
         )?;
         for called in &self.called {
-            family.encode_family(&labels(&called.key))?.encode_gauge(&called.in_flight)?;
+            family
+                .encode_family(&labels(&called.key))?
+                .encode_gauge(&called.in_flight)?;
         }
         let mut family = encoder.encode_descriptor(
             "tidegate_instances",
@@ -153,10 +157,22 @@ impl Collector for Reading {
             MetricType::Gauge,
         )?;
         for (key, counts) in &self.active {
-            family.encode_family(&labels(key))?.encode_gauge(&i64::from(counts.queued))?;
+            family
+                .encode_family(&labels(key))?
+                .encode_gauge(&i64::from(counts.queued))?;
         }
-        gauge(&mut encoder, "tidegate_functions", "Functions that can be called", self.functions as f64)?;
-        gauge(&mut encoder, "tidegate_connections", "Open connections", self.connections as f64)?;
+        gauge(
+            &mut encoder,
+            "tidegate_functions",
+            "Functions that can be called",
+            self.functions as f64,
+        )?;
+        gauge(
+            &mut encoder,
+            "tidegate_connections",
+            "Open connections",
+            self.connections as f64,
+        )?;
         gauge(
             &mut encoder,
             "process_resident_memory_bytes",
@@ -190,7 +206,9 @@ fn gauge(
     help: &str,
     value: f64,
 ) -> Result<(), Error> {
-    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    encoder
+        .encode_descriptor(name, help, None, MetricType::Gauge)?
+        .encode_gauge(&value)
 }
 
 // === impl Process ===
@@ -202,7 +220,11 @@ impl Process {
         // The second field is a name in parentheses that may hold spaces.
         let fields: Vec<u64> = usage
             .rsplit_once(')')
-            .map(|(_, rest)| rest.split_whitespace().map(|f| f.parse().unwrap_or(0)).collect())
+            .map(|(_, rest)| {
+                rest.split_whitespace()
+                    .map(|f| f.parse().unwrap_or(0))
+                    .collect()
+            })
             .unwrap_or_default();
         let at = |n: usize| fields.get(n).copied().unwrap_or(0);
         let ticks = rustix::param::clock_ticks_per_second() as f64;

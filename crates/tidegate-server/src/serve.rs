@@ -46,7 +46,11 @@ impl Protocol {
             .max_header_list_size(HTTP2_HEAD)
             .max_concurrent_streams(HTTP2_STREAMS)
             .keep_alive_interval(HTTP2_PING);
-        Self { builder: Arc::new(builder), tls: tls.map(TlsAcceptor::from), header_timeout }
+        Self {
+            builder: Arc::new(builder),
+            tls: tls.map(TlsAcceptor::from),
+            header_timeout,
+        }
     }
 }
 
@@ -88,9 +92,15 @@ async fn serve_stream(
 ) {
     // Made once a connection, copied by reference count into each request that wants it.
     let address = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
-    let caller = Caller { address: address.unwrap_or(HeaderValue::from_static("unknown")), scheme };
-    let answer = hyper::service::service_fn(move |request| serve(service.clone(), caller.clone(), request));
-    let connection = protocol.builder.serve_connection_with_upgrades(TokioIo::new(stream), answer);
+    let caller = Caller {
+        address: address.unwrap_or(HeaderValue::from_static("unknown")),
+        scheme,
+    };
+    let answer =
+        hyper::service::service_fn(move |request| serve(service.clone(), caller.clone(), request));
+    let connection = protocol
+        .builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), answer);
     if let Err(error) = watcher.watch(connection.into_owned()).await {
         tracing::debug!(%peer, %error, "a connection ended");
     }

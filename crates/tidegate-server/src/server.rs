@@ -134,13 +134,30 @@ impl Server {
             functions,
             shortcomings: report.shortcomings().cloned().collect(),
         };
-        Ok(Self { ready, platform, accepting, threads, stop, grace: settings.grace })
+        Ok(Self {
+            ready,
+            platform,
+            accepting,
+            threads,
+            stop,
+            grace: settings.grace,
+        })
     }
 
     async fn run(self) {
-        let Self { platform, accepting, threads, stop, grace, .. } = self;
+        let Self {
+            platform,
+            accepting,
+            threads,
+            stop,
+            grace,
+            ..
+        } = self;
         end_signal().await;
-        tracing::info!(?grace, "ending: calls in flight finish, a second signal ends at once");
+        tracing::info!(
+            ?grace,
+            "ending: calls in flight finish, a second signal ends at once"
+        );
         tokio::spawn(async {
             end_signal().await;
             std::process::exit(130);
@@ -150,16 +167,19 @@ impl Server {
         // Connections finish their requests, then the platform ends; what is left of the grace period is shared.
         let started = tokio::time::Instant::now();
         let _ = tokio::task::spawn_blocking(|| threads.join()).await;
-        platform.drain(grace.saturating_sub(started.elapsed())).await;
+        platform
+            .drain(grace.saturating_sub(started.elapsed()))
+            .await;
         tracing::info!("ended");
     }
 }
 
 /// Waits for SIGTERM or SIGINT.
 async fn end_signal() {
-    let (Ok(mut term), Ok(mut int)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         tracing::error!("signals cannot be waited for; end the server by SIGKILL");
         return std::future::pending().await;
     };
@@ -174,7 +194,10 @@ async fn open_store(data: &Path) -> Result<Store, Error> {
     let opened = tokio::task::spawn_blocking(move || tidegate_store::open(&path)).await;
     let (store, report) = opened
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
-        .map_err(|source| Error::Data { path: data.to_owned(), source })?;
+        .map_err(|source| Error::Data {
+            path: data.to_owned(),
+            source,
+        })?;
     tell(&report);
     Ok(store)
 }

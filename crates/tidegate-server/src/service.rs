@@ -38,22 +38,34 @@ pub(crate) async fn serve(
     caller: Caller,
     request: Request<Incoming>,
 ) -> Result<Response<ServerBody>, Infallible> {
-    let answered = AssertUnwindSafe(answer(&service, caller, request)).catch_unwind().await;
+    let answered = AssertUnwindSafe(answer(&service, caller, request))
+        .catch_unwind()
+        .await;
     Ok(answered.unwrap_or_else(|_| {
         // The panic's own message went to the log through the panic hook.
         tracing::error!("a request ended in a panic");
-        error(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "internal error"))
+        error(ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "internal error",
+        ))
     }))
 }
 
-async fn answer(service: &Service, caller: Caller, request: Request<Incoming>) -> Response<ServerBody> {
+async fn answer(
+    service: &Service,
+    caller: Caller,
+    request: Request<Incoming>,
+) -> Response<ServerBody> {
     let (parts, incoming) = request.into_parts();
     // Limits of the body follow when the function, or the route, is known.
     let body = Body::incoming(incoming, u64::MAX, service.body_idle);
     let is_admin = || service.keys.is_admin(&parts.headers);
     if let Some(routed) = route(&service.platform, &parts.uri, &parts.headers, is_admin) {
         let request = Request::from_parts(parts, body);
-        return call(&service.platform, routed, request, Some(caller)).await.map(ServerBody::Call);
+        return call(&service.platform, routed, request, Some(caller))
+            .await
+            .map(ServerBody::Call);
     }
     let request = Request::from_parts(parts, body);
     let path = request.uri().path();
@@ -97,13 +109,17 @@ async fn answer_control(service: &Service, request: Request<Body>) -> Response<S
     }
     let request = request.map(axum::body::Body::new);
     let answered = service.control.clone().oneshot(request).await;
-    answered.unwrap_or_else(|never| match never {}).map(ServerBody::Control)
+    answered
+        .unwrap_or_else(|never| match never {})
+        .map(ServerBody::Control)
 }
 
 fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<ServerBody> {
     let mut response = Response::new(ServerBody::Full(Full::new(body.into())));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 

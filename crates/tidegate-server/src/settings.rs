@@ -103,25 +103,101 @@ struct Setting {
 
 /// Every setting. A default that depends on the machine is empty here and explained.
 const SETTINGS: &[Setting] = &[
-    Setting { key: "data", default: "", help: "folder of everything that is kept; /var/lib/tidegate for root, else ~/.local/share/tidegate" },
-    Setting { key: "listen", default: "127.0.0.1:8080", help: "address of the main listener; port 0 picks one" },
-    Setting { key: "tls.certificate", default: "", help: "certificate chain, PEM; turns TLS on together with tls.key" },
-    Setting { key: "tls.key", default: "", help: "private key, PEM" },
-    Setting { key: "auth", default: "key", help: "who may use the control routes: 'key', whoever sends the admin key; 'none', anyone" },
-    Setting { key: "allow-unauthenticated-network", default: "false", help: "with auth = \"none\", listen beyond loopback all the same" },
-    Setting { key: "hosts", default: "", help: "host names, beside loopback's, under which the control routes are served; separated by commas" },
-    Setting { key: "threads", default: "", help: "serving threads; one a processor" },
-    Setting { key: "max-connections", default: "16384", help: "connections at once; further ones wait to be accepted" },
-    Setting { key: "header-timeout", default: "30s", help: "longest time for a request's head to arrive, and for a kept connection to stay idle" },
-    Setting { key: "instances.max", default: "", help: "instances at once; one for each 32 MiB of the machine's memory" },
-    Setting { key: "instances.ready-within", default: "30s", help: "longest time until a started instance can be called" },
-    Setting { key: "calls.max-waiting", default: "1024", help: "calls that may wait for one function; beyond it 429" },
-    Setting { key: "calls.max-wait", default: "30s", help: "longest wait for an instance; beyond it 429" },
-    Setting { key: "grace", default: "30s", help: "how long calls in flight may take to finish when the server ends" },
-    Setting { key: "isolation.minimum", default: "walls", help: "'limits' refuses to run where the kernel does not hold the limits of instances" },
-    Setting { key: "runtimes.python", default: "", help: "the Python interpreter, under /usr; /usr/bin/python3 where absent" },
-    Setting { key: "log.level", default: "info", help: "which log lines: error, warn, info, debug, trace, or a filter such as info,tidegate_engine=debug" },
-    Setting { key: "log.format", default: "text", help: "'text' or 'json'" },
+    Setting {
+        key: "data",
+        default: "",
+        help: "folder of everything that is kept; /var/lib/tidegate for root, else ~/.local/share/tidegate",
+    },
+    Setting {
+        key: "listen",
+        default: "127.0.0.1:8080",
+        help: "address of the main listener; port 0 picks one",
+    },
+    Setting {
+        key: "tls.certificate",
+        default: "",
+        help: "certificate chain, PEM; turns TLS on together with tls.key",
+    },
+    Setting {
+        key: "tls.key",
+        default: "",
+        help: "private key, PEM",
+    },
+    Setting {
+        key: "auth",
+        default: "key",
+        help: "who may use the control routes: 'key', whoever sends the admin key; 'none', anyone",
+    },
+    Setting {
+        key: "allow-unauthenticated-network",
+        default: "false",
+        help: "with auth = \"none\", listen beyond loopback all the same",
+    },
+    Setting {
+        key: "hosts",
+        default: "",
+        help: "host names, beside loopback's, under which the control routes are served; separated by commas",
+    },
+    Setting {
+        key: "threads",
+        default: "",
+        help: "serving threads; one a processor",
+    },
+    Setting {
+        key: "max-connections",
+        default: "16384",
+        help: "connections at once; further ones wait to be accepted",
+    },
+    Setting {
+        key: "header-timeout",
+        default: "30s",
+        help: "longest time for a request's head to arrive, and for a kept connection to stay idle",
+    },
+    Setting {
+        key: "instances.max",
+        default: "",
+        help: "instances at once; one for each 32 MiB of the machine's memory",
+    },
+    Setting {
+        key: "instances.ready-within",
+        default: "30s",
+        help: "longest time until a started instance can be called",
+    },
+    Setting {
+        key: "calls.max-waiting",
+        default: "1024",
+        help: "calls that may wait for one function; beyond it 429",
+    },
+    Setting {
+        key: "calls.max-wait",
+        default: "30s",
+        help: "longest wait for an instance; beyond it 429",
+    },
+    Setting {
+        key: "grace",
+        default: "30s",
+        help: "how long calls in flight may take to finish when the server ends",
+    },
+    Setting {
+        key: "isolation.minimum",
+        default: "walls",
+        help: "'limits' refuses to run where the kernel does not hold the limits of instances",
+    },
+    Setting {
+        key: "runtimes.python",
+        default: "",
+        help: "the Python interpreter, under /usr; /usr/bin/python3 where absent",
+    },
+    Setting {
+        key: "log.level",
+        default: "info",
+        help: "which log lines: error, warn, info, debug, trace, or a filter such as info,tidegate_engine=debug",
+    },
+    Setting {
+        key: "log.format",
+        default: "text",
+        help: "'text' or 'json'",
+    },
 ];
 
 /// Memory of the machine for each instance that it may have.
@@ -129,18 +205,18 @@ const MEMORY_PER_INSTANCE: u64 = 32 << 20;
 /// Bytes of a settings file that are read: it is a page of text.
 const MAX_FILE: u64 = 1 << 20;
 
-/// The reference of every setting, as a page of Markdown.
+/// The reference of every setting: key, variable, default, what it is.
 #[must_use]
 pub fn reference() -> String {
-    let mut page = String::from("| key | default | environment | what it is |\n|---|---|---|---|\n");
+    let mut page = String::new();
     for setting in SETTINGS {
-        let default = if setting.default.is_empty() { "" } else { setting.default };
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!(" [default: {default}]"),
+        };
         page.push_str(&format!(
-            "| `{}` | {} | `{}` | {} |\n",
-            setting.key,
-            if default.is_empty() { String::new() } else { format!("`{default}`") },
-            variable(setting.key),
-            setting.help
+            "  {:<30} {}{default}\n",
+            setting.key, setting.help
         ));
     }
     page
@@ -181,21 +257,31 @@ impl Layers {
         let text = match read(path) {
             Ok(text) => text,
             Err(error) => {
-                return self.mistakes.push(format!("settings file {}: {error}", path.display()));
+                return self
+                    .mistakes
+                    .push(format!("settings file {}: {error}", path.display()));
             }
         };
         match text.parse::<toml::Table>() {
             Ok(table) => self.table("", table, path),
             Err(error) => {
                 let text = error.to_string();
-                self.mistakes.push(format!("settings file {}: {}", path.display(), text.trim_end()));
+                self.mistakes.push(format!(
+                    "settings file {}: {}",
+                    path.display(),
+                    text.trim_end()
+                ));
             }
         }
     }
 
     fn table(&mut self, prefix: &str, table: toml::Table, path: &Path) {
         for (name, value) in table {
-            let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
+            let key = if prefix.is_empty() {
+                name
+            } else {
+                format!("{prefix}.{name}")
+            };
             let source = Source::File(path.to_owned());
             match value {
                 toml::Value::Table(inner) if !known(&key) => self.table(&key, inner, path),
@@ -203,7 +289,10 @@ impl Layers {
                 toml::Value::Array(items) => {
                     let items: Vec<_> = items
                         .into_iter()
-                        .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+                        .map(|item| {
+                            item.as_str()
+                                .map_or_else(|| item.to_string(), str::to_owned)
+                        })
                         .collect();
                     self.set(&key, items.join(","), source);
                 }
@@ -230,14 +319,17 @@ impl Layers {
                 let near: Vec<_> = SETTINGS
                     .iter()
                     .map(|s| s.key)
-                    .filter(|k| k.split('.').next_back() == key.split('.').next_back() || k.starts_with(key))
+                    .filter(|k| {
+                        k.split('.').next_back() == key.split('.').next_back() || k.starts_with(key)
+                    })
                     .collect();
                 let hint = if near.is_empty() {
                     "'tidegate up --help' lists the settings".to_owned()
                 } else {
                     format!("did you mean {}?", near.join(" or "))
                 };
-                self.mistakes.push(format!("{source}: unknown setting {key:?}; {hint}"));
+                self.mistakes
+                    .push(format!("{source}: unknown setting {key:?}; {hint}"));
             }
         }
     }
@@ -249,7 +341,10 @@ impl Layers {
         parse: impl Fn(&str) -> Result<T, E>,
         fallback: impl FnOnce() -> T,
     ) -> T {
-        let default = SETTINGS.iter().find(|s| s.key == key).map_or("", |s| s.default);
+        let default = SETTINGS
+            .iter()
+            .find(|s| s.key == key)
+            .map_or("", |s| s.default);
         let (text, source) = match self.values.get(key) {
             Some((text, source)) => (text.as_str(), source.clone()),
             None if default.is_empty() => return fallback(),
@@ -258,13 +353,17 @@ impl Layers {
         match parse(text) {
             Ok(value) => value,
             Err(error) => {
-                self.mistakes.push(format!("{source}: {key} is {text:?}: {error}"));
+                self.mistakes
+                    .push(format!("{source}: {key} is {text:?}: {error}"));
                 fallback()
             }
         }
     }
 
-    fn finish(mut self, environment: &impl Fn(&str) -> Option<OsString>) -> Result<Settings, SettingsError> {
+    fn finish(
+        mut self,
+        environment: &impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Settings, SettingsError> {
         let loopback = SocketAddr::from(([127, 0, 0, 1], 8080));
         let listen_is_explicit = self.values.contains_key("listen");
         let path = |text: &str| Ok::<_, String>(Some(PathBuf::from(text)));
@@ -279,18 +378,31 @@ impl Layers {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             (given, _) => {
-                let (given, missing) =
-                    if given.is_some() { ("tls.certificate", "tls.key") } else { ("tls.key", "tls.certificate") };
-                self.mistakes.push(format!("{given} is set but {missing} is not: TLS needs both"));
+                let (given, missing) = if given.is_some() {
+                    ("tls.certificate", "tls.key")
+                } else {
+                    ("tls.key", "tls.certificate")
+                };
+                self.mistakes.push(format!(
+                    "{given} is set but {missing} is not: TLS needs both"
+                ));
                 None
             }
         };
         let settings = Settings {
-            data: self.get("data", |t| Ok::<_, String>(PathBuf::from(t)), || default_data(environment)),
+            data: self.get(
+                "data",
+                |t| Ok::<_, String>(PathBuf::from(t)),
+                || default_data(environment),
+            ),
             listen: self.get("listen", address, || loopback),
             listen_is_explicit,
             tls,
-            auth: self.get("auth", one_of(&[("key", Auth::Key), ("none", Auth::None)]), || Auth::Key),
+            auth: self.get(
+                "auth",
+                one_of(&[("key", Auth::Key), ("none", Auth::None)]),
+                || Auth::Key,
+            ),
             allow_unauthenticated_network: self.get(
                 "allow-unauthenticated-network",
                 one_of(&[("true", true), ("false", false)]),
@@ -301,7 +413,9 @@ impl Layers {
             max_connections: self.get("max-connections", positive, || 1),
             header_timeout: self.get("header-timeout", duration, || Duration::from_secs(30)),
             max_instances: self.get("instances.max", positive, default_instances),
-            ready_within: self.get("instances.ready-within", duration, || Duration::from_secs(30)),
+            ready_within: self.get("instances.ready-within", duration, || {
+                Duration::from_secs(30)
+            }),
             max_waiting: self.get("calls.max-waiting", positive, || 1),
             max_wait: self.get("calls.max-wait", duration, || Duration::from_secs(30)),
             grace: self.get("grace", parse_duration, || Duration::from_secs(30)),
@@ -321,7 +435,9 @@ impl Layers {
         if self.mistakes.is_empty() {
             Ok(settings)
         } else {
-            Err(SettingsError { mistakes: self.mistakes })
+            Err(SettingsError {
+                mistakes: self.mistakes,
+            })
         }
     }
 }
@@ -332,30 +448,49 @@ fn known(key: &str) -> bool {
 
 /// `TIDEGATE_LISTEN`, `TIDEGATE_CALLS_MAX_WAIT`.
 fn variable(key: &str) -> String {
-    format!("TIDEGATE_{}", key.to_ascii_uppercase().replace(['.', '-'], "_"))
+    format!(
+        "TIDEGATE_{}",
+        key.to_ascii_uppercase().replace(['.', '-'], "_")
+    )
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
     use std::io::Read as _;
     let mut text = String::new();
-    let read = std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    let read = std::fs::File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_string(&mut text)?;
     if read as u64 > MAX_FILE {
-        return Err(std::io::Error::other(format!("is larger than {MAX_FILE} bytes")));
+        return Err(std::io::Error::other(format!(
+            "is larger than {MAX_FILE} bytes"
+        )));
     }
     Ok(text)
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
-    let text = if text.starts_with(':') { format!("127.0.0.1{text}") } else { text };
-    text.parse().map_err(|_| "write an address and a port such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:0")
+    let text = text
+        .strip_prefix("localhost:")
+        .map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let text = if text.starts_with(':') {
+        format!("127.0.0.1{text}")
+    } else {
+        text
+    };
+    text.parse()
+        .map_err(|_| "write an address and a port such as 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:0")
 }
 
 fn hosts(text: &str) -> Result<Vec<String>, String> {
-    let hosts: Vec<String> =
-        text.split(',').map(|h| h.trim().to_ascii_lowercase()).filter(|h| !h.is_empty()).collect();
+    let hosts: Vec<String> = text
+        .split(',')
+        .map(|h| h.trim().to_ascii_lowercase())
+        .filter(|h| !h.is_empty())
+        .collect();
     match hosts.iter().find(|h| h.contains(['/', ':', ' '])) {
-        Some(bad) => Err(format!("{bad:?} is not a host name; write it without scheme and port")),
+        Some(bad) => Err(format!(
+            "{bad:?} is not a host name; write it without scheme and port"
+        )),
         None => Ok(hosts),
     }
 }
@@ -371,15 +506,25 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn logging_filter(text: &str) -> Result<String, String> {
     text.parse::<tracing_subscriber::filter::Targets>()
         .map(|_| text.to_owned())
-        .map_err(|_| "write error, warn, info, debug, trace, or a filter such as info,tidegate_engine=debug".to_owned())
+        .map_err(|_| {
+            "write error, warn, info, debug, trace, or a filter such as info,tidegate_engine=debug"
+                .to_owned()
+        })
 }
 
 fn one_of<T: Copy>(choices: &'static [(&'static str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |text| {
-        choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
-            let words: Vec<_> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
-            format!("write {}", words.join(" or "))
-        })
+        choices
+            .iter()
+            .find(|(word, _)| *word == text)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| {
+                let words: Vec<_> = choices
+                    .iter()
+                    .map(|(word, _)| format!("{word:?}"))
+                    .collect();
+                format!("write {}", words.join(" or "))
+            })
     }
 }
 
@@ -387,7 +532,11 @@ fn default_data(environment: &impl Fn(&str) -> Option<OsString>) -> PathBuf {
     if rustix::process::geteuid().is_root() {
         return PathBuf::from("/var/lib/tidegate");
     }
-    let absolute = |name: &str| environment(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let absolute = |name: &str| {
+        environment(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
     absolute("XDG_DATA_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
         .unwrap_or_else(std::env::temp_dir)
@@ -396,7 +545,9 @@ fn default_data(environment: &impl Fn(&str) -> Option<OsString>) -> PathBuf {
 
 fn default_instances() -> usize {
     let memory = rustix::system::sysinfo().totalram;
-    usize::try_from(memory / MEMORY_PER_INSTANCE).unwrap_or(usize::MAX).clamp(16, 4096)
+    usize::try_from(memory / MEMORY_PER_INSTANCE)
+        .unwrap_or(usize::MAX)
+        .clamp(16, 4096)
 }
 
 // === impl Source, SettingsError ===
@@ -438,11 +589,15 @@ mod tests {
     fn flags_win_over_environment_over_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tidegate.toml");
-        std::fs::write(&file, "listen = \"127.0.0.1:1\"\ngrace = \"1s\"\n[calls]\nmax-wait = \"5s\"\n").unwrap();
+        std::fs::write(
+            &file,
+            "listen = \"127.0.0.1:1\"\ngrace = \"1s\"\n[calls]\nmax-wait = \"5s\"\n",
+        )
+        .unwrap();
         let env = |name: &str| {
-            (name == "TIDEGATE_LISTEN").then(|| "127.0.0.1:2".into()).or_else(|| {
-                (name == "TIDEGATE_GRACE").then(|| "2s".into())
-            })
+            (name == "TIDEGATE_LISTEN")
+                .then(|| "127.0.0.1:2".into())
+                .or_else(|| (name == "TIDEGATE_GRACE").then(|| "2s".into()))
         };
         let flags = [("listen".to_owned(), "127.0.0.1:3".to_owned())];
         let settings = Settings::load(Some(&file), env, &flags).unwrap();
@@ -455,12 +610,28 @@ mod tests {
     fn every_mistake_is_reported_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("tidegate.toml");
-        std::fs::write(&file, "lisen = \"x\"\nthreads = 0\n[calls]\nwait = 3\n[tls]\nkey = \"k\"\n").unwrap();
+        std::fs::write(
+            &file,
+            "lisen = \"x\"\nthreads = 0\n[calls]\nwait = 3\n[tls]\nkey = \"k\"\n",
+        )
+        .unwrap();
         let env = |name: &str| (name == "TIDEGATE_AUTH").then(|| "maybe".into());
         let flags = [("listen".to_owned(), "8080".to_owned())];
-        let mistakes = Settings::load(Some(&file), env, &flags).unwrap_err().mistakes;
-        for part in ["\"lisen\"", "\"calls.wait\"", "threads is \"0\"", "TIDEGATE_AUTH", "flag --listen", "tls.certificate"] {
-            assert!(mistakes.iter().any(|m| m.contains(part)), "{part} in {mistakes:#?}");
+        let mistakes = Settings::load(Some(&file), env, &flags)
+            .unwrap_err()
+            .mistakes;
+        for part in [
+            "\"lisen\"",
+            "\"calls.wait\"",
+            "threads is \"0\"",
+            "TIDEGATE_AUTH",
+            "flag --listen",
+            "tls.certificate",
+        ] {
+            assert!(
+                mistakes.iter().any(|m| m.contains(part)),
+                "{part} in {mistakes:#?}"
+            );
         }
         assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
     }

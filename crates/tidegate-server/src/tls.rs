@@ -11,7 +11,8 @@ use crate::Error;
 
 /// Reads a certificate chain and its key.
 pub(crate) fn config(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, Error> {
-    let bad = |path: &Path, why: &dyn std::fmt::Display| Error::Tls(format!("{}: {why}", path.display()));
+    let bad =
+        |path: &Path, why: &dyn std::fmt::Display| Error::Tls(format!("{}: {why}", path.display()));
     let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
         .map_err(|e| bad(certificate, &e))?;

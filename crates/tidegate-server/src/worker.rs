@@ -50,8 +50,10 @@ impl Workers {
         for lane in 0..threads {
             let (queue, taken) = mpsc::channel(HANDED_OVER);
             let connections = Arc::new(AtomicUsize::new(0));
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(Error::Thread)?;
             let worker = Worker {
                 taken,
                 connections: connections.clone(),
@@ -75,7 +77,10 @@ impl Workers {
 
     /// Gives the connection to the thread with the fewest.
     pub(crate) async fn hand_over(&self, accepted: Accepted) {
-        let least = self.lanes.iter().min_by_key(|lane| lane.connections.load(Ordering::Relaxed));
+        let least = self
+            .lanes
+            .iter()
+            .min_by_key(|lane| lane.connections.load(Ordering::Relaxed));
         if let Some(lane) = least {
             lane.connections.fetch_add(1, Ordering::Relaxed);
             // A thread that has stopped takes no more; the connection is closed.
@@ -118,13 +123,20 @@ impl Worker {
             // Owned by the graceful shutdown, which waits for it; a panic in it ends this connection alone.
             tokio::spawn(async move {
                 let _counted = Counted::new(connections, &service);
-                let Accepted { stream, peer, permit } = accepted;
+                let Accepted {
+                    stream,
+                    peer,
+                    permit,
+                } = accepted;
                 serve_connection(stream, peer, &protocol, service.clone(), watcher).await;
                 drop(permit);
             });
         }
         self.taken.close();
-        if tokio::time::timeout(self.grace, graceful.shutdown()).await.is_err() {
+        if tokio::time::timeout(self.grace, graceful.shutdown())
+            .await
+            .is_err()
+        {
             tracing::warn!(grace = ?self.grace, "connections were still in use at the end of the grace period");
         }
     }
@@ -139,7 +151,10 @@ struct Counted {
 impl Counted {
     fn new(lane: Arc<AtomicUsize>, service: &Arc<Service>) -> Self {
         service.connections.fetch_add(1, Ordering::Relaxed);
-        Self { lane, service: service.clone() }
+        Self {
+            lane,
+            service: service.clone(),
+        }
     }
 }
 

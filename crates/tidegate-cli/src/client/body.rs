@@ -6,7 +6,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::stream;
 use reqwest::{Body, Response};
 use serde::de::DeserializeOwned;
-use tidegate_dialect_native::document::ErrorBody;
+use tidegate_document::ErrorBody;
 
 use super::Error;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tidegate_core::format_duration;
-use tidegate_dialect_native::document::ErrorBody;
+use tidegate_document::ErrorBody;
 
 /// Why a request has no good answer.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 use jiff::Timestamp;
 use tidegate_core::Name;
-use tidegate_dialect_native::document::{Function, SecretUse};
+use tidegate_document::{Function, SecretUse};
 
 use super::functions::{get, url};
 use crate::context::Context;

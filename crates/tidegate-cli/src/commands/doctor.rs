@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
-use tidegate_dialect_native::document::{NamespaceList, ServerInfo};
+use tidegate_document::{NamespaceList, ServerInfo};
 
 use crate::client::{ANSWER, Client};
 use crate::context::Context;

@@ -1,6 +1,6 @@
 //! What several commands do with functions.
 
-use tidegate_dialect_native::document::{Function, FunctionList};
+use tidegate_document::{Function, FunctionList};
 
 use crate::client::{self, ANSWER, Client};
 use crate::error::{Error, Result};

@@ -8,7 +8,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
 use reqwest::{Body, Request, Response, Url};
 use tidegate_core::{Name, parse_duration};
-use tidegate_dialect_native::document::{ErrorBody, Function};
+use tidegate_document::{ErrorBody, Function};
 
 use super::functions::{missing, path, url};
 use crate::client::{self, ANSWER, Client, MAX_ERROR, of_stream};

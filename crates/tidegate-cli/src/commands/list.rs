@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use tidegate_dialect_native::document::{Function, Phase, WatchEvent};
+use tidegate_document::{Function, Phase, WatchEvent};
 
 use super::functions::{collection, list, short};
 use crate::client::Client;

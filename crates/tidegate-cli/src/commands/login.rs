@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use clap::Args;
-use tidegate_dialect_native::document::NamespaceList;
+use tidegate_document::NamespaceList;
 
 use crate::client::{ANSWER, Client};
 use crate::context::Context;

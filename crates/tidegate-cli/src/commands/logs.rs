@@ -4,7 +4,7 @@ use anstyle::{AnsiColor, Style};
 use clap::Args;
 use jiff::Timestamp;
 use tidegate_core::{InvocationId, Name, format_duration, parse_duration};
-use tidegate_dialect_native::document::LogLine;
+use tidegate_document::LogLine;
 
 use super::functions::{missing, path};
 use crate::context::Context;

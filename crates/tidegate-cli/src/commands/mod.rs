@@ -14,6 +14,7 @@ mod logs;
 mod namespace;
 mod scale;
 mod secret;
+mod up;
 
 pub(crate) use completions::Completions;
 pub(crate) use delete::Delete;
@@ -27,3 +28,4 @@ pub(crate) use logs::Logs;
 pub(crate) use namespace::Namespace;
 pub(crate) use scale::Scale;
 pub(crate) use secret::Secret;
+pub(crate) use up::{Up, after_help as up_settings};

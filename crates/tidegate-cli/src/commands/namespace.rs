@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use tidegate_core::Name;
-use tidegate_dialect_native::document::{self, Metadata, NamespaceList};
+use tidegate_document::{self, Metadata, NamespaceList};
 
 use crate::client::ANSWER;
 use crate::context::Context;
@@ -47,15 +47,15 @@ impl Namespace {
         let client = context.client()?;
         match self.command {
             Command::Create { name } => {
-                let wanted = document::Namespace {
-                    api_version: document::API_VERSION.to_owned(),
-                    kind: document::NAMESPACE.to_owned(),
+                let wanted = tidegate_document::Namespace {
+                    api_version: tidegate_document::API_VERSION.to_owned(),
+                    kind: tidegate_document::NAMESPACE.to_owned(),
                     metadata: Metadata {
                         name: name.as_str().to_owned(),
                         ..Metadata::default()
                     },
                 };
-                let _: document::Namespace =
+                let _: tidegate_document::Namespace =
                     client.put(&format!("/namespaces/{name}"), &wanted).await?;
                 context.note(format!("created namespace {name}"));
             }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use tidegate_core::Name;
-use tidegate_dialect_native::document::{Function, ScaleChange};
+use tidegate_document::{Function, ScaleChange};
 
 use super::functions::{missing, path};
 use crate::context::Context;

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use tidegate_core::{Name, format_bytes};
-use tidegate_dialect_native::document::{SecretInfo, SecretList, SecretValue};
+use tidegate_document::{SecretInfo, SecretList, SecretValue};
 
 use crate::client::ANSWER;
 use crate::context::Context;

@@ -75,12 +75,24 @@ pub(super) fn enter(socket: &OwnedFd) -> io::Result<Result<Entered, (Report, Ste
     let kernel = kernel_version();
     if kernel < OLDEST_KERNEL {
         let found = format!("{}.{}", kernel.0, kernel.1);
-        report.note("kernel", State::Missing, format!("{found}; at least 5.10 is needed"));
+        report.note(
+            "kernel",
+            State::Missing,
+            format!("{found}; at least 5.10 is needed"),
+        );
         return Ok(Err((report, failure("kernel version", libc::ENOSYS))));
     }
-    report.note("kernel", State::Ok, format!("{}.{}, has pidfds", kernel.0, kernel.1));
+    report.note(
+        "kernel",
+        State::Ok,
+        format!("{}.{}, has pidfds", kernel.0, kernel.1),
+    );
     if kernel < MOUNT_SETATTR {
-        report.note("mounts", State::Missing, "read-only mounts need kernel 5.12");
+        report.note(
+            "mounts",
+            State::Missing,
+            "read-only mounts need kernel 5.12",
+        );
         return Ok(Err((report, failure("mount_setattr", libc::ENOSYS))));
     }
 
@@ -119,21 +131,32 @@ pub(super) fn enter(socket: &OwnedFd) -> io::Result<Result<Entered, (Report, Ste
     let entered = step("mount namespace", sys::unshare(libc::CLONE_NEWNS)).and_then(|()| {
         step(
             "private mounts",
-            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC),
+            mount_change(
+                "/",
+                MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+            ),
         )
     });
     if let Err(error) = entered {
         report.note(
             "namespaces",
             State::Missing,
-            format!("{}: {}", error.step, io::Error::from_raw_os_error(error.errno)),
+            format!(
+                "{}: {}",
+                error.step,
+                io::Error::from_raw_os_error(error.errno)
+            ),
         );
         return Ok(Err((report, error)));
     }
     report.note("namespaces", State::Ok, "mount, pid, ipc, uts and network");
     report.note(
         "seccomp",
-        if sys_supports_seccomp() { State::Ok } else { State::Missing },
+        if sys_supports_seccomp() {
+            State::Ok
+        } else {
+            State::Missing
+        },
         "unknown calls answer ENOSYS, bad ones EPERM",
     );
     report.note(
@@ -150,8 +173,14 @@ fn become_root_inside() -> Result<(), StepError> {
     let gid = rustix::process::getegid().as_raw();
     step("user namespace", sys::unshare(libc::CLONE_NEWUSER))?;
     step("setgroups", fs::write("/proc/self/setgroups", "deny"))?;
-    step("uid map", fs::write("/proc/self/uid_map", format!("0 {uid} 1")))?;
-    step("gid map", fs::write("/proc/self/gid_map", format!("0 {gid} 1")))
+    step(
+        "uid map",
+        fs::write("/proc/self/uid_map", format!("0 {uid} 1")),
+    )?;
+    step(
+        "gid map",
+        fs::write("/proc/self/gid_map", format!("0 {gid} 1")),
+    )
 }
 
 /// Executes ourselves again with the socket where the first stage found it. Returns only when that failed.
@@ -208,7 +237,10 @@ pub(super) fn limits(setup: &Setup, base: &Base, report: &mut Report) -> (Tree, 
         (true, false) => report.note(
             "memory limit",
             State::Missing,
-            format!("no control group and no /proc ({})", why(Controller::Memory)),
+            format!(
+                "no control group and no /proc ({})",
+                why(Controller::Memory)
+            ),
         ),
     }
     if tree.has(Controller::Cpu) {
@@ -223,7 +255,10 @@ pub(super) fn limits(setup: &Setup, base: &Base, report: &mut Report) -> (Tree, 
         report.note(
             "process limit",
             State::Ok,
-            format!("RLIMIT_NPROC in the sandbox's user namespace ({})", why(Controller::Pids)),
+            format!(
+                "RLIMIT_NPROC in the sandbox's user namespace ({})",
+                why(Controller::Pids)
+            ),
         );
     } else {
         report.note(
@@ -233,7 +268,11 @@ pub(super) fn limits(setup: &Setup, base: &Base, report: &mut Report) -> (Tree, 
         );
     }
     if tree.accounts_cpu() {
-        report.note("accounting", State::Ok, "processor time and peak memory by control group");
+        report.note(
+            "accounting",
+            State::Ok,
+            "processor time and peak memory by control group",
+        );
     } else {
         report.note(
             "accounting",
@@ -259,7 +298,9 @@ fn maps_all_ids() -> bool {
     let covers = |file: &str| {
         fs::read_to_string(file).is_ok_and(|map| {
             map.lines().any(|line| {
-                let mut numbers = line.split_whitespace().filter_map(|n| n.parse::<u64>().ok());
+                let mut numbers = line
+                    .split_whitespace()
+                    .filter_map(|n| n.parse::<u64>().ok());
                 matches!(
                     (numbers.next(), numbers.next(), numbers.next()),
                     (Some(0), Some(_), Some(count)) if count >= needed

@@ -112,7 +112,10 @@ struct StepError {
 }
 
 /// Names a step.
-fn step<T>(name: impl Into<String>, result: Result<T, impl Into<io::Error>>) -> Result<T, StepError> {
+fn step<T>(
+    name: impl Into<String>,
+    result: Result<T, impl Into<io::Error>>,
+) -> Result<T, StepError> {
     result.map_err(|error| StepError {
         step: name.into(),
         errno: error.into().raw_os_error().unwrap_or(libc::EIO),
@@ -278,7 +281,10 @@ impl Launcher {
         let began = Instant::now();
         let mut fds = fds.into_iter();
         let (Some(payload), Some(channel)) = (fds.next(), fds.next()) else {
-            return step("descriptors", Err(io::Error::from_raw_os_error(libc::EINVAL)));
+            return step(
+                "descriptors",
+                Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            );
         };
         let network = if host_network {
             None

@@ -125,7 +125,12 @@ mod tests {
     use super::*;
 
     /// Runs a program as the kernel does, and counts its steps.
-    fn run(program: &[libc::sock_filter], arch: u32, number: u32, arguments: [u32; 6]) -> (u32, u32) {
+    fn run(
+        program: &[libc::sock_filter],
+        arch: u32,
+        number: u32,
+        arguments: [u32; 6],
+    ) -> (u32, u32) {
         let (mut at, mut a, mut steps) = (0, 0_u32, 0);
         loop {
             let s = program[at];
@@ -161,14 +166,23 @@ mod tests {
         }
         assert!(most < 40, "{most} steps at most");
         assert!(program.len() < 400, "{} steps in all", program.len());
-        assert_eq!(run(&program, 0x4000_0003, 0, [0; 6]).0, verdict(libc::ENOSYS as u16));
+        assert_eq!(
+            run(&program, 0x4000_0003, 0, [0; 6]).0,
+            verdict(libc::ENOSYS as u16)
+        );
     }
 
     #[test]
     fn arguments_are_looked_at() {
         let program = compile(table::rules());
         let answer = |call: libc::c_long, arguments: [u32; 6]| {
-            run(&program, AUDIT_ARCH, u32::try_from(call).unwrap(), arguments).0
+            run(
+                &program,
+                AUDIT_ARCH,
+                u32::try_from(call).unwrap(),
+                arguments,
+            )
+            .0
         };
         let with = |at: usize, value: i32| {
             let mut arguments = [0; 6];
@@ -176,26 +190,44 @@ mod tests {
             arguments
         };
         let eperm = verdict(libc::EPERM as u16);
-        assert_eq!(answer(libc::SYS_clone, with(0, libc::CLONE_VM | libc::SIGCHLD)), RET_ALLOW);
+        assert_eq!(
+            answer(libc::SYS_clone, with(0, libc::CLONE_VM | libc::SIGCHLD)),
+            RET_ALLOW
+        );
         for flag in [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWNET] {
-            assert_eq!(answer(libc::SYS_clone, with(0, flag | libc::SIGCHLD)), eperm);
+            assert_eq!(
+                answer(libc::SYS_clone, with(0, flag | libc::SIGCHLD)),
+                eperm
+            );
             assert_eq!(answer(libc::SYS_unshare, with(0, flag)), eperm);
         }
-        assert_eq!(answer(libc::SYS_unshare, with(0, libc::CLONE_FILES)), RET_ALLOW);
+        assert_eq!(
+            answer(libc::SYS_unshare, with(0, libc::CLONE_FILES)),
+            RET_ALLOW
+        );
         for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
             assert_eq!(answer(libc::SYS_socket, with(0, family)), RET_ALLOW);
         }
         for family in [libc::AF_PACKET, libc::AF_ALG, libc::AF_VSOCK] {
-            assert_eq!(answer(libc::SYS_socket, with(0, family)), verdict(libc::EAFNOSUPPORT as u16));
+            assert_eq!(
+                answer(libc::SYS_socket, with(0, family)),
+                verdict(libc::EAFNOSUPPORT as u16)
+            );
         }
         let mut netlink = with(0, libc::AF_NETLINK);
         assert_eq!(answer(libc::SYS_socket, netlink), RET_ALLOW);
         netlink[2] = 9;
-        assert_eq!(answer(libc::SYS_socket, netlink), verdict(libc::EAFNOSUPPORT as u16));
+        assert_eq!(
+            answer(libc::SYS_socket, netlink),
+            verdict(libc::EAFNOSUPPORT as u16)
+        );
         assert_eq!(answer(libc::SYS_ioctl, with(1, 0x5412)), eperm);
         assert_eq!(answer(libc::SYS_ioctl, with(1, 0x5401)), RET_ALLOW);
         assert_eq!(answer(libc::SYS_personality, with(0, -1)), RET_ALLOW);
         assert_eq!(answer(libc::SYS_personality, with(0, 0x0040_0000)), eperm);
-        assert_eq!(answer(libc::SYS_clone3, [0; 6]), verdict(libc::ENOSYS as u16));
+        assert_eq!(
+            answer(libc::SYS_clone3, [0; 6]),
+            verdict(libc::ENOSYS as u16)
+        );
     }
 }

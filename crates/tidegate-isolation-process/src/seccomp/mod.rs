@@ -17,9 +17,8 @@ use std::sync::LazyLock;
 use base64::Engine;
 
 /// The program for this machine's architecture.
-pub(crate) static PROGRAM: LazyLock<Vec<libc::sock_filter>> = LazyLock::new(|| {
-    compile::compile(table::rules())
-});
+pub(crate) static PROGRAM: LazyLock<Vec<libc::sock_filter>> =
+    LazyLock::new(|| compile::compile(table::rules()));
 
 /// The program as a language host's zygote takes it: the kernel's own layout, in base64.
 pub(crate) fn encoded() -> String {

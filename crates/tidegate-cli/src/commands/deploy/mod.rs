@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tidegate_build::{Archive, PackOptions, Packed, Runtime, pack};
 use tidegate_core::Name;
-use tidegate_dialect_native::document::{
+use tidegate_document::{
     API_VERSION, Code, FUNCTION, Function, FunctionSpec, FunctionStatus, LogLine, Metadata, Phase,
 };
 

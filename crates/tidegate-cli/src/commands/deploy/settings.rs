@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tidegate_core::{Name, parse_bytes, parse_cpu, parse_duration};
-use tidegate_dialect_native::document::{FunctionSpec, SecretUse};
+use tidegate_document::{FunctionSpec, SecretUse};
 
 use crate::error::{Error, Result};
 

@@ -2,7 +2,12 @@
 //!
 //! Unlike the documents of other systems these are ours to be strict about: a member we do not know is refused by name,
 //! because a typing mistake that is silently kept is the worst of the answers. Absent members take the defaults that
-//! [`crate::lower`] names.
+//! the dialect names.
+//!
+//! They are a crate of their own so that the command line, which also runs where the server does not, needs no more of
+//! the dialect than these.
+
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 

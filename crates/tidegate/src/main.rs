@@ -1,0 +1,46 @@
+//! The `tidegate` program.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use tidegate_cli::{Checks, Diagnosis};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // The launcher of sandboxes is this program executed again. It has to stay a process of one thread, so this comes
+    // before everything else.
+    #[cfg(target_os = "linux")]
+    if tidegate_isolation_process::is_launcher() {
+        tidegate_isolation_process::launcher_main();
+    }
+    tidegate_cli::main_with(checks())
+}
+
+/// What `doctor` looks at on a machine that could run a server.
+#[cfg(target_os = "linux")]
+fn checks() -> Checks {
+    use tidegate_isolation_process::{Options, State, probe};
+
+    vec![Box::new(|| {
+        let folder = std::env::temp_dir().join(format!("tidegate-doctor-{}", std::process::id()));
+        let report = probe(&Options::new(&folder));
+        let _ = std::fs::remove_dir_all(&folder);
+        report
+            .capabilities
+            .into_iter()
+            .map(|c| match c.state {
+                State::Ok => Diagnosis::ok(c.name, c.detail),
+                State::Degraded => Diagnosis::warn(c.name, c.detail),
+                State::Missing => Diagnosis::fail(c.name, c.detail),
+            })
+            .collect()
+    })]
+}
+
+#[cfg(not(target_os = "linux"))]
+fn checks() -> Checks {
+    Vec::new()
+}
