@@ -15,7 +15,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -53,8 +53,11 @@ pub fn is_launcher() -> bool {
 pub fn launcher_main() -> ! {
     let code = match live() {
         Ok(()) => 0,
-        // The server is told in its own words first where that is possible; what comes here has no listener left.
-        Err(_) => 1,
+        Err(error) => {
+            // The one place where it speaks for itself: the channel to the server is what failed.
+            let _ = writeln!(io::stderr(), "{NAME}: {error}");
+            1
+        }
     };
     std::process::exit(code)
 }
