@@ -31,7 +31,9 @@ fn explain(bundle: &Path, entry: &str, errno: i32, kernel: &io::Error) -> String
                 "of the machine's folders a function sees /usr, /bin, /sbin and /lib; name an interpreter there, \
                  or one in the bundle under /function"
             };
-            format!("{entry:?} cannot be run: its first line names {interpreter:?}, which is not there inside: {hint}")
+            format!(
+                "{entry:?} cannot be run: its first line names {interpreter:?}, which is not there inside: {hint}"
+            )
         }
         libc::ENOENT if head.starts_with(b"\x7fELF") => format!(
             "{entry:?} cannot be run: its dynamic loader is not there inside; link it statically or for this \

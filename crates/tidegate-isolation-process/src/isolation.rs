@@ -66,11 +66,10 @@ impl ProcessIsolation {
                 });
             }
         }
-        let supervisor =
-            Supervisor::new(greeted, control).map_err(|source| Error::Launcher {
-                program: options.launcher,
-                source,
-            })?;
+        let supervisor = Supervisor::new(greeted, &control).map_err(|source| Error::Launcher {
+            program: options.launcher,
+            source,
+        })?;
         let zygotes = python.as_ref().ok().map(|python| {
             let argv = [
                 python.interpreter.to_string_lossy().into_owned(),
@@ -134,9 +133,7 @@ impl Isolation for ProcessIsolation {
             Runtime {
                 name: "executable".to_owned(),
                 version: None,
-                available: Ok(
-                    "programs for this machine, and scripts with a `#!` line".to_owned()
-                ),
+                available: Ok("programs for this machine, and scripts with a `#!` line".to_owned()),
             },
             Runtime {
                 name: "python".to_owned(),

@@ -221,7 +221,13 @@ mod tests {
             [MAX_LINE, 5, 4]
         );
         let exact = vec![b'y'; MAX_LINE];
-        assert_eq!(cut(&[&exact, b"\nz"]).iter().map(Vec::len).collect::<Vec<_>>(), [MAX_LINE, 1]);
+        assert_eq!(
+            cut(&[&exact, b"\nz"])
+                .iter()
+                .map(Vec::len)
+                .collect::<Vec<_>>(),
+            [MAX_LINE, 1]
+        );
     }
 
     #[test]
@@ -233,11 +239,16 @@ mod tests {
             dropped: 0,
         };
         let line = 1000;
-        let passed = (0..10_000).filter(|_| bucket.take(line, start).is_ok()).count() as u64;
+        let passed = (0..10_000)
+            .filter(|_| bucket.take(line, start).is_ok())
+            .count() as u64;
         assert_eq!(passed, BURST / (line + LINE_COST));
         let dropped = bucket.dropped;
         assert_eq!(dropped, (10_000 - passed) * line);
-        assert_eq!(bucket.take(line, start + Duration::from_millis(10)), Err(()));
+        assert_eq!(
+            bucket.take(line, start + Duration::from_millis(10)),
+            Err(())
+        );
         assert_eq!(
             bucket.take(line, start + Duration::from_secs(1)),
             Ok(dropped + line)

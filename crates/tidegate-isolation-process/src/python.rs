@@ -14,34 +14,93 @@ const DEFAULT: &str = "/usr/bin/python3";
 const OLDEST: (u32, u32) = (3, 9);
 
 /// How to get one, as one sentence.
-pub(crate) const HOW_TO_GET: &str =
-    "install it with `apt-get install python3` (or dnf, pacman, apk), or name one under /usr in the configuration";
+pub(crate) const HOW_TO_GET: &str = "install it with `apt-get install python3` (or dnf, pacman, apk), or name one under /usr in the configuration";
 
 /// How long an interpreter may take to say its version. A cold disk is slow; a wrapper that hangs is worse.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// The host's sources, by path below its folder.
 const SOURCES: &[(&str, &str)] = &[
-    ("host_main.py", include_str!("../../../runtimes/python/host_main.py")),
-    ("tidegate.py", include_str!("../../../runtimes/python/tidegate.py")),
-    ("tidegate_host/__init__.py", include_str!("../../../runtimes/python/tidegate_host/__init__.py")),
-    ("tidegate_host/aio.py", include_str!("../../../runtimes/python/tidegate_host/aio.py")),
-    ("tidegate_host/answers.py", include_str!("../../../runtimes/python/tidegate_host/answers.py")),
-    ("tidegate_host/asgi.py", include_str!("../../../runtimes/python/tidegate_host/asgi.py")),
-    ("tidegate_host/body.py", include_str!("../../../runtimes/python/tidegate_host/body.py")),
-    ("tidegate_host/confine.py", include_str!("../../../runtimes/python/tidegate_host/confine.py")),
-    ("tidegate_host/exchange.py", include_str!("../../../runtimes/python/tidegate_host/exchange.py")),
-    ("tidegate_host/handlers.py", include_str!("../../../runtimes/python/tidegate_host/handlers.py")),
-    ("tidegate_host/http1.py", include_str!("../../../runtimes/python/tidegate_host/http1.py")),
-    ("tidegate_host/life.py", include_str!("../../../runtimes/python/tidegate_host/life.py")),
-    ("tidegate_host/load.py", include_str!("../../../runtimes/python/tidegate_host/load.py")),
-    ("tidegate_host/logs.py", include_str!("../../../runtimes/python/tidegate_host/logs.py")),
-    ("tidegate_host/sync.py", include_str!("../../../runtimes/python/tidegate_host/sync.py")),
-    ("tidegate_host/threads.py", include_str!("../../../runtimes/python/tidegate_host/threads.py")),
-    ("tidegate_host/websocket.py", include_str!("../../../runtimes/python/tidegate_host/websocket.py")),
-    ("tidegate_host/wire.py", include_str!("../../../runtimes/python/tidegate_host/wire.py")),
-    ("tidegate_host/wsgi.py", include_str!("../../../runtimes/python/tidegate_host/wsgi.py")),
-    ("zygote.py", include_str!("../../../runtimes/python/zygote.py")),
+    (
+        "host_main.py",
+        include_str!("../../../runtimes/python/host_main.py"),
+    ),
+    (
+        "tidegate.py",
+        include_str!("../../../runtimes/python/tidegate.py"),
+    ),
+    (
+        "tidegate_host/__init__.py",
+        include_str!("../../../runtimes/python/tidegate_host/__init__.py"),
+    ),
+    (
+        "tidegate_host/aio.py",
+        include_str!("../../../runtimes/python/tidegate_host/aio.py"),
+    ),
+    (
+        "tidegate_host/answers.py",
+        include_str!("../../../runtimes/python/tidegate_host/answers.py"),
+    ),
+    (
+        "tidegate_host/asgi.py",
+        include_str!("../../../runtimes/python/tidegate_host/asgi.py"),
+    ),
+    (
+        "tidegate_host/body.py",
+        include_str!("../../../runtimes/python/tidegate_host/body.py"),
+    ),
+    (
+        "tidegate_host/confine.py",
+        include_str!("../../../runtimes/python/tidegate_host/confine.py"),
+    ),
+    (
+        "tidegate_host/exchange.py",
+        include_str!("../../../runtimes/python/tidegate_host/exchange.py"),
+    ),
+    (
+        "tidegate_host/handlers.py",
+        include_str!("../../../runtimes/python/tidegate_host/handlers.py"),
+    ),
+    (
+        "tidegate_host/http1.py",
+        include_str!("../../../runtimes/python/tidegate_host/http1.py"),
+    ),
+    (
+        "tidegate_host/life.py",
+        include_str!("../../../runtimes/python/tidegate_host/life.py"),
+    ),
+    (
+        "tidegate_host/load.py",
+        include_str!("../../../runtimes/python/tidegate_host/load.py"),
+    ),
+    (
+        "tidegate_host/logs.py",
+        include_str!("../../../runtimes/python/tidegate_host/logs.py"),
+    ),
+    (
+        "tidegate_host/sync.py",
+        include_str!("../../../runtimes/python/tidegate_host/sync.py"),
+    ),
+    (
+        "tidegate_host/threads.py",
+        include_str!("../../../runtimes/python/tidegate_host/threads.py"),
+    ),
+    (
+        "tidegate_host/websocket.py",
+        include_str!("../../../runtimes/python/tidegate_host/websocket.py"),
+    ),
+    (
+        "tidegate_host/wire.py",
+        include_str!("../../../runtimes/python/tidegate_host/wire.py"),
+    ),
+    (
+        "tidegate_host/wsgi.py",
+        include_str!("../../../runtimes/python/tidegate_host/wsgi.py"),
+    ),
+    (
+        "zygote.py",
+        include_str!("../../../runtimes/python/zygote.py"),
+    ),
 ];
 
 /// An interpreter that can be used.
@@ -84,7 +143,12 @@ pub(crate) fn find(wanted: Option<&Path>) -> Result<Python, String> {
 
 fn ask(path: &Path) -> io::Result<String> {
     let mut child = Command::new(path)
-        .args(["-I", "-S", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"])
+        .args([
+            "-I",
+            "-S",
+            "-c",
+            "import sys; print('%d.%d.%d' % sys.version_info[:3])",
+        ])
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -99,7 +163,10 @@ fn ask(path: &Path) -> io::Result<String> {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(left.subsec_nanos()),
         };
-        let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        let mut fds = [rustix::event::PollFd::new(
+            &pidfd,
+            rustix::event::PollFlags::IN,
+        )];
         match rustix::event::poll(&mut fds, Some(&timeout)) {
             Err(rustix::io::Errno::INTR) => {}
             Ok(0) => {
@@ -170,7 +237,12 @@ mod tests {
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap().flatten() {
                 let path = entry.path();
-                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned();
+                let name = path
+                    .strip_prefix(&root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
                 if path.is_dir() && name != "tests" && !name.ends_with("__pycache__") {
                     folders.push(path);
                 } else if name.ends_with(".py") {

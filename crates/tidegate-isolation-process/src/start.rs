@@ -237,8 +237,7 @@ async fn host(
     zygote?;
     let inner = &instance.inner;
     let began = Instant::now();
-    let (ours, theirs) =
-        wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
+    let (ours, theirs) = wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
     let channel =
         Channel::new(ours, supervisor.control()).map_err(|e| failed("register channel", e))?;
     let forked = {
@@ -255,7 +254,6 @@ async fn host(
     let _ = inner.kind.set(Kind::Host {
         channel,
         main: forked.pidfd,
-        main_pid: forked.pid,
     });
     let (tell, told) = oneshot::channel();
     supervisor.control().spawn(hear(inner.clone(), tell));

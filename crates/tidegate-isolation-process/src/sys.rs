@@ -221,8 +221,8 @@ pub(crate) fn loopback_up() -> io::Result<()> {
         let mut request = std::mem::zeroed::<libc::ifreq>();
         request.ifr_name[0] = libc::c_char::from_ne_bytes([b'l']);
         request.ifr_name[1] = libc::c_char::from_ne_bytes([b'o']);
-        request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING)
-            .unwrap_or(libc::c_short::MAX);
+        request.ifr_ifru.ifru_flags =
+            libc::c_short::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or(libc::c_short::MAX);
         if libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw mut request) != 0 {
             return Err(io::Error::last_os_error());
         }

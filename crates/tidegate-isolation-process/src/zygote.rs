@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -164,7 +164,8 @@ impl Zygotes {
     }
 
     async fn start(self: &Arc<Self>) -> Result<Arc<Zygote>, StartError> {
-        let (ours, theirs) = wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
+        let (ours, theirs) =
+            wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
         let (complaints, stderr) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
             .map_err(|e| failed("pipe", e.into()))?;
         let control = self.supervisor.control().clone();
@@ -179,8 +180,7 @@ impl Zygotes {
             .helper(self.argv.clone(), theirs, stderr)
             .await
             .map_err(|error| failed("start the zygote", io::Error::other(error)))?;
-        let channel =
-            Channel::new(ours, &control).map_err(|e| failed("register channel", e))?;
+        let channel = Channel::new(ours, &control).map_err(|e| failed("register channel", e))?;
         let mut buffer = vec![0; wire::MAX_MESSAGE];
         let (len, _) = channel
             .receive(&mut buffer)
@@ -319,12 +319,13 @@ async fn pass_on(pipe: tokio::net::unix::pipe::Receiver) {
     let mut line = Vec::new();
     loop {
         line.clear();
-        match (&mut reader).take(LONGEST).read_until(b'\n', &mut line).await {
+        match (&mut reader)
+            .take(LONGEST)
+            .read_until(b'\n', &mut line)
+            .await
+        {
             Ok(0) | Err(_) => return,
-            Ok(_) => tracing::warn!(
-                "zygote: {}",
-                String::from_utf8_lossy(&line).trim_end()
-            ),
+            Ok(_) => tracing::warn!("zygote: {}", String::from_utf8_lossy(&line).trim_end()),
         }
     }
 }

@@ -62,7 +62,11 @@ impl Group {
                         // There where swap is accounted, and nowhere else.
                         let swap = dir.join("memory.memsw.limit_in_bytes");
                         if swap.exists() {
-                            set(dir, "memory.memsw.limit_in_bytes", &limits.memory.to_string())?;
+                            set(
+                                dir,
+                                "memory.memsw.limit_in_bytes",
+                                &limits.memory.to_string(),
+                            )?;
                         }
                     }
                     (Controller::Memory, Version::V2) => {
@@ -80,7 +84,9 @@ impl Group {
                                 set(dir, "cpu.cfs_period_us", &CPU_PERIOD_US.to_string())?;
                                 set(dir, "cpu.cfs_quota_us", &quota.to_string())?;
                             }
-                            Version::V2 => set(dir, "cpu.max", &format!("{quota} {CPU_PERIOD_US}"))?,
+                            Version::V2 => {
+                                set(dir, "cpu.max", &format!("{quota} {CPU_PERIOD_US}"))?;
+                            }
                         }
                     }
                     (Controller::Cpu | Controller::CpuAccount, _) => {}
@@ -112,10 +118,11 @@ impl Group {
 
     /// Removes the folders. False when the kernel still holds one: try again later.
     pub(crate) fn remove(&mut self) -> bool {
-        self.places.retain(|place| match fs::remove_dir(&place.dir) {
-            Ok(()) => false,
-            Err(error) => error.kind() != io::ErrorKind::NotFound,
-        });
+        self.places
+            .retain(|place| match fs::remove_dir(&place.dir) {
+                Ok(()) => false,
+                Err(error) => error.kind() != io::ErrorKind::NotFound,
+            });
         self.places.is_empty()
     }
 }
@@ -136,10 +143,10 @@ pub(crate) fn read(dirs: &[impl AsRef<Path>]) -> Reading {
             .or_else(|| field(dir, "memory.events", "oom_kill "))
         {
             reading.oom_kills = kills;
-            reading.memory = number(dir, "memory.usage_in_bytes")
-                .or_else(|| number(dir, "memory.current"));
-            reading.memory_peak = number(dir, "memory.max_usage_in_bytes")
-                .or_else(|| number(dir, "memory.peak"));
+            reading.memory =
+                number(dir, "memory.usage_in_bytes").or_else(|| number(dir, "memory.current"));
+            reading.memory_peak =
+                number(dir, "memory.max_usage_in_bytes").or_else(|| number(dir, "memory.peak"));
         }
         if let Some(refusals) = field(dir, "pids.events", "max ") {
             reading.fork_refusals = refusals;

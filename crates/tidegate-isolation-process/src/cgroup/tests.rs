@@ -71,13 +71,27 @@ fn version_1_gets_a_folder_a_hierarchy() {
     group.limit(LIMITS).unwrap();
     let dirs = group.dirs();
     assert_eq!(dirs.len(), 3);
-    let find = |part: &str| dirs.iter().find(|d| d.to_str().unwrap().contains(part)).unwrap();
+    let find = |part: &str| {
+        dirs.iter()
+            .find(|d| d.to_str().unwrap().contains(part))
+            .unwrap()
+    };
     let memory = find("memory/user/tidegate/77-");
-    assert_eq!(fake.read(&memory.join("memory.limit_in_bytes")), (64 << 20).to_string());
-    assert_eq!(fake.read(&find("cpu,cpuacct").join("cpu.cfs_quota_us")), "50000");
+    assert_eq!(
+        fake.read(&memory.join("memory.limit_in_bytes")),
+        (64 << 20).to_string()
+    );
+    assert_eq!(
+        fake.read(&find("cpu,cpuacct").join("cpu.cfs_quota_us")),
+        "50000"
+    );
     assert_eq!(fake.read(&find("pids/user/pids").join("pids.max")), "33");
 
-    fs::write(memory.join("memory.oom_control"), "under_oom 0\noom_kill 2\n").unwrap();
+    fs::write(
+        memory.join("memory.oom_control"),
+        "under_oom 0\noom_kill 2\n",
+    )
+    .unwrap();
     fs::write(memory.join("memory.max_usage_in_bytes"), "4096\n").unwrap();
     fs::write(memory.join("memory.usage_in_bytes"), "1024\n").unwrap();
     fs::write(find("cpu,cpuacct").join("cpuacct.usage"), "5000000\n").unwrap();
@@ -102,7 +116,10 @@ fn version_2_hands_controllers_down_and_moves_the_server_to_a_leaf_first() {
         "0::/user.slice/app\n",
         &[own],
         &[
-            (&format!("{own}/cgroup.controllers"), "cpuset cpu io memory pids\n"),
+            (
+                &format!("{own}/cgroup.controllers"),
+                "cpuset cpu io memory pids\n",
+            ),
             (&format!("{own}/cgroup.subtree_control"), ""),
             (&format!("{own}/cgroup.procs"), "77\n78\n"),
         ],
@@ -112,8 +129,14 @@ fn version_2_hands_controllers_down_and_moves_the_server_to_a_leaf_first() {
     assert!(tree.accounts_cpu());
     let own = fake.root.path().join(own);
     assert_eq!(fake.read(&own.join("tidegate-server/cgroup.procs")), "78");
-    assert_eq!(fake.read(&own.join("cgroup.subtree_control")), "+memory +cpu +pids");
-    assert_eq!(fake.read(&own.join("tidegate/cgroup.subtree_control")), "+memory +cpu +pids");
+    assert_eq!(
+        fake.read(&own.join("cgroup.subtree_control")),
+        "+memory +cpu +pids"
+    );
+    assert_eq!(
+        fake.read(&own.join("tidegate/cgroup.subtree_control")),
+        "+memory +cpu +pids"
+    );
     let group = tree.group().unwrap();
     let dir = group.dirs().remove(0);
     fs::write(dir.join("memory.swap.max"), "max").unwrap();
@@ -127,7 +150,11 @@ fn version_2_hands_controllers_down_and_moves_the_server_to_a_leaf_first() {
     ] {
         assert_eq!(fake.read(&dir.join(file)), value, "{file}");
     }
-    fs::write(dir.join("memory.events"), "low 0\noom 1\noom_kill 1\noom_group_kill 1\n").unwrap();
+    fs::write(
+        dir.join("memory.events"),
+        "low 0\noom 1\noom_kill 1\noom_group_kill 1\n",
+    )
+    .unwrap();
     fs::write(dir.join("memory.current"), "10\n").unwrap();
     fs::write(dir.join("memory.peak"), "20\n").unwrap();
     fs::write(dir.join("cpu.stat"), "usage_usec 30\nuser_usec 20\n").unwrap();
@@ -167,16 +194,30 @@ fn a_hybrid_layout_takes_each_controller_where_it_is() {
     let fake = Fake::new(
         HYBRID,
         "2:memory:/a\n3:cpu:/\n0::/\n",
-        &["sys/fs/cgroup/memory/a", "sys/fs/cgroup/cpu", "sys/fs/cgroup/unified"],
-        &[("sys/fs/cgroup/unified/cgroup.controllers", "pids\n"),
-          ("sys/fs/cgroup/unified/cgroup.subtree_control", "pids\n")],
+        &[
+            "sys/fs/cgroup/memory/a",
+            "sys/fs/cgroup/cpu",
+            "sys/fs/cgroup/unified",
+        ],
+        &[
+            ("sys/fs/cgroup/unified/cgroup.controllers", "pids\n"),
+            ("sys/fs/cgroup/unified/cgroup.subtree_control", "pids\n"),
+        ],
     );
     let (mut tree, refused) = fake.tree(&[]);
-    assert_eq!(refused.iter().map(|r| r.0).collect::<Vec<_>>(), [Controller::CpuAccount]);
+    assert_eq!(
+        refused.iter().map(|r| r.0).collect::<Vec<_>>(),
+        [Controller::CpuAccount]
+    );
     let group = tree.group().unwrap();
     group.limit(LIMITS).unwrap();
     assert_eq!(group.dirs().len(), 3);
-    assert!(group.dirs().iter().any(|d| d.join("pids.max").exists() && d.to_str().unwrap().contains("unified")));
+    assert!(
+        group
+            .dirs()
+            .iter()
+            .any(|d| d.join("pids.max").exists() && d.to_str().unwrap().contains("unified"))
+    );
 }
 
 #[test]
@@ -211,6 +252,9 @@ fn a_container_sees_its_group_as_the_root() {
         &[],
     );
     let found = Found::discover(fake.root.path()).unwrap();
-    assert_eq!(found.places[0].dir, fake.root.path().join("sys/fs/cgroup/memory/"));
+    assert_eq!(
+        found.places[0].dir,
+        fake.root.path().join("sys/fs/cgroup/memory/")
+    );
     assert_eq!(found.absent.len(), 3);
 }

@@ -44,7 +44,17 @@ const ETC: &[&str] = &[
 ];
 
 const FOLDERS: &[&str] = &[
-    "usr", "etc", "dev", "dev/shm", "proc", "sys", "tmp", "run", "run/secrets", "var", "function",
+    "usr",
+    "etc",
+    "dev",
+    "dev/shm",
+    "proc",
+    "sys",
+    "tmp",
+    "run",
+    "run/secrets",
+    "var",
+    "function",
 ];
 
 const DEVICES: &[(&str, u32, u32)] = &[
@@ -74,7 +84,10 @@ pub(super) struct Base {
 pub(super) fn build(root: &Path, report: &mut Report) -> Result<Base, StepError> {
     step(
         "folder for roots",
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(root),
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(root),
     )?;
     step(
         "mount the base root",
@@ -86,7 +99,10 @@ pub(super) fn build(root: &Path, report: &mut Report) -> Result<Base, StepError>
     }
     step("bind /usr", bind_tree(Path::new("/usr"), &root.join("usr")))?;
     for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
-        step(format!("show /{name}"), show(&Path::new("/").join(name), &root.join(name)))?;
+        step(
+            format!("show /{name}"),
+            show(&Path::new("/").join(name), &root.join(name)),
+        )?;
     }
     step("files of /etc", etc(&root.join("etc")))?;
     for &(name, major, minor) in DEVICES {
@@ -108,7 +124,9 @@ pub(super) fn build(root: &Path, report: &mut Report) -> Result<Base, StepError>
             report.note(
                 "/proc",
                 State::Missing,
-                format!("the kernel does not let a sandbox mount it ({error}); functions go without"),
+                format!(
+                    "the kernel does not let a sandbox mount it ({error}); functions go without"
+                ),
             );
             false
         }
@@ -156,7 +174,10 @@ fn etc(to: &Path) -> io::Result<()> {
              nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
         ),
         ("group", "root:x:0:\nfunction:x:1000:\nnogroup:x:65534:\n"),
-        ("hosts", "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"),
+        (
+            "hosts",
+            "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
+        ),
         ("hostname", "function\n"),
         (
             "nsswitch.conf",
@@ -170,11 +191,21 @@ fn etc(to: &Path) -> io::Result<()> {
     }
     let mut left = MAX_COPY;
     for name in ETC {
-        copy(&Path::new("/etc").join(name), &to.join(name), MAX_DEPTH, &mut left)?;
+        copy(
+            &Path::new("/etc").join(name),
+            &to.join(name),
+            MAX_DEPTH,
+            &mut left,
+        )?;
     }
     for entry in fs::read_dir("/etc")?.flatten() {
         if entry.file_name().to_string_lossy().starts_with("python3") {
-            copy(&entry.path(), &to.join(entry.file_name()), MAX_DEPTH, &mut left)?;
+            copy(
+                &entry.path(),
+                &to.join(entry.file_name()),
+                MAX_DEPTH,
+                &mut left,
+            )?;
         }
     }
     Ok(())

@@ -87,7 +87,7 @@ pub(super) fn run(channel: OwnedFd, payload: Payload, watchdog: bool, setup_us: 
             match wire::receive(&init.channel, &mut buffer) {
                 Ok((0, _)) | Err(_) => return,
                 Ok((len, fds)) => match serde_json::from_slice(&buffer[..len]) {
-                    Ok(order) => init.obey(order, fds),
+                    Ok(order) => init.obey(&order, &fds),
                     Err(_) => return,
                 },
             }
@@ -110,10 +110,10 @@ impl Init {
         }
     }
 
-    fn obey(&mut self, order: Order, fds: Vec<OwnedFd>) {
-        match order {
+    fn obey(&mut self, order: &Order, fds: &[OwnedFd]) {
+        match *order {
             Order::Exec { n } => {
-                let errno = match self.exec(&fds) {
+                let errno = match self.exec(fds) {
                     Ok(pid) => {
                         self.runs.insert(pid, n);
                         None
@@ -203,10 +203,14 @@ fn collect_all() {
 
 /// A connection to a port of the loopback device, IPv4 first: most programs that listen on one family choose that.
 fn dial(port: u16) -> io::Result<OwnedFd> {
-    match connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), AddressFamily::INET) {
-        Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => {
-            connect(SocketAddr::from((Ipv6Addr::LOCALHOST, port)), AddressFamily::INET6)
-        }
+    match connect(
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        AddressFamily::INET,
+    ) {
+        Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => connect(
+            SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+            AddressFamily::INET6,
+        ),
         other => other,
     }
 }
@@ -223,10 +227,7 @@ fn connect(address: SocketAddr, family: AddressFamily) -> io::Result<OwnedFd> {
         tv_sec: 0,
         tv_nsec: DIAL_MS * 1_000_000,
     };
-    let ready = rustix::event::poll(
-        &mut [PollFd::new(&socket, PollFlags::OUT)],
-        Some(&timeout),
-    )?;
+    let ready = rustix::event::poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&timeout))?;
     if ready == 0 {
         return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
     }

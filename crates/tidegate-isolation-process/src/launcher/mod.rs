@@ -29,7 +29,7 @@ use crate::protocol::{Ask, LastWords, Setup, Tell};
 use crate::report::Report;
 use crate::{sys, wire};
 
-use enter::Entered;
+use enter::{Entered, Prepared};
 use stock::Stock;
 
 /// The launcher's name in the process list, and how it knows itself.
@@ -65,42 +65,40 @@ pub fn launcher_main() -> ! {
 fn live() -> io::Result<()> {
     let socket = enter::take_socket()?;
     let mut buffer = vec![0; wire::MAX_MESSAGE];
-    let entered = match enter::enter(&socket)? {
-        Ok(entered) => entered,
-        Err((report, error)) => {
-            return tell(
-                &socket,
-                &Tell::Unable {
-                    step: error.step,
-                    errno: error.errno,
-                    report,
-                },
-                &[],
-            );
+    let prepared = if enter::is_second_stage() {
+        enter::handed_on()?
+    } else {
+        let (len, _) = wire::receive(&socket, &mut buffer)?;
+        if len == 0 {
+            return Ok(());
+        }
+        Prepared::new(serde_json::from_slice(&buffer[..len])?)
+    };
+    let (report, socket, error) = if !enter::is_second_stage() && !enter::is_capable() {
+        enter::enter_as_user(socket, &prepared)?
+    } else {
+        match enter::enter() {
+            Ok(entered) => match Launcher::new(socket, entered, prepared) {
+                Ok(mut launcher) => {
+                    let result = launcher.run(&mut buffer);
+                    launcher.clean_up();
+                    return result;
+                }
+                Err(refused) => refused,
+            },
+            Err((report, error)) => (report, socket, error),
         }
     };
-    let (len, _) = wire::receive(&socket, &mut buffer)?;
-    if len == 0 {
-        return Ok(());
-    }
-    let setup: Setup = serde_json::from_slice(&buffer[..len])?;
-    let mut launcher = match Launcher::new(socket, entered, setup) {
-        Ok(launcher) => launcher,
-        Err((socket, report, error)) => {
-            return tell(
-                &socket,
-                &Tell::Unable {
-                    step: error.step,
-                    errno: error.errno,
-                    report,
-                },
-                &[],
-            );
-        }
-    };
-    let result = launcher.run(&mut buffer);
-    launcher.clean_up();
-    result
+    let StepError { step, errno } = error;
+    tell(
+        &socket,
+        &Tell::Unable {
+            step,
+            errno,
+            report,
+        },
+        &[],
+    )
 }
 
 fn tell(socket: &OwnedFd, tell: &Tell, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -115,7 +113,10 @@ struct StepError {
 }
 
 /// Names a step.
-fn step<T>(name: impl Into<String>, result: Result<T, impl Into<io::Error>>) -> Result<T, StepError> {
+fn step<T>(
+    name: impl Into<String>,
+    result: Result<T, impl Into<io::Error>>,
+) -> Result<T, StepError> {
     result.map_err(|error| StepError {
         step: name.into(),
         errno: error.into().raw_os_error().unwrap_or(libc::EIO),
@@ -143,25 +144,28 @@ impl Launcher {
     fn new(
         socket: OwnedFd,
         entered: Entered,
-        setup: Setup,
-    ) -> Result<Self, (OwnedFd, Report, StepError)> {
+        prepared: Prepared,
+    ) -> Result<Self, (Report, OwnedFd, StepError)> {
         let mut report = entered.report.clone();
-        let signals = match step(
-            "signal descriptor",
-            sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]),
-        ) {
-            Ok(signals) => signals,
-            Err(error) => return Err((socket, report, error)),
+        let made = (|| {
+            let setup = prepared
+                .setup
+                .clone()
+                .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL));
+            let setup = step("read the set-up", setup)?;
+            let signals = step(
+                "signal descriptor",
+                sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]),
+            )?;
+            let base = base::build(&setup.state_dir.join("root"), &mut report)?;
+            let stock = Stock::new(setup.stock)?;
+            Ok((setup, signals, base, stock))
+        })();
+        let (setup, signals, base, stock) = match made {
+            Ok(made) => made,
+            Err(error) => return Err((report, socket, error)),
         };
-        let base = match base::build(&setup.state_dir.join("root"), &mut report) {
-            Ok(base) => base,
-            Err(error) => return Err((socket, report, error)),
-        };
-        let (tree, nproc, watchdog) = enter::limits(&setup, &base, &mut report);
-        let stock = match Stock::new(setup.stock) {
-            Ok(stock) => stock,
-            Err(error) => return Err((socket, report, error)),
-        };
+        let (nproc, watchdog) = enter::limits(&prepared, &base, &mut report);
         let launcher = Self {
             socket,
             signals,
@@ -169,7 +173,7 @@ impl Launcher {
             entered,
             base,
             stock,
-            tree,
+            tree: prepared.tree,
             watchdog,
             nproc,
             sandboxes: HashMap::new(),
@@ -183,7 +187,7 @@ impl Launcher {
         };
         match step("greet the server", tell(&launcher.socket, &hello, &[])) {
             Ok(()) => Ok(launcher),
-            Err(error) => Err((launcher.socket, Report::default(), error)),
+            Err(error) => Err((Report::default(), launcher.socket, error)),
         }
     }
 
@@ -281,7 +285,10 @@ impl Launcher {
         let began = Instant::now();
         let mut fds = fds.into_iter();
         let (Some(payload), Some(channel)) = (fds.next(), fds.next()) else {
-            return step("descriptors", Err(io::Error::from_raw_os_error(libc::EINVAL)));
+            return step(
+                "descriptors",
+                Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            );
         };
         let network = if host_network {
             None
@@ -324,7 +331,6 @@ impl Launcher {
                 &self.socket,
                 &Tell::Started {
                     slot,
-                    pid,
                     id: self.entered.foreign_id(self.setup.uid_base, slot),
                     groups,
                     made_us,

@@ -49,8 +49,7 @@ pub(super) struct Plan<'a> {
 
 /// Forks the init. Gives back its number, its pidfd, and the doors of its groups.
 pub(super) fn fork(plan: Plan<'_>) -> Result<(i32, OwnedFd, Vec<OwnedFd>), StepError> {
-    let flags =
-        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+    let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     match step("clone", sys::fork_into(flags))? {
         Fork::Parent { pid, pidfd } => Ok((pid, pidfd, plan.doors)),
         Fork::Child => {
@@ -69,11 +68,20 @@ fn live(plan: Plan<'_>) {
             step("join control group", rustix::io::write(door, b"0"))?;
         }
         if let Some(network) = &plan.network {
-            step("enter network namespace", sys::setns(network.as_fd(), libc::CLONE_NEWNET))?;
+            step(
+                "enter network namespace",
+                sys::setns(network.as_fd(), libc::CLONE_NEWNET),
+            )?;
         }
-        let bytes = step("read payload", wire::read_memory_file(&plan.payload, MAX_PAYLOAD))?;
+        let bytes = step(
+            "read payload",
+            wire::read_memory_file(&plan.payload, MAX_PAYLOAD),
+        )?;
         let payload: Payload = step("read payload", serde_json::from_slice(&bytes))?;
-        step("host name", rustix::system::sethostname(payload.hostname.as_bytes()))?;
+        step(
+            "host name",
+            rustix::system::sethostname(payload.hostname.as_bytes()),
+        )?;
         let proc = step(
             "open /proc",
             rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
@@ -89,7 +97,11 @@ fn live(plan: Plan<'_>) {
         Ok(payload) => payload,
         Err(StepError { step, errno }) => {
             let word = Word::Broken { step, errno };
-            let _ = wire::send(&channel, &serde_json::to_vec(&word).unwrap_or_default(), &[]);
+            let _ = wire::send(
+                &channel,
+                &serde_json::to_vec(&word).unwrap_or_default(),
+                &[],
+            );
             return;
         }
     };
@@ -111,16 +123,27 @@ fn mounts(base: &Base, payload: &Payload, outer_id: u32, watchdog: bool) -> Resu
     )?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let scratch = |size: u64| {
-        std::ffi::CString::new(format!("size={size},mode=1777"))
-            .expect("digits hold no zero byte")
+        std::ffi::CString::new(format!("size={size},mode=1777")).expect("digits hold no zero byte")
     };
     step(
         "mount /tmp",
-        mount(c"tmp", c"tmp", c"tmpfs", quiet, &*scratch(payload.tmp.max(MIN_TMP))),
+        mount(
+            c"tmp",
+            c"tmp",
+            c"tmpfs",
+            quiet,
+            &*scratch(payload.tmp.max(MIN_TMP)),
+        ),
     )?;
     step(
         "mount /dev/shm",
-        mount(c"shm", c"dev/shm", c"tmpfs", quiet, &*scratch(SHM.min(payload.tmp.max(MIN_TMP)))),
+        mount(
+            c"shm",
+            c"dev/shm",
+            c"tmpfs",
+            quiet,
+            &*scratch(SHM.min(payload.tmp.max(MIN_TMP))),
+        ),
     )?;
     if !payload.secrets.is_empty() {
         secrets(payload, outer_id)?;
@@ -188,8 +211,14 @@ fn become_nobody(proc: &OwnedFd, outer_id: u32) -> Result<(), StepError> {
     let gid = Gid::from_raw(outer_id_group(outer_id));
     if rustix::process::geteuid() != uid {
         step("leave all groups", rustix::thread::set_thread_groups(&[]))?;
-        step("take group id", rustix::thread::set_thread_res_gid(gid, gid, gid))?;
-        step("take user id", rustix::thread::set_thread_res_uid(uid, uid, uid))?;
+        step(
+            "take group id",
+            rustix::thread::set_thread_res_gid(gid, gid, gid),
+        )?;
+        step(
+            "take user id",
+            rustix::thread::set_thread_res_uid(uid, uid, uid),
+        )?;
     }
     // Else the map's files would belong to root.
     step(
@@ -207,8 +236,17 @@ fn become_nobody(proc: &OwnedFd, outer_id: u32) -> Result<(), StepError> {
         Ok(())
     };
     step("setgroups", put("self/setgroups", "deny"))?;
-    step("uid map", put("self/uid_map", &format!("{INNER_ID} {outer_id} 1")))?;
-    step("gid map", put("self/gid_map", &format!("{INNER_ID} {} 1", outer_id_group(outer_id))))
+    step(
+        "uid map",
+        put("self/uid_map", &format!("{INNER_ID} {outer_id} 1")),
+    )?;
+    step(
+        "gid map",
+        put(
+            "self/gid_map",
+            &format!("{INNER_ID} {} 1", outer_id_group(outer_id)),
+        ),
+    )
 }
 
 fn drop_rights(payload: &Payload, nproc: Option<u64>) -> Result<(), StepError> {
@@ -225,7 +263,12 @@ fn drop_rights(payload: &Payload, nproc: Option<u64>) -> Result<(), StepError> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
     let null = step(
         "open /dev/null",
-        rustix::fs::openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()),
+        rustix::fs::openat(
+            CWD,
+            "/dev/null",
+            OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::empty(),
+        ),
     )?;
     for fd in 0..3 {
         step("standard streams", sys::dup_onto(null.as_fd(), fd))?;

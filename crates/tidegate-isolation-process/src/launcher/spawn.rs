@@ -85,7 +85,9 @@ extern "C" fn child(start: *mut c_void) -> libc::c_int {
 }
 
 fn fail(start: &mut Start<'_>) -> libc::c_int {
-    let errno = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+    let errno = io::Error::last_os_error()
+        .raw_os_error()
+        .unwrap_or(libc::EIO);
     // SAFETY: a plain integer of the parent's, which is suspended.
     unsafe { std::ptr::write_volatile(&raw mut start.errno, errno) };
     crate::sys::exit_now(127)

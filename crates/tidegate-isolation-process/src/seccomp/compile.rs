@@ -27,7 +27,7 @@ const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 
 /// What is not in the table, and calls of another architecture (32-bit, x32).
-const UNKNOWN: Answer = Answer::Errno(libc::ENOSYS as u16);
+const UNKNOWN: Answer = Answer::Errno(libc::ENOSYS);
 
 /// The program for these answers by call number.
 pub(super) fn compile(rules: BTreeMap<u32, Answer>) -> Vec<libc::sock_filter> {
@@ -50,7 +50,7 @@ pub(super) fn compile(rules: BTreeMap<u32, Answer>) -> Vec<libc::sock_filter> {
     let mut out = vec![
         step(LOAD, 0, 0, AT_ARCH),
         step(JUMP_EQ, 1, 0, AUDIT_ARCH),
-        step(RETURN, 0, 0, verdict(libc::ENOSYS as u16)),
+        step(RETURN, 0, 0, verdict(libc::ENOSYS)),
         step(LOAD, 0, 0, AT_NUMBER),
     ];
     tree(&ranges, &mut out);
@@ -125,7 +125,12 @@ mod tests {
     use super::*;
 
     /// Runs a program as the kernel does, and counts its steps.
-    fn run(program: &[libc::sock_filter], arch: u32, number: u32, arguments: [u32; 6]) -> (u32, u32) {
+    fn run(
+        program: &[libc::sock_filter],
+        arch: u32,
+        number: u32,
+        arguments: [u32; 6],
+    ) -> (u32, u32) {
         let (mut at, mut a, mut steps) = (0, 0_u32, 0);
         loop {
             let s = program[at];
@@ -161,41 +166,65 @@ mod tests {
         }
         assert!(most < 40, "{most} steps at most");
         assert!(program.len() < 400, "{} steps in all", program.len());
-        assert_eq!(run(&program, 0x4000_0003, 0, [0; 6]).0, verdict(libc::ENOSYS as u16));
+        assert_eq!(
+            run(&program, 0x4000_0003, 0, [0; 6]).0,
+            verdict(libc::ENOSYS)
+        );
     }
 
     #[test]
     fn arguments_are_looked_at() {
         let program = compile(table::rules());
         let answer = |call: libc::c_long, arguments: [u32; 6]| {
-            run(&program, AUDIT_ARCH, u32::try_from(call).unwrap(), arguments).0
+            run(
+                &program,
+                AUDIT_ARCH,
+                u32::try_from(call).unwrap(),
+                arguments,
+            )
+            .0
         };
         let with = |at: usize, value: i32| {
             let mut arguments = [0; 6];
             arguments[at] = value.cast_unsigned();
             arguments
         };
-        let eperm = verdict(libc::EPERM as u16);
-        assert_eq!(answer(libc::SYS_clone, with(0, libc::CLONE_VM | libc::SIGCHLD)), RET_ALLOW);
+        let eperm = verdict(libc::EPERM);
+        assert_eq!(
+            answer(libc::SYS_clone, with(0, libc::CLONE_VM | libc::SIGCHLD)),
+            RET_ALLOW
+        );
         for flag in [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWNET] {
-            assert_eq!(answer(libc::SYS_clone, with(0, flag | libc::SIGCHLD)), eperm);
+            assert_eq!(
+                answer(libc::SYS_clone, with(0, flag | libc::SIGCHLD)),
+                eperm
+            );
             assert_eq!(answer(libc::SYS_unshare, with(0, flag)), eperm);
         }
-        assert_eq!(answer(libc::SYS_unshare, with(0, libc::CLONE_FILES)), RET_ALLOW);
+        assert_eq!(
+            answer(libc::SYS_unshare, with(0, libc::CLONE_FILES)),
+            RET_ALLOW
+        );
         for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
             assert_eq!(answer(libc::SYS_socket, with(0, family)), RET_ALLOW);
         }
         for family in [libc::AF_PACKET, libc::AF_ALG, libc::AF_VSOCK] {
-            assert_eq!(answer(libc::SYS_socket, with(0, family)), verdict(libc::EAFNOSUPPORT as u16));
+            assert_eq!(
+                answer(libc::SYS_socket, with(0, family)),
+                verdict(libc::EAFNOSUPPORT)
+            );
         }
         let mut netlink = with(0, libc::AF_NETLINK);
         assert_eq!(answer(libc::SYS_socket, netlink), RET_ALLOW);
         netlink[2] = 9;
-        assert_eq!(answer(libc::SYS_socket, netlink), verdict(libc::EAFNOSUPPORT as u16));
+        assert_eq!(
+            answer(libc::SYS_socket, netlink),
+            verdict(libc::EAFNOSUPPORT)
+        );
         assert_eq!(answer(libc::SYS_ioctl, with(1, 0x5412)), eperm);
         assert_eq!(answer(libc::SYS_ioctl, with(1, 0x5401)), RET_ALLOW);
         assert_eq!(answer(libc::SYS_personality, with(0, -1)), RET_ALLOW);
         assert_eq!(answer(libc::SYS_personality, with(0, 0x0040_0000)), eperm);
-        assert_eq!(answer(libc::SYS_clone3, [0; 6]), verdict(libc::ENOSYS as u16));
+        assert_eq!(answer(libc::SYS_clone3, [0; 6]), verdict(libc::ENOSYS));
     }
 }

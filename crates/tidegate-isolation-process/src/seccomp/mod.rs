@@ -17,9 +17,8 @@ use std::sync::LazyLock;
 use base64::Engine;
 
 /// The program for this machine's architecture.
-pub(crate) static PROGRAM: LazyLock<Vec<libc::sock_filter>> = LazyLock::new(|| {
-    compile::compile(table::rules())
-});
+pub(crate) static PROGRAM: LazyLock<Vec<libc::sock_filter>> =
+    LazyLock::new(|| compile::compile(table::rules()));
 
 /// The program as a language host's zygote takes it: the kernel's own layout, in base64.
 pub(crate) fn encoded() -> String {
@@ -37,7 +36,7 @@ pub(crate) fn encoded() -> String {
 enum Answer {
     Allow,
     /// Fails with this number.
-    Errno(u16),
+    Errno(i32),
     /// Depends on one argument.
     Check(&'static [Test], Otherwise),
 }
@@ -66,7 +65,7 @@ enum How {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Allow,
-    Errno(u16),
+    Errno(i32),
     /// Go on with the next test; without a match go to the end.
     Next,
 }

@@ -33,18 +33,31 @@ except OSError as e:
         if world.counts_by_kernel("process limit") {
             assert_eq!(answer.exit.reason, Reason::Processes);
         } else {
-            println!("the kernel keeps no account of refused forks here: the reason is the code's own exit");
+            println!(
+                "the kernel keeps no account of refused forks here: the reason is the code's own exit"
+            );
             assert_eq!(answer.exit.reason, Reason::Exited);
         }
-        assert_eq!(call(&*neighbour, b"").await.expect("called").text(), "alive\n");
+        assert_eq!(
+            call(&*neighbour, b"").await.expect("called").text(),
+            "alive\n"
+        );
     }
     // One that never stops forking, ended from outside.
-    let (mut spec, _) = world.per_call("#!/bin/bash\nbomb() { bomb | bomb & }; bomb 2>/dev/null; echo lit; wait; sleep 1000\n");
+    let (mut spec, _) = world.per_call(
+        "#!/bin/bash\nbomb() { bomb | bomb & }; bomb 2>/dev/null; echo lit; wait; sleep 1000\n",
+    );
     spec.limits.pids = 30;
     let bomb = world.start(spec).await;
-    let process = bomb.exec(tidegate_instance::Exec::default()).await.expect("it starts");
+    let process = bomb
+        .exec(tidegate_instance::Exec::default())
+        .await
+        .expect("it starts");
     until("lit bomb", || bomb.usage().filter(|u| u.memory > 0)).await;
-    assert_eq!(call(&*neighbour, b"").await.expect("called").text(), "alive\n");
+    assert_eq!(
+        call(&*neighbour, b"").await.expect("called").text(),
+        "alive\n"
+    );
     bomb.kill();
     assert_eq!(bomb.exited().await.reason, Reason::Killed);
     drop(process);
@@ -67,9 +80,15 @@ pub(crate) async fn a_memory_hog_dies_alone(world: &World) {
     let neighbour = world.start(spec).await;
     let (dead, alive) = tokio::join!(call(&*hog, b""), call(&*neighbour, b""));
     let dead = dead.expect("called");
-    assert_eq!((dead.text(), dead.exit.signal, dead.exit.reason), (String::new(), Some(9), Reason::Memory));
+    assert_eq!(
+        (dead.text(), dead.exit.signal, dead.exit.reason),
+        (String::new(), Some(9), Reason::Memory)
+    );
     assert_eq!(alive.expect("called").text(), "alive\n");
-    assert_eq!(call(&*neighbour, b"").await.expect("called").text(), "alive\n");
+    assert_eq!(
+        call(&*neighbour, b"").await.expect("called").text(),
+        "alive\n"
+    );
 }
 
 pub(crate) async fn a_server_over_its_memory_is_told_so(world: &World) {
@@ -88,7 +107,11 @@ pub(crate) async fn endless_output_is_bounded(world: &World) {
     world.refused(spec).await;
     logs.wait_for("bytes of output were dropped").await;
     let most = (1 << 20) + 256 * 1024 * (began.elapsed().as_secs() + 2);
-    assert!(logs.bytes() <= most, "{} bytes came through, {most} may", logs.bytes());
+    assert!(
+        logs.bytes() <= most,
+        "{} bytes came through, {most} may",
+        logs.bytes()
+    );
     assert!(logs.lines().iter().any(|l| l.stream == LogStream::Stderr));
 }
 
@@ -99,12 +122,17 @@ pub(crate) async fn a_full_tmp_is_an_error_for_its_writer(world: &World) {
     spec.limits.tmp = 4 << 20;
     let instance = world.start(spec).await;
     let text = call(&*instance, b"").await.expect("called").text();
-    assert!(text.starts_with("1\n") && text.trim_end().ends_with("4194304"), "{text}");
+    assert!(
+        text.starts_with("1\n") && text.trim_end().ends_with("4194304"),
+        "{text}"
+    );
 }
 
 impl World {
     /// Whether a control group holds this limit here.
     pub(crate) fn counts_by_kernel(&self, name: &str) -> bool {
-        self.report.get(name).is_some_and(|c| c.detail.contains("held by a control group"))
+        self.report
+            .get(name)
+            .is_some_and(|c| c.detail.contains("held by a control group"))
     }
 }

@@ -15,7 +15,9 @@ pub(crate) async fn fifty_starts_at_once(world: &World) {
     let script = "#!/bin/sh\necho ready\n";
     let bundle = world.bundle(&[("run", script)]);
     let starts = (0..50).map(|_| {
-        let program = tidegate_instance::Program::PerCall { entry: "run".to_owned() };
+        let program = tidegate_instance::Program::PerCall {
+            entry: "run".to_owned(),
+        };
         let (spec, _) = world.spec(&bundle, program);
         async move {
             let began = Instant::now();
@@ -27,7 +29,10 @@ pub(crate) async fn fifty_starts_at_once(world: &World) {
     });
     let mut times = join_all(starts).await;
     times.sort();
-    println!("       50 first calls at once: median {:?}, last {:?}", times[25], times[49]);
+    println!(
+        "       50 first calls at once: median {:?}, last {:?}",
+        times[25], times[49]
+    );
 }
 
 /// Polls all of them together on this task.
@@ -46,7 +51,12 @@ async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
         if pending {
             std::task::Poll::Pending
         } else {
-            std::task::Poll::Ready(running.iter_mut().filter_map(|(_, done)| done.take()).collect())
+            std::task::Poll::Ready(
+                running
+                    .iter_mut()
+                    .filter_map(|(_, done)| done.take())
+                    .collect(),
+            )
         }
     })
     .await
@@ -61,7 +71,10 @@ pub(crate) async fn a_dropped_start_leaves_nothing(world: &World) {
         let given_up = tokio::time::timeout(Duration::from_micros(wait), start).await;
         assert!(given_up.is_err());
     }
-    until("end of all of them", || processes_with(&word).is_empty().then_some(())).await;
+    until("end of all of them", || {
+        processes_with(&word).is_empty().then_some(())
+    })
+    .await;
     assert_eq!(world.once("#!/bin/sh\necho next\n").await.text(), "next\n");
 }
 
@@ -69,7 +82,10 @@ pub(crate) async fn dropping_the_handle_ends_the_instance(world: &World) {
     let word = format!("5{}", std::process::id());
     let (spec, _) = world.per_call(&format!("#!/bin/sh\nexec sleep {word}\n"));
     let instance = world.start(spec).await;
-    let process = instance.exec(tidegate_instance::Exec::default()).await.expect("it starts");
+    let process = instance
+        .exec(tidegate_instance::Exec::default())
+        .await
+        .expect("it starts");
     let pid = until("sleeper", || processes_with(&word).first().copied()).await;
     drop(instance);
     until("end", || (!exists(pid)).then_some(())).await;
@@ -78,10 +94,18 @@ pub(crate) async fn dropping_the_handle_ends_the_instance(world: &World) {
 
 pub(crate) async fn kill_takes_everything(world: &World) {
     let word = format!("4{}", std::process::id());
-    let (spec, _) = world.per_call(&format!("#!/bin/bash\nfor i in 1 2 3; do setsid sleep {word} & done\nwait\n"));
+    let (spec, _) = world.per_call(&format!(
+        "#!/bin/bash\nfor i in 1 2 3; do setsid sleep {word} & done\nwait\n"
+    ));
     let instance = world.start(spec).await;
-    let process = instance.exec(tidegate_instance::Exec::default()).await.expect("it starts");
-    until("three sleepers", || (processes_with(&word).len() == 3).then_some(())).await;
+    let process = instance
+        .exec(tidegate_instance::Exec::default())
+        .await
+        .expect("it starts");
+    until("three sleepers", || {
+        (processes_with(&word).len() == 3).then_some(())
+    })
+    .await;
     instance.kill();
     assert!(instance.is_gone());
     let exit = instance.exited().await;
@@ -98,7 +122,10 @@ pub(crate) fn be_a_server() -> ExitCode {
         let server = world.start(spec).await;
         let (spec, _) = world.per_call("#!/bin/sh\nsleep 1000\n");
         let idle = world.start(spec).await;
-        let busy = idle.exec(tidegate_instance::Exec::default()).await.expect("it starts");
+        let busy = idle
+            .exec(tidegate_instance::Exec::default())
+            .await
+            .expect("it starts");
         let _ = world.isolation.prepare("python").await;
         println!("children {}", descendants(std::process::id()).join(" "));
         std::future::pending::<()>().await;
@@ -112,7 +139,11 @@ fn descendants(pid: u32) -> Vec<String> {
     let mut found = Vec::new();
     let mut look = vec![pid.to_string()];
     while let Some(pid) = look.pop() {
-        for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        for task in fs::read_dir(format!("/proc/{pid}/task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
             for child in children.split_whitespace() {
                 found.push(child.to_owned());
@@ -144,8 +175,17 @@ pub(crate) async fn a_killed_server_leaves_nothing(_: &World) {
     assert!(children.iter().all(|&p| exists(p)));
     server.kill().expect("killed");
     server.wait().expect("collected");
-    until("end of every process", || children.iter().all(|&p| !exists(p) || is_zombie(p)).then_some(())).await;
-    until("end of its control groups", || groups_of(pid).is_empty().then_some(())).await;
+    until("end of every process", || {
+        children
+            .iter()
+            .all(|&p| !exists(p) || is_zombie(p))
+            .then_some(())
+    })
+    .await;
+    until("end of its control groups", || {
+        groups_of(pid).is_empty().then_some(())
+    })
+    .await;
 }
 
 /// A container's first process may be slow to collect strangers; they are dead all the same.
@@ -159,7 +199,11 @@ fn groups_of(pid: u32) -> Vec<std::path::PathBuf> {
     while let Some(folder) = look.pop() {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                if entry.file_name().to_string_lossy().starts_with(&format!("{pid}-")) {
+                if entry
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with(&format!("{pid}-"))
+                {
                     found.push(entry.path());
                 }
                 look.push(entry.path());
@@ -171,15 +215,22 @@ fn groups_of(pid: u32) -> Vec<std::path::PathBuf> {
 
 pub(crate) async fn shutdown_ends_everything(world: &World) {
     let folder = world.folder.path().join("second");
-    let (isolation, _) = ProcessIsolation::start(options(&folder)).await.expect("it starts");
+    let (isolation, _) = ProcessIsolation::start(options(&folder))
+        .await
+        .expect("it starts");
     let (spec, _) = world.server(crate::server::SERVER);
     let instance = isolation.start(spec).await.expect("started");
     isolation.shutdown().await;
     assert!(instance.is_gone());
-    tokio::time::timeout(Duration::from_secs(5), instance.exited()).await.expect("it has ended");
+    tokio::time::timeout(Duration::from_secs(5), instance.exited())
+        .await
+        .expect("it has ended");
     let (spec, _) = world.server(crate::server::SERVER);
     let error = isolation.start(spec).await.err().expect("refused");
-    assert!(matches!(error, tidegate_instance::StartError::ShuttingDown), "{error:?}");
+    assert!(
+        matches!(error, tidegate_instance::StartError::ShuttingDown),
+        "{error:?}"
+    );
 }
 
 pub(crate) async fn weaker_than_the_minimum_is_refused(world: &World) {
@@ -187,7 +238,9 @@ pub(crate) async fn weaker_than_the_minimum_is_refused(world: &World) {
     options.cgroups = Cgroups::Off;
     options.minimum = Minimum::Limits;
     match ProcessIsolation::start(options).await {
-        Err(Error::TooWeak { missing, .. }) => assert!(missing.contains("memory limit"), "{missing}"),
+        Err(Error::TooWeak { missing, .. }) => {
+            assert!(missing.contains("memory limit"), "{missing}")
+        }
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it started"),
     }
@@ -197,14 +250,23 @@ pub(crate) async fn the_watchdog_holds_memory_without_control_groups(world: &Wor
     let mut options = options(&world.folder.path().join("fourth"));
     options.cgroups = Cgroups::Off;
     let (isolation, report) = ProcessIsolation::start(options).await.expect("it starts");
-    assert!(report.get("memory limit").expect("reported").detail.contains("watchdog"));
+    assert!(
+        report
+            .get("memory limit")
+            .expect("reported")
+            .detail
+            .contains("watchdog")
+    );
     let hog = "#!/usr/bin/python3\nimport time\nhog = []\nwhile True:\n    hog.append(bytearray(b'x') * (1 << 20)); time.sleep(0.002)\n";
     let (mut spec, logs) = world.per_call(hog);
     spec.limits.memory = 48 << 20;
     let instance = isolation.start(spec).await.expect("started");
     for _ in 0..2 {
         let answer = call(&*instance, b"").await.expect("called");
-        assert_eq!((answer.exit.signal, answer.exit.reason), (Some(9), Reason::Memory));
+        assert_eq!(
+            (answer.exit.signal, answer.exit.reason),
+            (Some(9), Reason::Memory)
+        );
     }
     logs.wait_for("over the limit").await;
     let (mut spec, _) = world.per_call("#!/usr/bin/python3\nimport os, time\nn = 0\ntry:\n  while True:\n    if os.fork() == 0: time.sleep(1000)\n    n += 1\nexcept OSError: print(n)\n");

@@ -25,12 +25,16 @@ def handler(event, context):
         hog = []
         while True: hog.append(bytearray(b'x') * (4 << 20))
     if event.path == '/fork':
-        children = 0
+        children = []
         try:
             while True:
-                if os.fork() == 0: time.sleep(1000)
-                children += 1
-        except OSError: return str(children)
+                pid = os.fork()
+                if pid == 0: time.sleep(1000)
+                children.append(pid)
+        except OSError:
+            # They hold the connection open.
+            for pid in children: os.kill(pid, 9)
+            return str(len(children))
     return 'hello from ' + event.path
 ";
 
@@ -38,9 +42,15 @@ pub(crate) async fn a_handler_answers_and_its_lines_are_attributed(world: &World
     let (spec, logs) = world.python(HELLO);
     let instance = world.start(spec).await;
     let answer = get(&*instance, "/x", None).await.expect("called");
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello from /x"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("hello from /x"),
+        "{answer}"
+    );
     let loaded = logs.wait_for("loaded").await;
-    assert_eq!((loaded.stream, loaded.invocation), (LogStream::Stdout, None));
+    assert_eq!(
+        (loaded.stream, loaded.invocation),
+        (LogStream::Stdout, None)
+    );
     for number in [17, 18] {
         let id = InvocationId::from_u128(number);
         get(&*instance, "/log", Some(id)).await.expect("called");
@@ -52,7 +62,10 @@ pub(crate) async fn a_handler_answers_and_its_lines_are_attributed(world: &World
     get(&*instance, "/raw", None).await.expect("called");
     assert_eq!(logs.wait_for("raw line").await.invocation, None);
     let times = instance.start_times();
-    assert!(times.sandbox_us > 0 && times.runtime_us > 0 && times.load_us > 0, "{times:?}");
+    assert!(
+        times.sandbox_us > 0 && times.runtime_us > 0 && times.load_us > 0,
+        "{times:?}"
+    );
     assert!(instance.usage().expect("measured").memory > 0);
 
     // Two forks of one zygote draw different numbers.
@@ -94,27 +107,41 @@ pub(crate) async fn an_import_error_is_the_codes_fault_with_its_trace(world: &Wo
     let (spec, logs) = world.python("import not_there\ndef handler(event, context): pass\n");
     match world.refused(spec).await {
         StartError::Code { message } => {
-            assert!(message.contains("app.py") && message.contains("not_there"), "{message}");
+            assert!(
+                message.contains("app.py") && message.contains("not_there"),
+                "{message}"
+            );
         }
         other => panic!("{other:?}"),
     }
     let trace = logs.lines();
-    assert!(trace.iter().any(|l| l.text.contains("Traceback")), "{trace:?}");
+    assert!(
+        trace.iter().any(|l| l.text.contains("Traceback")),
+        "{trace:?}"
+    );
     let (spec, _) = world.python("import os\nos._exit(5)\n");
     match world.refused(spec).await {
-        StartError::Code { message } => assert!(message.contains("exited with code 5"), "{message}"),
+        StartError::Code { message } => {
+            assert!(message.contains("exited with code 5"), "{message}")
+        }
         other => panic!("{other:?}"),
     }
     let (mut spec, _) = world.python("while True: pass\n");
     spec.ready_within = Duration::from_millis(200);
-    assert!(matches!(world.refused(spec).await, StartError::NotReady { .. }));
+    assert!(matches!(
+        world.refused(spec).await,
+        StartError::NotReady { .. }
+    ));
 }
 
 pub(crate) async fn the_host_process_has_no_rights(world: &World) {
     let (mut spec, _) = world.python(HELLO);
     spec.limits.pids = 12;
     let instance = world.start(spec).await;
-    let status = get(&*instance, "/status", None).await.expect("called").replace('\t', " ");
+    let status = get(&*instance, "/status", None)
+        .await
+        .expect("called")
+        .replace('\t', " ");
     for line in [
         "Uid: 1000 1000 1000 1000",
         "Gid: 1000 1000 1000 1000",
@@ -128,7 +155,10 @@ pub(crate) async fn the_host_process_has_no_rights(world: &World) {
         assert!(status.contains(line), "{line}: {status}");
     }
     let env = get(&*instance, "/env", None).await.expect("called");
-    assert!(env.contains("\"GREETING\": \"hello\"") || env.contains("\"GREETING\":\"hello\""), "{env}");
+    assert!(
+        env.contains("\"GREETING\": \"hello\"") || env.contains("\"GREETING\":\"hello\""),
+        "{env}"
+    );
     assert!(!env.contains("CARGO"), "{env}");
     let children = get(&*instance, "/fork", None).await.expect("called");
     assert!(children.ends_with("\r\n11"), "{children}");
@@ -137,11 +167,15 @@ pub(crate) async fn the_host_process_has_no_rights(world: &World) {
     let (mut spec, _) = world.python(HELLO);
     spec.limits.memory = 96 << 20;
     let instance = world.start(spec).await;
-    assert!(!get(&*instance, "/hog", None).await.unwrap_or_default().contains("200"));
-    if !instance.is_gone() {
-        println!("       the host lived on with a MemoryError");
-    }
-    let exit = tokio::time::timeout(Duration::from_secs(10), instance.exited()).await.expect("it ends");
+    assert!(
+        !get(&*instance, "/hog", None)
+            .await
+            .unwrap_or_default()
+            .contains("200")
+    );
+    let exit = tokio::time::timeout(Duration::from_secs(10), instance.exited())
+        .await
+        .expect("it ends");
     assert_eq!(exit.reason, Reason::Memory);
 }
 
@@ -163,10 +197,21 @@ pub(crate) async fn a_killed_zygote_is_replaced_and_its_children_live(world: &Wo
     }
     // The launcher has inherited the first child, so its end is told all the same.
     instance.drain();
-    let exit = tokio::time::timeout(Duration::from_secs(5), instance.exited()).await.expect("it ends");
+    let exit = tokio::time::timeout(Duration::from_secs(5), instance.exited())
+        .await
+        .expect("it ends");
     assert_eq!((exit.code, exit.reason), (Some(0), Reason::Exited));
-    world.isolation.prepare("python").await.expect("it is there");
-    let error = world.isolation.prepare("cobol").await.expect_err("unknown").to_string();
+    world
+        .isolation
+        .prepare("python")
+        .await
+        .expect("it is there");
+    let error = world
+        .isolation
+        .prepare("cobol")
+        .await
+        .expect_err("unknown")
+        .to_string();
     assert!(error.contains("executable and python"), "{error}");
 }
 
@@ -174,7 +219,9 @@ pub(crate) async fn drain_ends_a_host(world: &World) {
     let (spec, _) = world.python(HELLO);
     let instance = world.start(spec).await;
     instance.drain();
-    let exit = tokio::time::timeout(Duration::from_secs(5), instance.exited()).await.expect("it ends");
+    let exit = tokio::time::timeout(Duration::from_secs(5), instance.exited())
+        .await
+        .expect("it ends");
     assert_eq!((exit.code, exit.reason), (Some(0), Reason::Exited));
     let (spec, _) = world.python("import os\ndef handler(event, context): os._exit(9)\n");
     let instance = world.start(spec).await;

@@ -37,10 +37,16 @@ pub(crate) async fn a_server_on_its_port_is_called(world: &World) {
     let line = logs.wait_for("starting").await;
     assert_eq!((line.stream, line.invocation), (LogStream::Stdout, None));
     let usage = instance.usage().expect("measured");
-    assert!(usage.memory > 0 && usage.memory_peak >= usage.memory, "{usage:?}");
+    assert!(
+        usage.memory > 0 && usage.memory_peak >= usage.memory,
+        "{usage:?}"
+    );
     let times = instance.start_times();
     assert!(times.sandbox_us > 0 && times.load_us > 0, "{times:?}");
-    let error = instance.exec(tidegate_instance::Exec::default()).await.expect_err("it serves");
+    let error = instance
+        .exec(tidegate_instance::Exec::default())
+        .await
+        .expect_err("it serves");
     assert_eq!(error.kind(), std::io::ErrorKind::Unsupported);
 }
 
@@ -49,7 +55,10 @@ pub(crate) async fn a_server_on_the_machines_network_is_called(world: &World) {
     spec.network = Network::Host;
     let instance = world.start(spec).await;
     let answer = get(&*instance, "/x", None).await.expect("called");
-    assert!(answer.contains("/x on ") && !answer.contains("8080"), "{answer}");
+    assert!(
+        answer.contains("/x on ") && !answer.contains("8080"),
+        "{answer}"
+    );
 }
 
 pub(crate) async fn a_server_that_ends_early_is_quoted(world: &World) {
@@ -93,6 +102,9 @@ pub(crate) async fn a_crash_is_told(world: &World) {
     let answer = get(&*instance, "/crash", None).await.unwrap_or_default();
     assert_eq!(answer, "");
     let exit = instance.exited().await;
-    assert_eq!((exit.code, exit.signal, exit.reason), (Some(3), None, Reason::Exited));
+    assert_eq!(
+        (exit.code, exit.signal, exit.reason),
+        (Some(3), None, Reason::Exited)
+    );
     assert!(instance.is_gone());
 }

@@ -9,16 +9,33 @@ use crate::world::{World, call, options};
 
 pub(crate) async fn the_report_says_what_this_machine_permits(world: &World) {
     println!("{}", world.report);
-    for name in ["kernel", "namespaces", "seccomp", "memory limit", "cpu limit", "process limit", "python"] {
+    for name in [
+        "kernel",
+        "namespaces",
+        "seccomp",
+        "memory limit",
+        "cpu limit",
+        "process limit",
+        "python",
+    ] {
         let capability = world.report.get(name).expect(name);
         assert!(!capability.detail.is_empty(), "{name}");
     }
-    assert_eq!(world.report.get("namespaces").expect("it is there").state, State::Ok);
+    assert_eq!(
+        world.report.get("namespaces").expect("it is there").state,
+        State::Ok
+    );
     // The same without a server, as `doctor` asks.
     let options = options(world.folder.path());
-    let probed = tokio::task::spawn_blocking(move || probe(&options)).await.expect("it ends");
+    let probed = tokio::task::spawn_blocking(move || probe(&options))
+        .await
+        .expect("it ends");
     let states = |report: &tidegate_isolation_process::Report| {
-        report.capabilities.iter().map(|c| (c.name.clone(), c.state)).collect::<Vec<_>>()
+        report
+            .capabilities
+            .iter()
+            .map(|c| (c.name.clone(), c.state))
+            .collect::<Vec<_>>()
     };
     assert_eq!(states(&probed), states(&world.report));
 }
@@ -35,7 +52,10 @@ pub(crate) async fn the_process_has_no_rights(world: &World) {
     let answer = world.once(RIGHTS).await;
     let text = answer.text();
     assert!(answer.exit.is_success(), "{answer:?}");
-    assert!(text.starts_with("1000\n1000\n1000\ntested\n0022\n/function\n"), "{text}");
+    assert!(
+        text.starts_with("1000\n1000\n1000\ntested\n0022\n/function\n"),
+        "{text}"
+    );
     for line in [
         "CapInh: 0000000000000000",
         "CapPrm: 0000000000000000",
@@ -97,7 +117,8 @@ cat /etc/hostname
 }
 
 pub(crate) async fn instances_do_not_see_each_other(world: &World) {
-    let script = "#!/bin/sh\nif [ -e /tmp/mine ]; then echo again; else echo first; touch /tmp/mine; fi\n";
+    let script =
+        "#!/bin/sh\nif [ -e /tmp/mine ]; then echo again; else echo first; touch /tmp/mine; fi\n";
     let (first, _) = world.per_call(script);
     let (second, _) = world.per_call(script);
     let (first, second) = tokio::join!(world.start(first), world.start(second));
@@ -148,7 +169,10 @@ server = socket.create_server(('127.0.0.1', 0))
 socket.create_connection(server.getsockname()).close()
 print('loopback works')
 ";
-    assert_eq!(world.once(script).await.text(), "['lo']\n101\n101\n101\nloopback works\n");
+    assert_eq!(
+        world.once(script).await.text(),
+        "['lo']\n101\n101\n101\nloopback works\n"
+    );
 }
 
 const PROBES: &str = "#!/usr/bin/python3
@@ -226,7 +250,10 @@ print('still here')
     let (spec, _) = world.per_call(script);
     let instance = world.start(spec).await;
     for _ in 0..2 {
-        assert_eq!(call(&*instance, b"").await.expect("called").text(), "still here\n");
+        assert_eq!(
+            call(&*instance, b"").await.expect("called").text(),
+            "still here\n"
+        );
     }
     assert!(!instance.is_gone());
 }

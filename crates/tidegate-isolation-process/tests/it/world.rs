@@ -52,7 +52,13 @@ pub(crate) struct Recorder {
 }
 
 impl LogSink for Recorder {
-    fn line(&self, _: InstanceId, stream: LogStream, invocation: Option<InvocationId>, text: &[u8]) {
+    fn line(
+        &self,
+        _: InstanceId,
+        stream: LogStream,
+        invocation: Option<InvocationId>,
+        text: &[u8],
+    ) {
         self.bytes.fetch_add(text.len() as u64, Ordering::Relaxed);
         let mut lines = self.lines.lock();
         // A flood of lines is counted; what the platform says is kept in any case.
@@ -91,7 +97,10 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < Duration::from_secs(10), "no {what} within 10 s");
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "no {what} within 10 s"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -194,12 +203,22 @@ impl World {
 
     pub(crate) fn per_call(&self, script: &str) -> (InstanceSpec, Arc<Recorder>) {
         let bundle = self.bundle(&[("run", script)]);
-        self.spec(&bundle, Program::PerCall { entry: "run".to_owned() })
+        self.spec(
+            &bundle,
+            Program::PerCall {
+                entry: "run".to_owned(),
+            },
+        )
     }
 
     pub(crate) fn server(&self, script: &str) -> (InstanceSpec, Arc<Recorder>) {
         let bundle = self.bundle(&[("serve", script)]);
-        self.spec(&bundle, Program::Server { entry: "serve".to_owned() })
+        self.spec(
+            &bundle,
+            Program::Server {
+                entry: "serve".to_owned(),
+            },
+        )
     }
 
     pub(crate) fn python(&self, script: &str) -> (InstanceSpec, Arc<Recorder>) {
@@ -215,7 +234,10 @@ impl World {
     }
 
     pub(crate) async fn start(&self, spec: InstanceSpec) -> Arc<dyn Instance> {
-        self.isolation.start(spec).await.expect("the instance starts")
+        self.isolation
+            .start(spec)
+            .await
+            .expect("the instance starts")
     }
 
     pub(crate) async fn refused(&self, spec: InstanceSpec) -> StartError {
@@ -259,12 +281,19 @@ pub(crate) async fn call_with(
     };
     let (_, read) = tokio::join!(write, stdout.read_to_end(&mut out));
     read?;
-    let exit = process.exit.await.map_err(|_| io::Error::other("the instance died"))?;
+    let exit = process
+        .exit
+        .await
+        .map_err(|_| io::Error::other("the instance died"))?;
     Ok(Answer { out, exit })
 }
 
 /// A GET on a fresh connection: the whole response.
-pub(crate) async fn get(instance: &dyn Instance, path: &str, id: Option<InvocationId>) -> io::Result<String> {
+pub(crate) async fn get(
+    instance: &dyn Instance,
+    path: &str,
+    id: Option<InvocationId>,
+) -> io::Result<String> {
     let mut stream = instance.connect().await?;
     let id = id.map_or(String::new(), |id| format!("X-Request-Id: {id}\r\n"));
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n{id}Connection: close\r\n\r\n");
