@@ -28,7 +28,7 @@ use crate::document::{
 };
 use crate::error::ApiError;
 use crate::lower::spec_of;
-use crate::{logs, openapi, render};
+use crate::{CONTROL_PREFIX, logs, openapi, render};
 
 /// Largest archive in bytes that is taken.
 pub const MAX_CODE_BYTES: u64 = 256 << 20;
@@ -56,7 +56,7 @@ pub(crate) struct Context {
     info: Info,
 }
 
-/// The control routes, to be nested under [`crate::CONTROL_PREFIX`]. Whoever serves them checks the caller's key first,
+/// The control routes, with paths as they are below [`CONTROL_PREFIX`]. Whoever serves them checks the caller's key first,
 /// except where [`is_open`] says otherwise.
 pub fn router(platform: Platform, info: Info) -> Router {
     Router::new()
@@ -89,7 +89,7 @@ pub fn router(platform: Platform, info: Info) -> Router {
         )
         .fallback(|uri: http::Uri| async move {
             ApiError::not_found(format!(
-                "no route {}; GET /tidegate/v1/openapi.json lists them",
+                "no route {CONTROL_PREFIX}{}; GET {CONTROL_PREFIX}/openapi.json lists them",
                 uri.path()
             ))
         })
@@ -98,7 +98,7 @@ pub fn router(platform: Platform, info: Info) -> Router {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "method-not-allowed",
                 format!(
-                    "{method} is not for {}; GET /tidegate/v1/openapi.json tells what is",
+                    "{method} is not for {CONTROL_PREFIX}{}; GET {CONTROL_PREFIX}/openapi.json tells what is",
                     uri.path()
                 ),
             )

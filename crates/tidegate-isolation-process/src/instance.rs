@@ -37,14 +37,8 @@ pub(crate) struct ProcessInstance {
 
 /// How the code inside is reached.
 pub(crate) enum Kind {
-    Host {
-        channel: Channel,
-        main: OwnedFd,
-        main_pid: i32,
-    },
-    Server {
-        port: u16,
-    },
+    Host { channel: Channel, main: OwnedFd },
+    Server { port: u16 },
     PerCall,
 }
 
@@ -572,10 +566,11 @@ impl Instance for ProcessInstance {
 
     fn usage(&self) -> Option<Usage> {
         let main = match self.inner.kind.get() {
-            Some(Kind::Host { main_pid, .. }) => Some(*main_pid),
+            Some(Kind::Host { main, .. }) => Some(main.as_fd()),
             _ => None,
         };
-        usage::read(&self.inner.sandbox.groups, self.inner.sandbox.pid, main)
+        let sandbox = &self.inner.sandbox;
+        usage::read(&sandbox.groups, sandbox.pidfd.as_fd(), main)
     }
 
     fn start_times(&self) -> StartTimes {

@@ -66,7 +66,7 @@ impl ProcessIsolation {
                 });
             }
         }
-        let supervisor = Supervisor::new(greeted, control).map_err(|source| Error::Launcher {
+        let supervisor = Supervisor::new(greeted, &control).map_err(|source| Error::Launcher {
             program: options.launcher,
             source,
         })?;

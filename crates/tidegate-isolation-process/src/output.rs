@@ -1,7 +1,7 @@
 //! What functions print: cut into lines, bounded in length and rate, handed to the sink.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidegate_core::{InstanceId, InvocationId};
@@ -17,6 +17,10 @@ const BURST: u64 = 1024 * 1024;
 
 /// Bytes a second that may come for long. An endless loop that prints costs this much of the log and no more.
 const RATE: u64 = 256 * 1024;
+
+/// How long the reader rests after each piece (at most [`MAX_LINE`] bytes) while output is being dropped: who prints a
+/// gigabyte a second is slowed by a full pipe to 3 MiB/s, instead of making the server throw it away as fast.
+const REST: Duration = Duration::from_millis(5);
 
 /// What a line costs besides its text, so that endless empty lines are bounded too.
 const LINE_COST: u64 = 16;
@@ -113,6 +117,10 @@ impl Output {
         self.tell_dropped(dropped);
     }
 
+    fn is_dropping(&self) -> bool {
+        self.bucket.lock().dropped > 0
+    }
+
     fn tell_dropped(&self, dropped: u64) {
         if dropped > 0 {
             self.system(&format!(
@@ -135,6 +143,9 @@ impl Output {
             match pipe.read(&mut buffer).await {
                 Ok(0) | Err(_) => break,
                 Ok(len) => lines.push(&buffer[..len], |line| self.line(stream, invocation, line)),
+            }
+            if self.is_dropping() {
+                tokio::time::sleep(REST).await;
             }
         }
         lines.finish(|line| self.line(stream, invocation, line));
@@ -189,7 +200,6 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn cut(chunks: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut lines = Lines::default();

@@ -10,7 +10,7 @@ use crate::report::Report;
 pub(crate) const MAX_PAYLOAD: usize = 8 * 1024 * 1024;
 
 /// First message of the server's to the launcher.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Setup {
     pub(crate) state_dir: PathBuf,
     pub(crate) stock: usize,
@@ -54,7 +54,6 @@ pub(crate) enum Tell {
     /// A sandbox's init exists. Descriptors: its pidfd, then one `cgroup.procs` a group.
     Started {
         slot: u32,
-        pid: i32,
         /// The user id it runs as, where that is not the server's own.
         id: Option<u32>,
         groups: Vec<PathBuf>,

@@ -20,7 +20,88 @@ pub(crate) const HOW_TO_GET: &str = "install it with `apt-get install python3` (
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// The host's sources, by path below its folder.
-const SOURCES: &[(&str, &str)] = &[];
+const SOURCES: &[(&str, &str)] = &[
+    (
+        "host_main.py",
+        include_str!("../../../runtimes/python/host_main.py"),
+    ),
+    (
+        "tidegate.py",
+        include_str!("../../../runtimes/python/tidegate.py"),
+    ),
+    (
+        "tidegate_host/__init__.py",
+        include_str!("../../../runtimes/python/tidegate_host/__init__.py"),
+    ),
+    (
+        "tidegate_host/aio.py",
+        include_str!("../../../runtimes/python/tidegate_host/aio.py"),
+    ),
+    (
+        "tidegate_host/answers.py",
+        include_str!("../../../runtimes/python/tidegate_host/answers.py"),
+    ),
+    (
+        "tidegate_host/asgi.py",
+        include_str!("../../../runtimes/python/tidegate_host/asgi.py"),
+    ),
+    (
+        "tidegate_host/body.py",
+        include_str!("../../../runtimes/python/tidegate_host/body.py"),
+    ),
+    (
+        "tidegate_host/confine.py",
+        include_str!("../../../runtimes/python/tidegate_host/confine.py"),
+    ),
+    (
+        "tidegate_host/exchange.py",
+        include_str!("../../../runtimes/python/tidegate_host/exchange.py"),
+    ),
+    (
+        "tidegate_host/handlers.py",
+        include_str!("../../../runtimes/python/tidegate_host/handlers.py"),
+    ),
+    (
+        "tidegate_host/http1.py",
+        include_str!("../../../runtimes/python/tidegate_host/http1.py"),
+    ),
+    (
+        "tidegate_host/life.py",
+        include_str!("../../../runtimes/python/tidegate_host/life.py"),
+    ),
+    (
+        "tidegate_host/load.py",
+        include_str!("../../../runtimes/python/tidegate_host/load.py"),
+    ),
+    (
+        "tidegate_host/logs.py",
+        include_str!("../../../runtimes/python/tidegate_host/logs.py"),
+    ),
+    (
+        "tidegate_host/sync.py",
+        include_str!("../../../runtimes/python/tidegate_host/sync.py"),
+    ),
+    (
+        "tidegate_host/threads.py",
+        include_str!("../../../runtimes/python/tidegate_host/threads.py"),
+    ),
+    (
+        "tidegate_host/websocket.py",
+        include_str!("../../../runtimes/python/tidegate_host/websocket.py"),
+    ),
+    (
+        "tidegate_host/wire.py",
+        include_str!("../../../runtimes/python/tidegate_host/wire.py"),
+    ),
+    (
+        "tidegate_host/wsgi.py",
+        include_str!("../../../runtimes/python/tidegate_host/wsgi.py"),
+    ),
+    (
+        "zygote.py",
+        include_str!("../../../runtimes/python/zygote.py"),
+    ),
+];
 
 /// An interpreter that can be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,7 +258,7 @@ mod tests {
 
     #[test]
     fn an_interpreter_outside_of_usr_is_refused_with_the_reason() {
-        let error = find(Some(Path::new("/bin/../etc/passwd"))).unwrap_err();
+        let error = find(Some(Path::new("/etc/passwd"))).unwrap_err();
         assert!(error.contains("outside of /usr"), "{error}");
         let error = find(Some(Path::new("/usr/bin/no-such-python"))).unwrap_err();
         assert!(error.contains("apt-get install python3"), "{error}");

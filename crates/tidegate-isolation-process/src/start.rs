@@ -254,7 +254,6 @@ async fn host(
     let _ = inner.kind.set(Kind::Host {
         channel,
         main: forked.pidfd,
-        main_pid: forked.pid,
     });
     let (tell, told) = oneshot::channel();
     supervisor.control().spawn(hear(inner.clone(), tell));

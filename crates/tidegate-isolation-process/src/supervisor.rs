@@ -149,8 +149,6 @@ fn first_message(socket: &OwnedFd) -> io::Result<Tell> {
 #[derive(Debug)]
 pub(crate) struct Sandbox {
     pub(crate) channel: Channel,
-    /// Process number of the init.
-    pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
     /// The user id it runs as, where that is not the server's own.
     pub(crate) id: Option<u32>,
@@ -203,9 +201,9 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(crate) fn new(greeted: Greeted, control: Handle) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(greeted: Greeted, control: &Handle) -> io::Result<Arc<Self>> {
         let supervisor = Arc::new(Self {
-            channel: Channel::new(greeted.socket, &control)?,
+            channel: Channel::new(greeted.socket, control)?,
             control: control.clone(),
             waiting: Mutex::default(),
             child: Mutex::new(Some(greeted.child)),
@@ -267,7 +265,6 @@ impl Supervisor {
         match (tell, fds.next()) {
             (
                 Tell::Started {
-                    pid,
                     id,
                     groups,
                     made_us,
@@ -277,7 +274,6 @@ impl Supervisor {
             ) => Ok((
                 Sandbox {
                     channel,
-                    pid,
                     pidfd,
                     id,
                     groups,

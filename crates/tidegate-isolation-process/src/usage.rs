@@ -1,6 +1,7 @@
 //! What a sandbox has used.
 
 use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::PathBuf;
 
 use tidegate_instance::Usage;
@@ -9,9 +10,15 @@ use crate::cgroup;
 
 /// Reads the accounts of the control groups; where there are none, those of the processes that can be found: the main
 /// one and the init's children. `None` when the sandbox is gone.
-pub(crate) fn read(groups: &[PathBuf], init: i32, main: Option<i32>) -> Option<Usage> {
+pub(crate) fn read(
+    groups: &[PathBuf],
+    init: BorrowedFd<'_>,
+    main: Option<BorrowedFd<'_>>,
+) -> Option<Usage> {
     let reading = cgroup::read(groups);
     let by_process = || {
+        let init = number(init)?;
+        let main = main.and_then(number);
         let children = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).ok()?;
         let pids = children
             .split_whitespace()
@@ -35,6 +42,13 @@ pub(crate) fn read(groups: &[PathBuf], init: i32, main: Option<i32>) -> Option<U
         memory,
         memory_peak: reading.memory_peak.unwrap_or(memory),
     })
+}
+
+/// The process's number as we count, which a launcher in a pid namespace of its own does not know.
+fn number(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
+    let pid = info.lines().find_map(|l| l.strip_prefix("Pid:"))?;
+    pid.trim().parse().ok().filter(|&pid| pid > 0)
 }
 
 /// Processor time in microseconds and resident memory in bytes of one process and of the children it has waited for.
@@ -70,7 +84,10 @@ mod tests {
 
     #[test]
     fn our_own_process_has_used_something() {
-        let me = i32::try_from(std::process::id()).unwrap();
-        assert!(process(me).unwrap().1 > 0);
+        let me = rustix::process::getpid();
+        let pidfd = rustix::process::pidfd_open(me, rustix::process::PidfdFlags::empty()).unwrap();
+        let pid = number(std::os::fd::AsFd::as_fd(&pidfd)).unwrap();
+        assert_eq!(pid, me.as_raw_nonzero().get());
+        assert!(process(pid).unwrap().1 > 0);
     }
 }

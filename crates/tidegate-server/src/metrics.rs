@@ -101,7 +101,7 @@ impl Collector for Reading {
             MetricType::Histogram,
         )?;
         for called in &self.called {
-            let bounds = BUCKETS_SECONDS.into_iter().chain([f64::MAX]);
+            let bounds = BUCKETS_SECONDS.into_iter().chain([f64::INFINITY]);
             let buckets: Vec<_> = bounds.zip(called.buckets).collect();
             let count = called.buckets.iter().sum();
             family

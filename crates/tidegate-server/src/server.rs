@@ -105,10 +105,7 @@ impl Server {
 
         let capabilities = report.capabilities.iter().map(capability).collect();
         let service = Arc::new(Service {
-            control: axum::Router::new().nest(
-                tidegate_dialect_native::CONTROL_PREFIX,
-                router(platform.clone(), Info { capabilities }),
-            ),
+            control: router(platform.clone(), Info { capabilities }),
             platform: platform.clone(),
             keys,
             hosts: settings.hosts.clone(),

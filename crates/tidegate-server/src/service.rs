@@ -10,7 +10,7 @@ use axum::Router;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tidegate_dialect_native::{ApiError, CONTROL_PREFIX, call, is_open, route};
@@ -107,11 +107,25 @@ async fn answer_control(service: &Service, request: Request<Body>) -> Response<S
             "the admin key is needed: send 'Authorization: Bearer KEY', or run 'tidegate login'",
         ));
     }
-    let request = request.map(axum::body::Body::new);
+    let Some(uri) = below(request.uri(), rest) else {
+        return error(ApiError::invalid("the path cannot be read"));
+    };
+    let mut request = request.map(axum::body::Body::new);
+    *request.uri_mut() = uri;
     let answered = service.control.clone().oneshot(request).await;
     answered
         .unwrap_or_else(|never| match never {})
         .map(ServerBody::Control)
+}
+
+/// The part of a path below the prefix, as a path.
+fn below(uri: &Uri, rest: &str) -> Option<Uri> {
+    let query = uri
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    let slash = if rest.is_empty() { "/" } else { "" };
+    format!("{slash}{rest}{query}").parse().ok()
 }
 
 fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<ServerBody> {

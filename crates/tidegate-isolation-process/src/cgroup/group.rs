@@ -85,7 +85,7 @@ impl Group {
                                 set(dir, "cpu.cfs_quota_us", &quota.to_string())?;
                             }
                             Version::V2 => {
-                                set(dir, "cpu.max", &format!("{quota} {CPU_PERIOD_US}"))?
+                                set(dir, "cpu.max", &format!("{quota} {CPU_PERIOD_US}"))?;
                             }
                         }
                     }

@@ -30,7 +30,7 @@ pub(crate) struct GroupLimits {
 }
 
 /// What can be limited or accounted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Controller {
     Memory,
     Cpu,
@@ -53,14 +53,14 @@ impl Controller {
 }
 
 /// Which of the two interfaces a folder speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Version {
     V1,
     V2,
 }
 
 /// A folder and what it controls.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Place {
     pub(crate) dir: PathBuf,
     pub(crate) version: Version,
@@ -68,7 +68,7 @@ pub(crate) struct Place {
 }
 
 /// The groups of one server.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Tree {
     /// The server's folder in each hierarchy.
     places: Vec<Place>,

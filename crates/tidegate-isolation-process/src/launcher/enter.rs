@@ -20,14 +20,15 @@ use crate::protocol::Setup;
 use crate::report::{Report, State};
 use crate::sys;
 
-/// Oldest kernel with all the calls that are used: `close_range`, `CLONE_PIDFD` and `setns` by pidfd.
-const OLDEST_KERNEL: (u32, u32) = (5, 10);
+/// Oldest kernel with all the calls that are used: `mount_setattr` came last, after `close_range`, `CLONE_PIDFD` and
+/// `setns` by pidfd.
+const OLDEST_KERNEL: (u32, u32) = (5, 12);
 
 /// From here on a process limit counts per user namespace, so it can stand in for a missing control group.
 const NPROC_PER_NAMESPACE: (u32, u32) = (5, 14);
 
-/// From here on mounts can be changed by attribute.
-const MOUNT_SETATTR: (u32, u32) = (5, 12);
+/// Carries what the first stage found to the second.
+const PREPARED: &str = "TIDEGATE_LAUNCHER_PREPARED";
 
 /// Where the launcher came in.
 pub(super) struct Entered {
@@ -67,55 +68,117 @@ pub(super) fn take_socket() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Enters the namespaces. The inner error means that this machine does not let us.
-pub(super) fn enter(socket: &OwnedFd) -> io::Result<Result<Entered, (Report, StepError)>> {
+/// The limits' part, which has to happen where process numbers are the machine's own.
+#[derive(Default, serde::Serialize, serde::Deserialize)]
+pub(super) struct Prepared {
+    pub(super) setup: Option<Setup>,
+    pub(super) tree: Tree,
+    refused: Vec<(Controller, String)>,
+}
+
+impl Prepared {
+    /// Finds the control groups and makes the server's own.
+    pub(super) fn new(setup: Setup) -> Self {
+        let root = std::path::Path::new("/");
+        let all = |why: String| {
+            let refused = Controller::ALL.map(|c| (c, why.clone())).into();
+            (Tree::default(), refused)
+        };
+        let (tree, refused) = match setup.cgroups {
+            Cgroups::Off => all("switched off by configuration".to_owned()),
+            Cgroups::Machine => match Found::discover(root) {
+                Ok(found) => Tree::make(
+                    &found,
+                    root,
+                    setup.server_pid,
+                    &[setup.server_pid, std::process::id()],
+                ),
+                Err(error) => all(error.to_string()),
+            },
+        };
+        Self {
+            setup: Some(setup),
+            tree,
+            refused,
+        }
+    }
+}
+
+/// Whether this is the second stage: root inside a user namespace.
+pub(super) fn is_second_stage() -> bool {
+    std::env::var_os(STAGE).is_some_and(|s| s == "2")
+}
+
+/// Whether namespaces may be made as we are.
+pub(super) fn is_capable() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|c| c.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// An ordinary user's way: a user namespace in which we are root, and a pid namespace that belongs to it, since a zygote
+/// may only come back to a pid namespace over which it has rights. The second stage is the first process in it, and a new
+/// image, since only then may helpers look at the inits it forks. We wait for it and end as it ended, so this comes back only with what was refused.
+pub(super) fn enter_as_user(
+    socket: OwnedFd,
+    prepared: &Prepared,
+) -> io::Result<(Report, OwnedFd, StepError)> {
+    if let Err(error) = become_root_inside() {
+        let mut report = Report::default();
+        report.note(
+            "user namespaces",
+            State::Missing,
+            format!(
+                "an ordinary user may not make one ({}: {}); set kernel.unprivileged_userns_clone=1 and \
+                 user.max_user_namespaces above 0, or start the server as root",
+                error.step,
+                io::Error::from_raw_os_error(error.errno)
+            ),
+        );
+        return Ok((report, socket, error));
+    }
+    let mut child = Command::new("/proc/self/exe")
+        .arg0(NAME)
+        .env_clear()
+        .env(STAGE, "2")
+        .env(PREPARED, serde_json::to_string(prepared)?)
+        .stdin(socket)
+        .spawn()?;
+    // The socket went with the command: when the server's end closes, nobody else holds ours.
+    let status = child.wait()?;
+    std::process::exit(status.code().unwrap_or(1))
+}
+
+/// What the first stage found out.
+pub(super) fn handed_on() -> io::Result<Prepared> {
+    let text = std::env::var(PREPARED).map_err(io::Error::other)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+/// Enters the mount namespace and looks at the machine. The error means that it does not let us.
+pub(super) fn enter() -> Result<Entered, (Report, StepError)> {
     // A session of its own, so that a terminal's Ctrl-C reaches the server alone, which then drains.
     let _ = rustix::process::setsid();
+    let second = is_second_stage();
     let mut report = Report::default();
     let kernel = kernel_version();
     if kernel < OLDEST_KERNEL {
-        let found = format!("{}.{}", kernel.0, kernel.1);
-        report.note(
-            "kernel",
-            State::Missing,
-            format!("{found}; at least 5.10 is needed"),
+        let found = format!(
+            "{}.{}; at least {}.{} is needed, for pidfds and read-only mounts",
+            kernel.0, kernel.1, OLDEST_KERNEL.0, OLDEST_KERNEL.1
         );
-        return Ok(Err((report, failure("kernel version", libc::ENOSYS))));
+        report.note("kernel", State::Missing, found);
+        return Err((
+            report,
+            StepError {
+                step: "kernel version".to_owned(),
+                errno: libc::ENOSYS,
+            },
+        ));
     }
     report.note(
         "kernel",
         State::Ok,
         format!("{}.{}, has pidfds", kernel.0, kernel.1),
     );
-    if kernel < MOUNT_SETATTR {
-        report.note(
-            "mounts",
-            State::Missing,
-            "read-only mounts need kernel 5.12",
-        );
-        return Ok(Err((report, failure("mount_setattr", libc::ENOSYS))));
-    }
-
-    let second = std::env::var_os(STAGE).is_some_and(|s| s == "2");
-    let capable = rustix::thread::capabilities(None)
-        .is_ok_and(|c| c.effective.contains(CapabilitySet::SYS_ADMIN));
-    if !second && !capable {
-        if let Err(error) = become_root_inside() {
-            report.note(
-                "user namespaces",
-                State::Missing,
-                format!(
-                    "an ordinary user may not make one ({}: {}); set kernel.unprivileged_userns_clone=1 and \
-                     user.max_user_namespaces above 0, or start the server as root",
-                    error.step,
-                    io::Error::from_raw_os_error(error.errno)
-                ),
-            );
-            return Ok(Err((report, error)));
-        }
-        // Only a new image belongs to the new namespace, and only then may helpers look at the inits we fork.
-        return Err(again(socket));
-    }
     let many_ids = !second && maps_all_ids();
     report.note(
         "user namespaces",
@@ -126,9 +189,20 @@ pub(super) fn enter(socket: &OwnedFd) -> io::Result<Result<Entered, (Report, Ste
             "sandboxes run as the server's own user, apart by their namespaces; root gives each an id of its own"
         },
     );
-    rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))?;
-    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-    let entered = step("mount namespace", sys::unshare(libc::CLONE_NEWNS)).and_then(|()| {
+    // In the second stage the parent only waits for us: when it is killed, so are we, and all that we started.
+    let when_alone = if second { Signal::KILL } else { Signal::TERM };
+    let entered = step(
+        "adopt orphans",
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid())),
+    )
+    .and_then(|()| {
+        step(
+            "death signal",
+            rustix::process::set_parent_process_death_signal(Some(when_alone)),
+        )
+    })
+    .and_then(|()| step("mount namespace", sys::unshare(libc::CLONE_NEWNS)))
+    .and_then(|()| {
         step(
             "private mounts",
             mount_change(
@@ -147,12 +221,12 @@ pub(super) fn enter(socket: &OwnedFd) -> io::Result<Result<Entered, (Report, Ste
                 io::Error::from_raw_os_error(error.errno)
             ),
         );
-        return Ok(Err((report, error)));
+        return Err((report, error));
     }
     report.note("namespaces", State::Ok, "mount, pid, ipc, uts and network");
     report.note(
         "seccomp",
-        if sys_supports_seccomp() {
+        if has_seccomp() {
             State::Ok
         } else {
             State::Missing
@@ -164,10 +238,10 @@ pub(super) fn enter(socket: &OwnedFd) -> io::Result<Result<Entered, (Report, Ste
         State::Missing,
         "not used; the mount namespace shows a function nothing that it may not read",
     );
-    Ok(Ok(Entered { report, many_ids }))
+    Ok(Entered { report, many_ids })
 }
 
-/// A user namespace in which we are root and nobody else exists.
+/// A user namespace in which we are root and nobody else exists, and a pid namespace for our children.
 fn become_root_inside() -> Result<(), StepError> {
     let uid = rustix::process::geteuid().as_raw();
     let gid = rustix::process::getegid().as_raw();
@@ -180,46 +254,13 @@ fn become_root_inside() -> Result<(), StepError> {
     step(
         "gid map",
         fs::write("/proc/self/gid_map", format!("0 {gid} 1")),
-    )
+    )?;
+    step("pid namespace", sys::unshare(libc::CLONE_NEWPID))
 }
 
-/// Executes ourselves again with the socket where the first stage found it. Returns only when that failed.
-fn again(socket: &OwnedFd) -> io::Error {
-    let socket = match socket.try_clone() {
-        Ok(socket) => socket,
-        Err(error) => return error,
-    };
-    Command::new("/proc/self/exe")
-        .arg0(NAME)
-        .env_clear()
-        .env(STAGE, "2")
-        .stdin(socket)
-        .exec()
-}
-
-/// Looks up what can hold limits, tries it, and decides who watches memory and processes.
-pub(super) fn limits(setup: &Setup, base: &Base, report: &mut Report) -> (Tree, bool, bool) {
-    let root = std::path::Path::new("/");
-    let (tree, refused) = match setup.cgroups {
-        Cgroups::Off => (
-            Tree::default(),
-            Controller::ALL
-                .map(|c| (c, "switched off by configuration".to_owned()))
-                .into(),
-        ),
-        Cgroups::Machine => match Found::discover(root) {
-            Ok(found) => Tree::make(
-                &found,
-                root,
-                setup.server_pid,
-                &[setup.server_pid, std::process::id()],
-            ),
-            Err(error) => (
-                Tree::default(),
-                Controller::ALL.map(|c| (c, error.to_string())).into(),
-            ),
-        },
-    };
+/// Says who holds which limit. Gives back whether process limits are resource limits, and whether inits watch memory.
+pub(super) fn limits(prepared: &Prepared, base: &Base, report: &mut Report) -> (bool, bool) {
+    let Prepared { tree, refused, .. } = prepared;
     let why = |controller| {
         refused
             .iter()
@@ -281,7 +322,6 @@ pub(super) fn limits(setup: &Setup, base: &Base, report: &mut Report) -> (Tree, 
         );
     }
     (
-        tree,
         nproc && kernel_version() >= NPROC_PER_NAMESPACE,
         watchdog && base.has_proc,
     )
@@ -320,15 +360,8 @@ fn kernel_version() -> (u32, u32) {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
-fn sys_supports_seccomp() -> bool {
+fn has_seccomp() -> bool {
     fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").is_ok_and(|a| a.contains("errno"))
-}
-
-fn failure(step: &str, errno: i32) -> StepError {
-    StepError {
-        step: step.to_owned(),
-        errno,
-    }
 }
 
 /// A path for the kernel.

@@ -87,7 +87,7 @@ pub(super) fn run(channel: OwnedFd, payload: Payload, watchdog: bool, setup_us: 
             match wire::receive(&init.channel, &mut buffer) {
                 Ok((0, _)) | Err(_) => return,
                 Ok((len, fds)) => match serde_json::from_slice(&buffer[..len]) {
-                    Ok(order) => init.obey(order, fds),
+                    Ok(order) => init.obey(&order, &fds),
                     Err(_) => return,
                 },
             }
@@ -110,10 +110,10 @@ impl Init {
         }
     }
 
-    fn obey(&mut self, order: Order, fds: Vec<OwnedFd>) {
-        match order {
+    fn obey(&mut self, order: &Order, fds: &[OwnedFd]) {
+        match *order {
             Order::Exec { n } => {
-                let errno = match self.exec(&fds) {
+                let errno = match self.exec(fds) {
                     Ok(pid) => {
                         self.runs.insert(pid, n);
                         None

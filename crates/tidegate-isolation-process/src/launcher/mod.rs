@@ -15,7 +15,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -29,7 +29,7 @@ use crate::protocol::{Ask, LastWords, Setup, Tell};
 use crate::report::Report;
 use crate::{sys, wire};
 
-use enter::Entered;
+use enter::{Entered, Prepared};
 use stock::Stock;
 
 /// The launcher's name in the process list, and how it knows itself.
@@ -53,8 +53,11 @@ pub fn is_launcher() -> bool {
 pub fn launcher_main() -> ! {
     let code = match live() {
         Ok(()) => 0,
-        // The server is told in its own words first where that is possible; what comes here has no listener left.
-        Err(_) => 1,
+        Err(error) => {
+            // The one place where it speaks for itself: the channel to the server is what failed.
+            let _ = writeln!(io::stderr(), "{NAME}: {error}");
+            1
+        }
     };
     std::process::exit(code)
 }
@@ -62,42 +65,40 @@ pub fn launcher_main() -> ! {
 fn live() -> io::Result<()> {
     let socket = enter::take_socket()?;
     let mut buffer = vec![0; wire::MAX_MESSAGE];
-    let entered = match enter::enter(&socket)? {
-        Ok(entered) => entered,
-        Err((report, error)) => {
-            return tell(
-                &socket,
-                &Tell::Unable {
-                    step: error.step,
-                    errno: error.errno,
-                    report,
-                },
-                &[],
-            );
+    let prepared = if enter::is_second_stage() {
+        enter::handed_on()?
+    } else {
+        let (len, _) = wire::receive(&socket, &mut buffer)?;
+        if len == 0 {
+            return Ok(());
+        }
+        Prepared::new(serde_json::from_slice(&buffer[..len])?)
+    };
+    let (report, socket, error) = if !enter::is_second_stage() && !enter::is_capable() {
+        enter::enter_as_user(socket, &prepared)?
+    } else {
+        match enter::enter() {
+            Ok(entered) => match Launcher::new(socket, entered, prepared) {
+                Ok(mut launcher) => {
+                    let result = launcher.run(&mut buffer);
+                    launcher.clean_up();
+                    return result;
+                }
+                Err(refused) => refused,
+            },
+            Err((report, error)) => (report, socket, error),
         }
     };
-    let (len, _) = wire::receive(&socket, &mut buffer)?;
-    if len == 0 {
-        return Ok(());
-    }
-    let setup: Setup = serde_json::from_slice(&buffer[..len])?;
-    let mut launcher = match Launcher::new(socket, entered, setup) {
-        Ok(launcher) => launcher,
-        Err((socket, report, error)) => {
-            return tell(
-                &socket,
-                &Tell::Unable {
-                    step: error.step,
-                    errno: error.errno,
-                    report,
-                },
-                &[],
-            );
-        }
-    };
-    let result = launcher.run(&mut buffer);
-    launcher.clean_up();
-    result
+    let StepError { step, errno } = error;
+    tell(
+        &socket,
+        &Tell::Unable {
+            step,
+            errno,
+            report,
+        },
+        &[],
+    )
 }
 
 fn tell(socket: &OwnedFd, tell: &Tell, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -143,25 +144,28 @@ impl Launcher {
     fn new(
         socket: OwnedFd,
         entered: Entered,
-        setup: Setup,
-    ) -> Result<Self, (OwnedFd, Report, StepError)> {
+        prepared: Prepared,
+    ) -> Result<Self, (Report, OwnedFd, StepError)> {
         let mut report = entered.report.clone();
-        let signals = match step(
-            "signal descriptor",
-            sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]),
-        ) {
-            Ok(signals) => signals,
-            Err(error) => return Err((socket, report, error)),
+        let made = (|| {
+            let setup = prepared
+                .setup
+                .clone()
+                .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL));
+            let setup = step("read the set-up", setup)?;
+            let signals = step(
+                "signal descriptor",
+                sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]),
+            )?;
+            let base = base::build(&setup.state_dir.join("root"), &mut report)?;
+            let stock = Stock::new(setup.stock)?;
+            Ok((setup, signals, base, stock))
+        })();
+        let (setup, signals, base, stock) = match made {
+            Ok(made) => made,
+            Err(error) => return Err((report, socket, error)),
         };
-        let base = match base::build(&setup.state_dir.join("root"), &mut report) {
-            Ok(base) => base,
-            Err(error) => return Err((socket, report, error)),
-        };
-        let (tree, nproc, watchdog) = enter::limits(&setup, &base, &mut report);
-        let stock = match Stock::new(setup.stock) {
-            Ok(stock) => stock,
-            Err(error) => return Err((socket, report, error)),
-        };
+        let (nproc, watchdog) = enter::limits(&prepared, &base, &mut report);
         let launcher = Self {
             socket,
             signals,
@@ -169,7 +173,7 @@ impl Launcher {
             entered,
             base,
             stock,
-            tree,
+            tree: prepared.tree,
             watchdog,
             nproc,
             sandboxes: HashMap::new(),
@@ -183,7 +187,7 @@ impl Launcher {
         };
         match step("greet the server", tell(&launcher.socket, &hello, &[])) {
             Ok(()) => Ok(launcher),
-            Err(error) => Err((launcher.socket, Report::default(), error)),
+            Err(error) => Err((Report::default(), launcher.socket, error)),
         }
     }
 
@@ -327,7 +331,6 @@ impl Launcher {
                 &self.socket,
                 &Tell::Started {
                     slot,
-                    pid,
                     id: self.entered.foreign_id(self.setup.uid_base, slot),
                     groups,
                     made_us,

@@ -27,7 +27,7 @@ const RET_ALLOW: u32 = 0x7fff_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 
 /// What is not in the table, and calls of another architecture (32-bit, x32).
-const UNKNOWN: Answer = Answer::Errno(libc::ENOSYS as u16);
+const UNKNOWN: Answer = Answer::Errno(libc::ENOSYS);
 
 /// The program for these answers by call number.
 pub(super) fn compile(rules: BTreeMap<u32, Answer>) -> Vec<libc::sock_filter> {
@@ -50,7 +50,7 @@ pub(super) fn compile(rules: BTreeMap<u32, Answer>) -> Vec<libc::sock_filter> {
     let mut out = vec![
         step(LOAD, 0, 0, AT_ARCH),
         step(JUMP_EQ, 1, 0, AUDIT_ARCH),
-        step(RETURN, 0, 0, verdict(libc::ENOSYS as u16)),
+        step(RETURN, 0, 0, verdict(libc::ENOSYS)),
         step(LOAD, 0, 0, AT_NUMBER),
     ];
     tree(&ranges, &mut out);
@@ -168,7 +168,7 @@ mod tests {
         assert!(program.len() < 400, "{} steps in all", program.len());
         assert_eq!(
             run(&program, 0x4000_0003, 0, [0; 6]).0,
-            verdict(libc::ENOSYS as u16)
+            verdict(libc::ENOSYS)
         );
     }
 
@@ -189,7 +189,7 @@ mod tests {
             arguments[at] = value.cast_unsigned();
             arguments
         };
-        let eperm = verdict(libc::EPERM as u16);
+        let eperm = verdict(libc::EPERM);
         assert_eq!(
             answer(libc::SYS_clone, with(0, libc::CLONE_VM | libc::SIGCHLD)),
             RET_ALLOW
@@ -211,7 +211,7 @@ mod tests {
         for family in [libc::AF_PACKET, libc::AF_ALG, libc::AF_VSOCK] {
             assert_eq!(
                 answer(libc::SYS_socket, with(0, family)),
-                verdict(libc::EAFNOSUPPORT as u16)
+                verdict(libc::EAFNOSUPPORT)
             );
         }
         let mut netlink = with(0, libc::AF_NETLINK);
@@ -219,15 +219,12 @@ mod tests {
         netlink[2] = 9;
         assert_eq!(
             answer(libc::SYS_socket, netlink),
-            verdict(libc::EAFNOSUPPORT as u16)
+            verdict(libc::EAFNOSUPPORT)
         );
         assert_eq!(answer(libc::SYS_ioctl, with(1, 0x5412)), eperm);
         assert_eq!(answer(libc::SYS_ioctl, with(1, 0x5401)), RET_ALLOW);
         assert_eq!(answer(libc::SYS_personality, with(0, -1)), RET_ALLOW);
         assert_eq!(answer(libc::SYS_personality, with(0, 0x0040_0000)), eperm);
-        assert_eq!(
-            answer(libc::SYS_clone3, [0; 6]),
-            verdict(libc::ENOSYS as u16)
-        );
+        assert_eq!(answer(libc::SYS_clone3, [0; 6]), verdict(libc::ENOSYS));
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn encoded() -> String {
 enum Answer {
     Allow,
     /// Fails with this number.
-    Errno(u16),
+    Errno(i32),
     /// Depends on one argument.
     Check(&'static [Test], Otherwise),
 }
@@ -65,7 +65,7 @@ enum How {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     Allow,
-    Errno(u16),
+    Errno(i32),
     /// Go on with the next test; without a match go to the end.
     Next,
 }

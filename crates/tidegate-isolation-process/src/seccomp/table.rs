@@ -6,8 +6,8 @@ use super::{Answer, How, Test, Then};
 
 use libc::{self as sys, c_long};
 
-const EPERM: u16 = libc::EPERM as u16;
-const NO_FAMILY: u16 = libc::EAFNOSUPPORT as u16;
+const EPERM: i32 = libc::EPERM;
+const NO_FAMILY: i32 = libc::EAFNOSUPPORT;
 
 /// Namespaces. The same bits in `clone` and `unshare`.
 const NAMESPACES: u32 = (sys::CLONE_NEWNS

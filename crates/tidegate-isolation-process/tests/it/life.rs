@@ -5,8 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use tidegate_core::FunctionKey;
-use tidegate_instance::{Instance, Isolation, Reason};
+use tidegate_instance::{Isolation, Reason};
 use tidegate_isolation_process::{Cgroups, Error, Minimum, ProcessIsolation};
 
 use crate::PART;
@@ -275,5 +274,4 @@ pub(crate) async fn the_watchdog_holds_memory_without_control_groups(world: &Wor
     let instance = isolation.start(spec).await.expect("started");
     assert_eq!(call(&*instance, b"").await.expect("called").text(), "9\n");
     isolation.shutdown().await;
-    let _: Option<FunctionKey> = None;
 }

@@ -1,0 +1,187 @@
+//! How long starts take, and their parts: `cargo run --release --example start_latency [COUNT]`.
+//!
+//! One after another with a short rest between, so that the stock is full, as a function's first call meets it; then a
+//! burst. Times are of this process's clock, from the request to the instance that can be called.
+
+#![allow(clippy::print_stdout)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tidegate_core::{FunctionKey, InstanceId, InvocationId, Limits, Name, Network};
+use tidegate_instance::{
+    Exec, Instance, InstanceSpec, Isolation, LogSink, LogStream, Program, StartTimes,
+};
+use tidegate_isolation_process::{Options, ProcessIsolation, is_launcher, launcher_main};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Starts of each kind.
+const COUNT: usize = 200;
+
+/// Between starts: the launcher fills its stock in about a millisecond.
+const REST: Duration = Duration::from_millis(8);
+
+struct Nowhere;
+
+impl LogSink for Nowhere {
+    fn line(&self, _: InstanceId, _: LogStream, _: Option<InvocationId>, _: &[u8]) {}
+}
+
+fn main() {
+    if is_launcher() {
+        launcher_main();
+    }
+    let count = std::env::args()
+        .nth(1)
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(COUNT);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(measure(count));
+}
+
+async fn measure(count: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
+    };
+    write("program/run", "#!/bin/true\n");
+    write(
+        "python/app.py",
+        "def handler(event, context):\n    return 'hello'\n",
+    );
+    let (isolation, report) = ProcessIsolation::start(Options::new(folder.path().join("state")))
+        .await
+        .expect("it starts");
+    println!("{report}");
+    isolation.prepare("python").await.expect("python");
+
+    let program = || Program::PerCall {
+        entry: "run".to_owned(),
+    };
+    let python = || Program::Host {
+        runtime: "python".to_owned(),
+        entry: "app.py".to_owned(),
+        handler: None,
+    };
+    let mut calls = Vec::new();
+    let mut rows = Vec::new();
+    for _ in 0..count {
+        let (instance, took) = one(&isolation, folder.path(), "program", program()).await;
+        rows.push((took, instance.start_times()));
+        let began = Instant::now();
+        let process = instance.exec(Exec::default()).await.expect("called");
+        let _ = process.exit.await;
+        calls.push(began.elapsed());
+        drop(instance);
+        tokio::time::sleep(REST).await;
+    }
+    table("program: sandbox ready", &mut rows);
+    line("program: one call", &mut calls);
+
+    let (mut rows, mut answers) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let began = Instant::now();
+        let (instance, took) = one(&isolation, folder.path(), "python", python()).await;
+        rows.push((took, instance.start_times()));
+        hello(&*instance).await;
+        answers.push(began.elapsed());
+        drop(instance);
+        tokio::time::sleep(REST).await;
+    }
+    table("python: ready", &mut rows);
+    line("python: start and first answer", &mut answers);
+
+    let mut burst = tokio::task::JoinSet::new();
+    let isolation = Arc::new(isolation);
+    let root = folder.path().to_owned();
+    let began = Instant::now();
+    for _ in 0..100 {
+        let (isolation, root, python) = (isolation.clone(), root.clone(), python());
+        burst.spawn(async move {
+            let began = Instant::now();
+            let (instance, _) = one(&isolation, &root, "python", python).await;
+            hello(&*instance).await;
+            (began.elapsed(), instance)
+        });
+    }
+    let all = burst.join_all().await;
+    println!("python: 100 first calls at once took {:?}", began.elapsed());
+    let (mut took, instances): (Vec<_>, Vec<_>) = all.into_iter().unzip();
+    line("python: one of 100 at once", &mut took);
+    drop(instances);
+    isolation.shutdown().await;
+}
+
+async fn one(
+    isolation: &ProcessIsolation,
+    folder: &Path,
+    bundle: &str,
+    program: Program,
+) -> (Arc<dyn Instance>, Duration) {
+    let name = |text| Name::new(text).expect("a name");
+    let spec = InstanceSpec {
+        id: InstanceId(0),
+        function: FunctionKey::new(&name("default"), &name("measured")),
+        revision: Arc::from("1"),
+        bundle: folder.join(bundle),
+        program,
+        env: Vec::new(),
+        secrets: Vec::new(),
+        limits: Limits {
+            memory: 256 << 20,
+            cpu_milli: 1000,
+            pids: 64,
+            tmp: 64 << 20,
+            timeout: Duration::from_secs(60),
+            body: 1 << 20,
+        },
+        network: Network::None,
+        concurrency: 1,
+        ready_within: Duration::from_secs(10),
+        logs: Arc::new(Nowhere),
+    };
+    let began = Instant::now();
+    let instance = isolation.start(spec).await.expect("it starts");
+    (instance, began.elapsed())
+}
+
+async fn hello(instance: &dyn Instance) {
+    let mut stream = instance.connect().await.expect("connected");
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("answered");
+    assert!(answer.ends_with(b"hello"));
+}
+
+fn table(what: &str, rows: &mut [(Duration, StartTimes)]) {
+    line(what, &mut rows.iter().map(|r| r.0).collect::<Vec<_>>());
+    let part = |name: &str, of: fn(&StartTimes) -> u64| {
+        let mut times: Vec<_> = rows
+            .iter()
+            .map(|r| Duration::from_micros(of(&r.1)))
+            .collect();
+        line(name, &mut times);
+    };
+    part("  sandbox", |t| t.sandbox_us);
+    part("  runtime", |t| t.runtime_us);
+    part("  load", |t| t.load_us);
+}
+
+fn line(what: &str, times: &mut [Duration]) {
+    times.sort();
+    let at = |part: usize| times[(times.len() - 1) * part / 100];
+    println!("{what:<32} p50 {:>9.1?}  p99 {:>9.1?}", at(50), at(99));
+}
