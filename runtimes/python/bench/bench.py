@@ -5,7 +5,6 @@ well; its own time is shown beside the host's CPU, which is the steadier figure.
 """
 
 import os
-import socket
 import statistics
 import sys
 import time

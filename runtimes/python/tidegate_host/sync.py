@@ -65,7 +65,7 @@ class SyncServer:
         self._app = app
         self._epoll = select.epoll()
         self._conns = {}
-        self._draining = False
+        self._draining = self._orphaned = False
         self._running = None
         self._cancelled = None
         self._x = None
@@ -158,11 +158,11 @@ class SyncServer:
             self.control.idle(tag)
 
     def _on_orphaned(self):
-        if not self._draining and self._running is not None:
+        if not self._orphaned and self._running is not None:
             # The kernel keeps this promise even if the handler never returns.
             _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
             _signal.setitimer(_signal.ITIMER_REAL, ORPHAN_GRACE)
-        self._draining = True
+        self._draining = self._orphaned = True
         try:
             self._epoll.unregister(self.control.fd)
         except OSError:
