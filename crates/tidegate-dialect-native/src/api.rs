@@ -16,8 +16,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidegate_core::{FunctionRef, Name, parse_duration};
 use tidegate_platform::{
-    Digest, Event, LogQuery, Object, ObjectKey, Platform, Preconditions, Put, ResourceVersion,
-    canonical_namespace,
+    Digest, Event, LogQuery, Object, ObjectKey, Phase, Platform, Preconditions, Put,
+    ResourceVersion, canonical_namespace, settled_phase,
 };
 use utoipa::IntoParams;
 
@@ -384,6 +384,10 @@ pub(crate) async fn put_function(
         StatusCode::OK
     };
     let mut object = put.object();
+    // The same document once more: whoever sends it wants it tried again.
+    if settled_phase(&object) == Some(Phase::Failed) {
+        object = platform.retry(object).await?;
+    }
     if let Some(wait) = params.bound() {
         object = platform.settle(&key, object.generation(), wait).await?;
     }

@@ -82,6 +82,23 @@ impl Platform {
         Ok(())
     }
 
+    /// Deals once more with a document whose generation could not be made ready: what was in the way may be gone.
+    ///
+    /// # Errors
+    /// The document is not there, or the store cannot write.
+    pub async fn retry(&self, object: Object) -> Result<Object, Error> {
+        let status = Status {
+            phase: Phase::Pending,
+            ..Status::of(&object)
+        };
+        let status = serde_json::to_value(&status).map_err(|e| Error::Invalid(e.to_string()))?;
+        Ok(self
+            .store()
+            .objects()
+            .update_status(object.replace_status(status)?)
+            .await?)
+    }
+
     async fn follow(&self, from: ResourceVersion) -> Error {
         let mut watch = match self.watch(&Query::everything(), Some(from)) {
             Ok(watch) => watch,
