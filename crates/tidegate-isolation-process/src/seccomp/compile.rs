@@ -111,8 +111,8 @@ fn distance(from: usize, to: usize) -> u32 {
     u32::try_from(to - from - 1).expect("a program has at most 4096 steps")
 }
 
-const fn verdict(errno: u16) -> u32 {
-    RET_ERRNO | errno as u32
+const fn verdict(errno: i32) -> u32 {
+    RET_ERRNO | errno.cast_unsigned()
 }
 
 const fn step(code: u16, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
