@@ -30,6 +30,9 @@ use crate::wire;
 /// Number of the run that is an instance's server program.
 pub(crate) const MAIN: u64 = 0;
 
+/// Longest message of an init in bytes: a step's name and numbers.
+const MAX_WORD: usize = 2048;
+
 /// The handle that the engine holds. Dropping it ends the instance.
 pub(crate) struct ProcessInstance {
     pub(crate) inner: Arc<Inner>,
@@ -256,7 +259,7 @@ impl Inner {
         ready: oneshot::Sender<Result<u64, (String, i32)>>,
     ) {
         let mut ready = Some(ready);
-        let mut buffer = vec![0; wire::MAX_MESSAGE];
+        let mut buffer = vec![0; MAX_WORD];
         loop {
             let (len, mut fds) = match self.sandbox.channel.receive(&mut buffer).await {
                 Ok((0, _)) | Err(_) => break,

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 use crate::cgroup::GroupLimits;
 use crate::channel::Channel;
 use crate::instance::{Inner, Kind, MAIN, ProcessInstance};
-use crate::output::Output;
+use crate::output::{MAX_LINE, Output, REST};
 use crate::protocol::{Payload, Rlimits};
 use crate::supervisor::{Supervisor, failed};
 use crate::wire;
@@ -39,6 +40,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
 /// How long the rest of the output may take after the end of an instance, before its last line is quoted.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Longest message of a host that has loaded, in bytes: a line with its stream and its invocation.
+const MAX_HOST_LINE: usize = MAX_LINE + 64;
 
 /// What code finds set when it sets nothing itself.
 const DEFAULT_ENV: [(&str, &str); 4] = [
@@ -76,6 +80,14 @@ pub(crate) async fn start(
 }
 
 fn check_entry(spec: &InstanceSpec, entry: &str) -> Result<(), StartError> {
+    let inside = Path::new(entry)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !inside {
+        return Err(StartError::Code {
+            message: format!("{entry:?} is not a path inside the bundle, such as \"bin/serve\""),
+        });
+    }
     let message = match std::fs::metadata(spec.bundle.join(entry)) {
         Ok(meta) if meta.is_file() => return Ok(()),
         Ok(_) => format!("{entry:?} is not a file"),
@@ -297,8 +309,14 @@ async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
     let mut buffer = vec![0; wire::MAX_MESSAGE];
     loop {
         let len = match channel.receive(&mut buffer).await {
-            Ok((0, _)) | Err(_) => return,
+            Ok((0, _)) => break,
             Ok((len, _)) => len,
+            Err(error) => {
+                inner
+                    .output
+                    .system(&format!("the control channel failed: {error}"));
+                break;
+            }
         };
         let (kind, message) = (buffer[0], &buffer[1..len]);
         match kind {
@@ -306,6 +324,9 @@ async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
                 if let Some(loaded) = loaded.take() {
                     let _ = loaded.send(Loaded::Ready);
                 }
+                // From here on only lines come.
+                buffer.truncate(MAX_HOST_LINE);
+                buffer.shrink_to_fit();
             }
             b'F' => {
                 let failure = serde_json::from_slice(message).unwrap_or_else(|_| LoadFailure {
@@ -329,10 +350,19 @@ async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
                 };
                 let (id, text) = message[1..].split_at(InvocationId::HEX_LEN);
                 inner.output.line(stream, invocation(id), text);
+                if inner.output.is_dropping() {
+                    tokio::time::sleep(REST).await;
+                }
             }
             // The code inside can write to this channel too, so nothing on it may upset us.
             _ => tracing::debug!(instance = %inner.id, kind, "a host said something unknown"),
         }
+    }
+    // A host that ends closes its channel a moment before its end is told. One that closed it and lives on can be neither
+    // called nor cancelled.
+    drop(loaded);
+    if timeout(LAST_WORDS, inner.exited()).await.is_err() {
+        inner.kill();
     }
 }
 

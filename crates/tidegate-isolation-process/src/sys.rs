@@ -286,6 +286,14 @@ impl Resource {
     }
 }
 
+/// Whether the kernel has Landlock.
+pub(crate) fn has_landlock() -> bool {
+    /// Asks for the version and makes nothing.
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag no memory is read.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0_usize, 0_usize, VERSION) > 0 }
+}
+
 /// Bytes of a page.
 pub(crate) fn page_size() -> u64 {
     // SAFETY: no memory is involved.

@@ -239,7 +239,7 @@ pub(crate) async fn weaker_than_the_minimum_is_refused(world: &World) {
     options.minimum = Minimum::Limits;
     match ProcessIsolation::start(options).await {
         Err(Error::TooWeak { missing, .. }) => {
-            assert!(missing.contains("memory limit"), "{missing}")
+            assert!(missing.contains("memory limit"), "{missing}");
         }
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it started"),
