@@ -64,6 +64,9 @@ mod tests {
             std::fs::write(GOLDEN, &text).unwrap();
         }
         let golden = std::fs::read_to_string(GOLDEN).unwrap();
-        assert!(text == golden, "the OpenAPI document changed; see GOLDEN's comment");
+        assert!(
+            text == golden,
+            "the OpenAPI document changed; see GOLDEN's comment"
+        );
     }
 }
