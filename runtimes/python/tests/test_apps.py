@@ -1,10 +1,8 @@
 """WSGI and ASGI apps, WebSocket and lifespan."""
 
-import base64
-import json
 import os
 
-from harness import HostCase, send, tag
+from harness import HostCase, tag
 
 from websocket_client import Socket
 

@@ -6,10 +6,10 @@ the transport's buffer is full, so a slow side slows the other down instead of
 filling memory.
 """
 
+import _signal
 import asyncio
 import io
 import os
-import signal
 import socket
 import sys
 from collections import deque
@@ -492,7 +492,7 @@ class AsyncServer:
         """Serves; answers the exit code. Raises what the start of the lifespan raised."""
         self._loop = loop
         # Cancels come over the channel; the signal beside them must not end the process.
-        signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
+        _signal.signal(_signal.SIGUSR1, lambda _number, _frame: None)
         try:
             return loop.run_until_complete(self._main())
         finally:

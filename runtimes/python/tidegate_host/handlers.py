@@ -7,7 +7,6 @@ from tidegate import Cancelled, Context, Event
 from .answers import piece, shape, stream_fields
 
 
-
 def make_context(config, head):
     """The Context of one request; the server's deadline wins over the configured timeout."""
     ms = head.deadline_ms

@@ -35,7 +35,6 @@ def load(config):
     sys.path.insert(0, folder)
     for at, extra in enumerate(config.get("path") or ()):
         sys.path.insert(1 + at, extra)
-    importlib.invalidate_caches()
     named = config.get("handler")
     if named and ":" in named:
         module_name, _, name = named.partition(":")

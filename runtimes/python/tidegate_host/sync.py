@@ -16,11 +16,11 @@ loop reads the channel itself, so that neither can take a message from under
 the other. `_running` is cleared before Cancelled is raised: once a request.
 """
 
+import _signal
 import contextvars
 import fcntl
 import os
 import select
-import signal
 import socket
 from collections import deque
 
@@ -65,7 +65,7 @@ class SyncServer:
         self._app = app
         self._epoll = select.epoll()
         self._conns = {}
-        self._draining = False
+        self._draining = self._orphaned = False
         self._running = None
         self._cancelled = None
         self._x = None
@@ -101,9 +101,9 @@ class SyncServer:
         return any(fd in self._conns for fd, _ in events)
 
     def _prepare(self):
-        signal.signal(signal.SIGUSR1, self._on_signal)
+        _signal.signal(_signal.SIGUSR1, self._on_signal)
         fd = self.control.fd
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGUSR1)
+        fcntl.fcntl(fd, fcntl.F_SETSIG, _signal.SIGUSR1)
         fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
 
@@ -158,11 +158,11 @@ class SyncServer:
             self.control.idle(tag)
 
     def _on_orphaned(self):
-        if not self._draining and self._running is not None:
+        if not self._orphaned and self._running is not None:
             # The kernel keeps this promise even if the handler never returns.
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, ORPHAN_GRACE)
-        self._draining = True
+            _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
+            _signal.setitimer(_signal.ITIMER_REAL, ORPHAN_GRACE)
+        self._draining = self._orphaned = True
         try:
             self._epoll.unregister(self.control.fd)
         except OSError:

@@ -12,12 +12,12 @@ and withdraws what has not landed before the worker is given another job. Each
 step of the worker outside a request may be repeated without harm.
 """
 
+import _signal
 import collections
 import ctypes
 import os
 import queue
 import select
-import signal
 import threading
 import time
 
@@ -107,7 +107,7 @@ class ThreadServer(SyncServer):
 
     def _prepare(self):
         # The server may send the signal all the same; there is nothing to interrupt here.
-        signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
+        _signal.signal(_signal.SIGUSR1, lambda _number, _frame: None)
         self._epoll.register(self._wake_read, select.EPOLLIN)
 
     def run(self):
