@@ -120,6 +120,8 @@ pub(crate) enum Order {
     Exec { n: u64 },
     /// Kill that run and what it left.
     Kill { n: u64 },
+    /// Kill everything; the init stays.
+    Sweep,
     /// Signal that run's process group.
     Signal { n: u64, signal: i32 },
     /// Connect to this port on the loopback device.
@@ -146,4 +148,7 @@ pub(crate) enum Word {
     Dialled { n: u64, errno: Option<i32> },
     /// The watchdog killed everything: so many bytes were in use.
     Memory { used: u64 },
+    /// The watchdog cannot tell: all processes together are over the limit if they share no page. The server can look
+    /// closer. So many bytes are in files.
+    Crowded { files: u64 },
 }
