@@ -226,11 +226,11 @@ impl Pool {
     pub(crate) fn discard(self: &Arc<Self>, id: InstanceId) {
         let entry = {
             let mut state = self.state.lock();
-            state
-                .ready
-                .iter()
-                .position(|e| e.id == id)
-                .map(|at| state.ready.remove(at))
+            let at = state.ready.iter().position(|e| e.id == id);
+            at.map(|at| {
+                state.stopping += 1;
+                state.ready.remove(at)
+            })
         };
         if let Some(entry) = entry {
             entry.target.instance().kill();

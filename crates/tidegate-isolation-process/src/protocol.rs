@@ -26,6 +26,7 @@ pub(crate) enum Ask {
     /// Make a sandbox. Descriptors: payload (a [`Payload`] in a memory file), the init's end of its channel.
     Sandbox {
         slot: u32,
+        bundle: PathBuf,
         host_network: bool,
         limits: GroupLimits,
     },
@@ -42,8 +43,6 @@ pub(crate) enum Tell {
         report: Report,
         /// Whether the process limit has to be a resource limit.
         nproc: bool,
-        /// Whether inits watch memory, since nothing else does.
-        watchdog: bool,
     },
     /// It cannot go on, and why. The first message, and the last.
     Unable {
@@ -90,7 +89,6 @@ pub(crate) struct LastWords {
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Payload {
     pub(crate) hostname: String,
-    pub(crate) bundle: PathBuf,
     /// Program relative to the bundle, for `exec`.
     pub(crate) entry: Option<String>,
     pub(crate) env: Vec<(String, String)>,
@@ -122,6 +120,8 @@ pub(crate) enum Order {
     Exec { n: u64 },
     /// Kill that run and what it left.
     Kill { n: u64 },
+    /// Kill everything; the init stays.
+    Sweep,
     /// Signal that run's process group.
     Signal { n: u64, signal: i32 },
     /// Connect to this port on the loopback device.
@@ -148,4 +148,7 @@ pub(crate) enum Word {
     Dialled { n: u64, errno: Option<i32> },
     /// The watchdog killed everything: so many bytes were in use.
     Memory { used: u64 },
+    /// The watchdog cannot tell: all processes together are over the limit if they share no page. The server can look
+    /// closer. So many bytes are in files.
+    Crowded { files: u64 },
 }

@@ -107,7 +107,6 @@ async fn walls(
     let engine = &base64::engine::general_purpose::STANDARD;
     let payload = Payload {
         hostname: host_name(&spec.function.name),
-        bundle: spec.bundle.clone(),
         entry: env.is_some().then(|| entry.to_owned()),
         env: env.unwrap_or_default(),
         secrets: spec
@@ -125,7 +124,9 @@ async fn walls(
         pids: processes(spec),
     };
     let host_network = spec.network == Network::Host;
-    let (mut sandbox, gone) = supervisor.sandbox(limits, host_network, &payload).await?;
+    let (mut sandbox, gone) = supervisor
+        .sandbox(&spec.bundle, limits, host_network, &payload)
+        .await?;
     let doors = std::mem::take(&mut sandbox.doors);
     let made_us = sandbox.made_us;
     let control = supervisor.control().clone();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,11 +88,7 @@ pub(crate) fn greet(options: &Options) -> Result<Greeted, Error> {
         })
         .and_then(|()| first_message(&socket));
     match answer {
-        Ok(Tell::Hello {
-            report,
-            nproc,
-            watchdog: _,
-        }) => Ok(Greeted {
+        Ok(Tell::Hello { report, nproc }) => Ok(Greeted {
             socket,
             child,
             report,
@@ -227,6 +223,7 @@ impl Supervisor {
     /// A sandbox whose init has been told to set itself up, and the receiver of its last words.
     pub(crate) async fn sandbox(
         &self,
+        bundle: &Path,
         limits: GroupLimits,
         host_network: bool,
         payload: &Payload,
@@ -244,6 +241,7 @@ impl Supervisor {
         let slot = self.take_slot(started, gone)?;
         let ask = Ask::Sandbox {
             slot,
+            bundle: bundle.to_owned(),
             host_network,
             limits,
         };
