@@ -30,8 +30,8 @@ pub(crate) enum Ask {
         host_network: bool,
         limits: GroupLimits,
     },
-    /// Start a helper that lives as long as the launcher. Descriptors: its socket (3), its standard error.
-    Helper { number: u64, argv: Vec<String> },
+    /// Start a zygote that lives as long as the launcher. Descriptors: its socket (3), its standard error.
+    Zygote { number: u64, argv: Vec<String> },
 }
 
 /// What the launcher tells the server.
@@ -62,10 +62,10 @@ pub(crate) enum Tell {
     Failed { slot: u32, step: String, errno: i32 },
     /// A sandbox is gone with all its processes, its groups are removed.
     Gone { slot: u32, last: LastWords },
-    /// A helper was started. Descriptor: its pidfd.
-    Helping { number: u64 },
-    /// A helper could not be started, or ended.
-    Helpless { number: u64, error: String },
+    /// A zygote was started. Descriptor: its pidfd.
+    ZygoteStarted { number: u64 },
+    /// A zygote could not be started, or ended.
+    ZygoteEnded { number: u64, error: String },
     /// A process ended whose parent had died before, so that nobody else can tell.
     Orphan {
         pid: i32,

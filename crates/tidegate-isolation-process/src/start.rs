@@ -44,6 +44,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Longest message of a host that has loaded, in bytes: a line with its stream and its invocation.
 const MAX_HOST_LINE: usize = MAX_LINE + 64;
 
+/// Steps of a host's start that run the function's own code; a failure of any other is ours or the machine's.
+const CODE_STEPS: [&str; 3] = ["load", "start", "lifespan"];
+
 /// What code finds set when it sets nothing itself.
 const DEFAULT_ENV: [(&str, &str); 4] = [
     ("PATH", "/usr/local/bin:/usr/bin:/bin"),
@@ -288,10 +291,13 @@ async fn host(
             for line in failure.trace.iter().flat_map(|trace| trace.lines()) {
                 inner.output.line(LogStream::Stderr, None, line.as_bytes());
             }
-            tracing::debug!(instance = %spec.id, step = failure.step, "the code did not load");
-            Err(StartError::Code {
-                message: format!("{entry}: {}", failure.error),
-            })
+            if CODE_STEPS.contains(&failure.step.as_str()) {
+                let message = format!("{entry}: {}", failure.error);
+                Err(StartError::Code { message })
+            } else {
+                let error = io::Error::other(failure.error);
+                Err(failed(format!("host: {}", failure.step), error))
+            }
         }
         Ok(Err(_)) => Err(died(&instance, "while it was loaded").await),
         Err(_) => Err(StartError::NotReady {

@@ -181,8 +181,8 @@ struct Waiting {
     next: u32,
     started: HashMap<u32, StartedBy>,
     gone: HashMap<u32, oneshot::Sender<LastWords>>,
-    next_helper: u64,
-    helpers: HashMap<u64, oneshot::Sender<Result<OwnedFd, String>>>,
+    next_zygote: u64,
+    zygotes: HashMap<u64, oneshot::Sender<Result<OwnedFd, String>>>,
     /// First processes that are not an init's children, by number.
     mains: HashMap<i32, oneshot::Sender<Ended>>,
 }
@@ -287,8 +287,8 @@ impl Supervisor {
         }
     }
 
-    /// Starts a helper of ours with this socket as descriptor 3; gives back its pidfd.
-    pub(crate) async fn helper(
+    /// Starts a zygote of ours with this socket as descriptor 3; gives back its pidfd.
+    pub(crate) async fn zygote(
         &self,
         argv: Vec<String>,
         socket: OwnedFd,
@@ -300,18 +300,18 @@ impl Supervisor {
             if waiting.closed {
                 return Err("the launcher is gone".to_owned());
             }
-            waiting.next_helper += 1;
-            let number = waiting.next_helper;
-            waiting.helpers.insert(number, tell);
+            waiting.next_zygote += 1;
+            let number = waiting.next_zygote;
+            waiting.zygotes.insert(number, tell);
             number
         };
-        let ask = serde_json::to_vec(&Ask::Helper { number, argv }).map_err(|e| e.to_string())?;
+        let ask = serde_json::to_vec(&Ask::Zygote { number, argv }).map_err(|e| e.to_string())?;
         if let Err(error) = self
             .channel
             .send(&ask, &[socket.as_fd(), stderr.as_fd()])
             .await
         {
-            self.waiting.lock().helpers.remove(&number);
+            self.waiting.lock().zygotes.remove(&number);
             return Err(error.to_string());
         }
         told.await
@@ -461,18 +461,18 @@ impl Supervisor {
                     let _ = gone.send(last);
                 }
             }
-            Tell::Helping { number } => {
-                if let Some(tell) = self.waiting.lock().helpers.remove(&number)
+            Tell::ZygoteStarted { number } => {
+                if let Some(tell) = self.waiting.lock().zygotes.remove(&number)
                     && let Some(pidfd) = fds.pop()
                 {
                     let _ = tell.send(Ok(pidfd));
                 }
             }
-            Tell::Helpless { number, error } => {
-                if let Some(tell) = self.waiting.lock().helpers.remove(&number) {
+            Tell::ZygoteEnded { number, error } => {
+                if let Some(tell) = self.waiting.lock().zygotes.remove(&number) {
                     let _ = tell.send(Err(error));
                 } else {
-                    tracing::debug!(number, error, "a helper ended");
+                    tracing::debug!(number, error, "a zygote ended");
                 }
             }
             Tell::Orphan { pid, code, signal } => self.main_ended(pid, (code, signal)),
@@ -488,7 +488,7 @@ impl Supervisor {
         waiting.closed = true;
         waiting.started.clear();
         waiting.gone.clear();
-        waiting.helpers.clear();
+        waiting.zygotes.clear();
         waiting.mains.clear();
     }
 }

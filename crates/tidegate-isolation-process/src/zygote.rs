@@ -177,7 +177,7 @@ impl Zygotes {
         }
         let pidfd = self
             .supervisor
-            .helper(self.argv.clone(), theirs, stderr)
+            .zygote(self.argv.clone(), theirs, stderr)
             .await
             .map_err(|error| failed("start the zygote", io::Error::other(error)))?;
         let channel = Channel::new(ours, &control).map_err(|e| failed("register channel", e))?;

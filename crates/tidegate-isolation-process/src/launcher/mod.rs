@@ -139,7 +139,7 @@ struct Launcher {
     seats: Seats,
     /// By process number, held and settled alike.
     inits: HashMap<i32, Init>,
-    helpers: HashMap<i32, u64>,
+    zygotes: HashMap<i32, u64>,
     /// Groups that the kernel did not let go yet.
     stale: Vec<Group>,
 }
@@ -190,7 +190,7 @@ impl Launcher {
             watchdog,
             seats: Seats::default(),
             inits: HashMap::new(),
-            helpers: HashMap::new(),
+            zygotes: HashMap::new(),
             stale: Vec::new(),
         };
         let hello = Tell::Hello { report, nproc };
@@ -266,16 +266,20 @@ impl Launcher {
                     &[],
                 ),
             },
-            Ask::Helper { number, argv } => {
-                let answer = match self.helper(number, &argv, fds) {
+            Ask::Zygote { number, argv } => {
+                let answer = match self.zygote(number, &argv, fds) {
                     Ok(pidfd) => {
-                        return tell(&self.socket, &Tell::Helping { number }, &[pidfd.as_fd()]);
+                        return tell(
+                            &self.socket,
+                            &Tell::ZygoteStarted { number },
+                            &[pidfd.as_fd()],
+                        );
                     }
                     Err(error) => error.to_string(),
                 };
                 tell(
                     &self.socket,
-                    &Tell::Helpless {
+                    &Tell::ZygoteEnded {
                         number,
                         error: answer,
                     },
@@ -406,7 +410,7 @@ impl Launcher {
     }
 
     /// Starts a zygote: our own code without any tenant's, in the launcher's own namespaces.
-    fn helper(&mut self, number: u64, argv: &[String], fds: Vec<OwnedFd>) -> io::Result<OwnedFd> {
+    fn zygote(&mut self, number: u64, argv: &[String], fds: Vec<OwnedFd>) -> io::Result<OwnedFd> {
         let mut fds = fds.into_iter();
         let (Some(socket), Some(stderr), [program, arguments @ ..]) =
             (fds.next(), fds.next(), argv)
@@ -430,7 +434,7 @@ impl Launcher {
         }
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-        self.helpers.insert(pid, number);
+        self.zygotes.insert(pid, number);
         let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
         Ok(rustix::process::pidfd_open(
             pid,
@@ -462,12 +466,12 @@ impl Launcher {
                     memory_peak: reading.memory_peak.unwrap_or_default(),
                 };
                 tell(&self.socket, &Tell::Gone { slot, last }, &[])?;
-            } else if let Some(number) = self.helpers.remove(&pid) {
+            } else if let Some(number) = self.zygotes.remove(&pid) {
                 let error = match (code, signal) {
                     (Some(code), _) => format!("exited with code {code}"),
                     (_, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
                 };
-                tell(&self.socket, &Tell::Helpless { number, error }, &[])?;
+                tell(&self.socket, &Tell::ZygoteEnded { number, error }, &[])?;
             } else {
                 tell(&self.socket, &Tell::Orphan { pid, code, signal }, &[])?;
             }
@@ -477,13 +481,13 @@ impl Launcher {
 
     /// Ends everything. Waits for the kernel: it has nothing else to do, and nobody else would remove the groups.
     fn clean_up(&mut self) {
-        for &pid in self.inits.keys().chain(self.helpers.keys()) {
+        for &pid in self.inits.keys().chain(self.zygotes.keys()) {
             sys::kill(pid, libc::SIGKILL);
         }
-        while !self.inits.is_empty() || !self.helpers.is_empty() {
+        while !self.inits.is_empty() || !self.zygotes.is_empty() {
             match sys::reap() {
                 sys::Reaped::Child { pid, .. } => {
-                    self.helpers.remove(&pid);
+                    self.zygotes.remove(&pid);
                     if let Some(init) = self.inits.remove(&pid) {
                         self.stale.push(init.group);
                     }
