@@ -148,6 +148,8 @@ async fn one(
             pids: 64,
             tmp: 64 << 20,
             timeout: Duration::from_secs(60),
+            first_byte: Duration::from_secs(60),
+            stream_idle: Duration::from_secs(60),
             body: 1 << 20,
         },
         network: Network::None,

@@ -261,7 +261,12 @@ async fn host(
         let mut fds = vec![inner.sandbox.pidfd.as_fd(), theirs.as_fd()];
         fds.extend(streams.iter().chain(&doors).map(AsFd::as_fd));
         zygotes
-            .fork(&config, rlimits(supervisor, spec), &fds)
+            .fork(
+                &config,
+                rlimits(supervisor, spec),
+                spec.network != Network::Host,
+                &fds,
+            )
             .await?
     };
     drop((theirs, doors));

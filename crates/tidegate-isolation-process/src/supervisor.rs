@@ -193,6 +193,8 @@ pub(crate) struct Supervisor {
     waiting: Mutex<Waiting>,
     child: Mutex<Option<Child>>,
     stop: CancellationToken,
+    /// Cancelled when the launcher ended without being told to.
+    lost: CancellationToken,
     pub(crate) nproc: bool,
 }
 
@@ -204,16 +206,25 @@ impl Supervisor {
             waiting: Mutex::default(),
             child: Mutex::new(Some(greeted.child)),
             stop: CancellationToken::new(),
+            lost: CancellationToken::new(),
             nproc: greeted.nproc,
         });
         // Runs until the launcher is gone or `shutdown` says so. It owns the channel with us: dropping the isolation calls
         // `stop`, which closes the socket, which ends the launcher.
         let listening = supervisor.clone();
         control.spawn(async move {
-            listening.stop.run_until_cancelled(listening.listen()).await;
+            let ended = listening.stop.run_until_cancelled(listening.listen()).await;
             listening.close();
+            if ended.is_some() {
+                listening.lost.cancel();
+            }
         });
         Ok(supervisor)
+    }
+
+    /// Resolves when the launcher has ended without being told to.
+    pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.lost.clone().cancelled_owned()
     }
 
     pub(crate) fn control(&self) -> &Handle {

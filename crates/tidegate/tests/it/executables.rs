@@ -93,17 +93,29 @@ fn standard_input_becomes_standard_output_with_the_request_in_the_environment() 
         plain,
         format!("POST /fn/env /a/b x=1 text/x 8 w\n{id} env blue\nthe body")
     );
-    assert_eq!(reply.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(
+        reply.header("content-type"),
+        Some("text/plain; charset=utf-8")
+    );
 }
 
 #[test]
 fn ten_mebibytes_go_through_and_back() {
     let server = SERVER.get();
     server.deploy("echo", "#!/bin/sh\nexec cat\n", &[]);
-    let body: Vec<u8> = (0..10_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let body: Vec<u8> = (0..10_u32 << 20)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
     let reply = server.post("/fn/echo", body.clone()).ok();
-    assert!(reply.whole && reply.body == body, "{} bytes came back", reply.body.len());
-    assert_eq!(reply.header("content-type"), Some("application/octet-stream"));
+    assert!(
+        reply.whole && reply.body == body,
+        "{} bytes came back",
+        reply.body.len()
+    );
+    assert_eq!(
+        reply.header("content-type"),
+        Some("application/octet-stream")
+    );
 }
 
 #[test]
@@ -118,15 +130,31 @@ fn json_on_standard_output_is_told_as_such() {
 #[test]
 fn an_exit_code_is_a_500_and_what_it_wrote_is_in_the_log() {
     let server = SERVER.get();
-    server.deploy("exits", "#!/bin/sh\necho partial\necho 'what went wrong' >&2\nexit 3\n", &[]);
-    let reply = server.get("/fn/exits").status(500).says(&["exited with code 3"]);
+    server.deploy(
+        "exits",
+        "#!/bin/sh\necho partial\necho 'what went wrong' >&2\nexit 3\n",
+        &[],
+    );
+    let reply = server
+        .get("/fn/exits")
+        .status(500)
+        .says(&["exited with code 3"]);
     assert_eq!(reply.outcome(), Some("function"));
-    let id = reply.json()["requestId"].as_str().expect("an id").replace('-', "");
+    let id = reply.json()["requestId"]
+        .as_str()
+        .expect("an id")
+        .replace('-', "");
     let lines = server.lines("exits", |lines| {
         lines.iter().any(|line| line["text"] == "what went wrong")
     });
-    let line = lines.iter().find(|line| line["text"] == "what went wrong").expect("found");
-    assert_eq!(line["request"].as_str().expect("an id").replace('-', ""), id);
+    let line = lines
+        .iter()
+        .find(|line| line["text"] == "what went wrong")
+        .expect("found");
+    assert_eq!(
+        line["request"].as_str().expect("an id").replace('-', ""),
+        id
+    );
     assert!(server.get("/fn/exits").status(500).says(&["code 3"]).whole);
 }
 
@@ -156,7 +184,9 @@ fn calls_of_a_process_function_do_not_wait_for_each_other() {
     let server = SERVER.get();
     server.deploy("pair", "#!/bin/sh\nexec sleep 0.05\n", &["--max", "4"]);
     std::thread::scope(|scope| {
-        let calls: Vec<_> = (0..8).map(|_| scope.spawn(|| server.get("/fn/pair").ok())).collect();
+        let calls: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| server.get("/fn/pair").ok()))
+            .collect();
         for call in calls {
             call.join().expect("an answer");
         }
@@ -185,7 +215,12 @@ fn a_server_on_its_port_is_called_over_http() {
     server.deploy("web", HTTP_SERVER, &["--contract", "http", "--max", "1"]);
     let first = server.get("/fn/web/some/path?q=1").ok().json();
     assert_eq!(first["path"], "/some/path?q=1");
-    assert_eq!(first["headers"]["X-Forwarded-For"].as_str().or(first["headers"]["x-forwarded-for"].as_str()), Some("127.0.0.1"));
+    assert_eq!(
+        first["headers"]["X-Forwarded-For"]
+            .as_str()
+            .or(first["headers"]["x-forwarded-for"].as_str()),
+        Some("127.0.0.1")
+    );
     let second = server.get("/fn/web/").ok().json();
     assert_eq!(first["pid"], second["pid"], "one process serves them all");
 
@@ -197,9 +232,14 @@ fn a_server_on_its_port_is_called_over_http() {
     );
 
     let head = server.call("HEAD", "/fn/web/x").send().ok();
-    assert!(head.body.is_empty() && head.header("content-length").is_some_and(|n| n != "0"), "{head}");
+    assert!(
+        head.body.is_empty() && head.header("content-length").is_some_and(|n| n != "0"),
+        "{head}"
+    );
     server.lines("web", |lines| {
-        lines.iter().any(|line| line["text"] == "served /some/path?q=1")
+        lines
+            .iter()
+            .any(|line| line["text"] == "served /some/path?q=1")
     });
 }
 
@@ -207,7 +247,10 @@ fn a_server_on_its_port_is_called_over_http() {
 fn events_pass_as_they_are_sent() {
     let server = SERVER.get();
     server.deploy("events", HTTP_SERVER, &["--contract", "http", "--max", "1"]);
-    let mut events = server.call("GET", "/fn/events/events").open().expect("a head");
+    let mut events = server
+        .call("GET", "/fn/events/events")
+        .open()
+        .expect("a head");
     assert_eq!(events.header("content-type"), Some("text/event-stream"));
     for n in 0..3 {
         let event = events.piece().expect("no break").expect("an event");
@@ -233,11 +276,21 @@ fn a_websocket_is_passed_through_and_holds_its_slot() {
         .open()
         .expect("a head");
     assert_eq!(open.status, 101);
-    assert_eq!(open.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    assert_eq!(
+        open.header("sec-websocket-accept"),
+        Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+    );
     let mut connection = open.into_connection();
-    connection.stream().get_mut().write_all(b"abc").expect("sent");
+    connection
+        .stream()
+        .get_mut()
+        .write_all(b"abc")
+        .expect("sent");
     let mut echoed = [0; 3];
-    connection.stream().read_exact(&mut echoed).expect("an echo");
+    connection
+        .stream()
+        .read_exact(&mut echoed)
+        .expect("an echo");
     assert_eq!(&echoed, b"ABC");
     assert_eq!(server.count("socket", "busy"), 1);
     connection.stream().get_mut().write_all(b"q").expect("sent");

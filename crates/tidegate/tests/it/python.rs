@@ -53,7 +53,11 @@ def handler(event, context):
     assert_eq!(get("/tuple2").status(201).text(), "made");
     let tuple = get("/tuple3").status(202);
     assert_eq!(tuple.header("x-one"), Some("1"));
-    let many: Vec<_> = tuple.headers.iter().filter(|(n, _)| n == "x-many").collect();
+    let many: Vec<_> = tuple
+        .headers
+        .iter()
+        .filter(|(n, _)| n == "x-many")
+        .collect();
     assert_eq!(many.len(), 2);
     let lambda = get("/lambda").status(203);
     assert_eq!((lambda.header("x-l"), lambda.text()), (Some("yes"), "hi"));
@@ -126,7 +130,10 @@ async def handler(event):
         let calls: Vec<_> = (0..4)
             .map(|_| scope.spawn(|| server.get("/fn/meeting").ok().json()))
             .collect();
-        calls.into_iter().map(|call| call.join().expect("an answer")).collect()
+        calls
+            .into_iter()
+            .map(|call| call.join().expect("an answer"))
+            .collect()
     });
     assert_eq!(replies, vec![json!({ "here": 4 }); 4]);
 }
@@ -218,13 +225,29 @@ def app(environ, start_response):
 fn a_folder_with_modules_and_a_named_handler() {
     let server = SERVER.get();
     server.file("code/folder/jobs/__init__.py", "");
-    server.file("code/folder/jobs/work.py", "def run(event):\n    import helper\n    return helper.WORD\n");
-    server.file("code/folder/helper.py", "WORD = open('data/word.txt').read()\n");
+    server.file(
+        "code/folder/jobs/work.py",
+        "def run(event):\n    import helper\n    return helper.WORD\n",
+    );
+    server.file(
+        "code/folder/helper.py",
+        "WORD = open('data/word.txt').read()\n",
+    );
     server.file("code/folder/data/word.txt", "from a file");
-    let main = server.file("code/folder/main.py", "def other(event):\n    return 'no'\n");
+    let main = server.file(
+        "code/folder/main.py",
+        "def other(event):\n    return 'no'\n",
+    );
     let folder = main.trim_end_matches("/main.py");
     server
-        .cli(&["deploy", folder, "--name", "folder", "--handler", "jobs.work:run"])
+        .cli(&[
+            "deploy",
+            folder,
+            "--name",
+            "folder",
+            "--handler",
+            "jobs.work:run",
+        ])
         .ok();
     assert_eq!(server.get("/fn/folder").ok().text(), "from a file");
 }
@@ -239,12 +262,22 @@ fn what_user_code_raises_is_a_500_with_the_trace_in_the_log_only() {
     );
     let reply = server.get("/fn/raises").status(500);
     let id = reply.header("x-request-id").expect("an id").to_owned();
-    assert_eq!(reply.json(), json!({ "error": "function failed", "requestId": id }));
+    assert_eq!(
+        reply.json(),
+        json!({ "error": "function failed", "requestId": id })
+    );
     assert_eq!(reply.outcome(), Some("function"));
     let lines = server.lines("raises", |lines| {
-        lines.iter().any(|line| line["text"].as_str().is_some_and(|t| t.contains("KeyError")))
+        lines.iter().any(|line| {
+            line["text"]
+                .as_str()
+                .is_some_and(|t| t.contains("KeyError"))
+        })
     });
-    assert!(lines.iter().all(|line| line["request"] == id.as_str()), "{lines:?}");
+    assert!(
+        lines.iter().all(|line| line["request"] == id.as_str()),
+        "{lines:?}"
+    );
     // The instance lives on.
     let again = server.get("/fn/raises").status(500);
     assert_ne!(again.header("x-request-id"), Some(&*id));
@@ -254,9 +287,19 @@ fn what_user_code_raises_is_a_500_with_the_trace_in_the_log_only() {
 #[test]
 fn a_body_that_is_not_the_json_it_should_be_is_a_400_that_says_where() {
     let server = SERVER.get();
-    server.deploy("wants-json", "def handler(event):\n    return event.json()['n']\n", &[]);
-    assert_eq!(server.post("/fn/wants-json", r#"{"n": 3}"#).ok().json(), json!(3));
-    server.post("/fn/wants-json", "{\n \"n\": }").status(400).says(&["line 2"]);
+    server.deploy(
+        "wants-json",
+        "def handler(event):\n    return event.json()['n']\n",
+        &[],
+    );
+    assert_eq!(
+        server.post("/fn/wants-json", r#"{"n": 3}"#).ok().json(),
+        json!(3)
+    );
+    server
+        .post("/fn/wants-json", "{\n \"n\": }")
+        .status(400)
+        .says(&["line 2"]);
 }
 
 #[test]
@@ -284,11 +327,17 @@ async def handler(event):
                 let server = &server;
                 scope.spawn(move || {
                     let reply = server.get(&format!("/fn/writers?w=w{n}")).ok();
-                    (format!("w{n}"), reply.header("x-request-id").expect("an id").to_owned())
+                    (
+                        format!("w{n}"),
+                        reply.header("x-request-id").expect("an id").to_owned(),
+                    )
                 })
             })
             .collect();
-        calls.into_iter().map(|call| call.join().expect("an answer")).collect()
+        calls
+            .into_iter()
+            .map(|call| call.join().expect("an answer"))
+            .collect()
     });
     for (word, id) in ids {
         let ran = server.cli(&["logs", "writers", "--request", &id]).ok();
@@ -310,7 +359,10 @@ fn a_hang_up_frees_the_instance() {
             &format!("import time\ndef handler(event):\n    if event.path == '/quick':\n        return 'ok'\n{code}"),
             &["--max", "1"],
         );
-        let connection = server.call("GET", &format!("/fn/{name}")).begin().expect("sent");
+        let connection = server
+            .call("GET", &format!("/fn/{name}"))
+            .begin()
+            .expect("sent");
         server.until_busy(name, 1);
         drop(connection);
         until("the instance is free", || server.count(name, "busy") == 0);
@@ -337,9 +389,17 @@ fn what_cannot_be_loaded_fails_the_deploy_with_its_reason() {
     let server: &Server = &SERVER.get();
     for (name, source, parts) in [
         ("bad-syntax", "def handler(:\n", &["SyntaxError"][..]),
-        ("bad-import", "import nope_nope\ndef handler(e):\n    pass\n", &["nope_nope"]),
+        (
+            "bad-import",
+            "import nope_nope\ndef handler(e):\n    pass\n",
+            &["nope_nope"],
+        ),
         ("no-handler", "x = 1\n", &["handler"]),
-        ("exits", "import sys\nsys.exit(3)\ndef handler(e):\n    pass\n", &["error:"]),
+        (
+            "exits",
+            "import sys\nsys.exit(3)\ndef handler(e):\n    pass\n",
+            &["error:"],
+        ),
     ] {
         server.try_deploy(name, source, &[]).code(1).says(parts);
         // It answers, and what it answers says why.

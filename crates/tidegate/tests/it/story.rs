@@ -12,10 +12,9 @@ fn screen(server: &Server, lines: &[&[&str]]) -> String {
         let shown: Vec<_> = words.iter().map(|word| format!("{word:?}")).collect();
         screen.push_str(&format!("$ tidegate {}\n{ran}\n", shown.join(" ")));
     }
-    screen.replace(&server.url, "URL").replace(
-        server.home().to_str().expect("text"),
-        "HOME",
-    )
+    screen
+        .replace(&server.url, "URL")
+        .replace(server.home().to_str().expect("text"), "HOME")
 }
 
 fn check(name: &str, screen: &str) {
@@ -60,11 +59,17 @@ fn from_a_file_to_a_url_and_away() {
     );
     check("flow", &first);
 
-    server.file("greet.py", "def handler(event, context):\n    return 1 / 0\n");
+    server.file(
+        "greet.py",
+        "def handler(event, context):\n    return 1 / 0\n",
+    );
     let second = screen(&server, &[&["deploy", &greet, "-q"], &["invoke", "greet"]]);
     check("flow-raises", &second);
 
-    server.file("greet.py", "import nothing_of_this_name\n\ndef handler(event, context):\n    return 1\n");
+    server.file(
+        "greet.py",
+        "import nothing_of_this_name\n\ndef handler(event, context):\n    return 1\n",
+    );
     let third = screen(
         &server,
         &[

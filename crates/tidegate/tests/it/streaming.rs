@@ -32,7 +32,10 @@ fn both_directions_flow_at_once() {
         .raw(b"POST /fn/both HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
         .expect("sent");
     let mut exchange = connection.answer(false).expect("a head");
-    assert_eq!(exchange.piece().expect("whole").as_deref(), Some(&b"ABC"[..]));
+    assert_eq!(
+        exchange.piece().expect("whole").as_deref(),
+        Some(&b"ABC"[..])
+    );
     for word in ["hello", "world"] {
         let chunk = format!("{:x}\r\n{word}\r\n", word.len());
         exchange.raw(chunk.as_bytes()).expect("sent");
@@ -40,7 +43,9 @@ fn both_directions_flow_at_once() {
         assert_eq!(String::from_utf8_lossy(&piece), word.to_uppercase());
     }
     exchange.raw(b"0\r\n\r\n").expect("sent");
-    assert!(eventually("the end", || Some(exchange.piece().expect("a clean end").is_none())));
+    assert!(eventually("the end", || Some(
+        exchange.piece().expect("a clean end").is_none()
+    )));
     until("the slot is free", || server.count("both", "busy") == 0);
 }
 
@@ -53,10 +58,16 @@ fn a_generator_is_sent_as_it_yields() {
         &["--concurrency", "2", "--max", "1"],
     );
     let mut exchange = server.call("GET", "/fn/steps").open().expect("a head");
-    assert_eq!(exchange.piece().expect("whole").as_deref(), Some(&b"first"[..]));
+    assert_eq!(
+        exchange.piece().expect("whole").as_deref(),
+        Some(&b"first"[..])
+    );
     // It only goes on when told to, and it is told only now.
     server.get("/fn/steps/go").ok();
-    assert_eq!(exchange.piece().expect("whole").as_deref(), Some(&b"second"[..]));
+    assert_eq!(
+        exchange.piece().expect("whole").as_deref(),
+        Some(&b"second"[..])
+    );
     assert_eq!(exchange.piece().expect("a clean end"), None);
 }
 
@@ -72,7 +83,11 @@ fn a_slow_caller_does_not_hold_an_instance_whose_answer_fits_the_spool() {
     until("the instance is free", || server.count("big", "busy") == 0);
     assert_eq!(server.get("/fn/big").ok().text(), "quick");
     let late = slow.finish();
-    assert!(late.whole && late.body.len() == 200 * 1024, "{} bytes", late.body.len());
+    assert!(
+        late.whole && late.body.len() == 200 * 1024,
+        "{} bytes",
+        late.body.len()
+    );
 }
 
 #[test]
@@ -104,8 +119,12 @@ fn a_hang_up_in_the_middle_of_an_answer_cancels_the_call() {
     exchange.piece().expect("whole").expect("a piece");
     server.until_busy("endless", 1);
     drop(exchange);
-    until("the instance is free", || server.count("endless", "busy") == 0);
-    server.lines("endless", |lines| lines.iter().any(|line| line["text"] == "cleaned up"));
+    until("the instance is free", || {
+        server.count("endless", "busy") == 0
+    });
+    server.lines("endless", |lines| {
+        lines.iter().any(|line| line["text"] == "cleaned up")
+    });
 }
 
 #[test]
@@ -118,9 +137,17 @@ fn the_death_of_an_instance_after_the_head_breaks_the_answer_off() {
     );
     let reply = server.call("GET", "/fn/dies-late").send().ok();
     assert!(!reply.whole, "a false end: {reply}");
-    server.deploy("dies-late-process", "#!/bin/sh\nhead -c 200000 /dev/zero\nexit 1\n", &[]);
+    server.deploy(
+        "dies-late-process",
+        "#!/bin/sh\nhead -c 200000 /dev/zero\nexit 1\n",
+        &[],
+    );
     let reply = server.get("/fn/dies-late-process").ok();
-    assert!(!reply.whole && reply.body.len() >= 64 * 1024, "{} bytes", reply.body.len());
+    assert!(
+        !reply.whole && reply.body.len() >= 64 * 1024,
+        "{} bytes",
+        reply.body.len()
+    );
 }
 
 #[test]
@@ -134,7 +161,9 @@ fn an_exception_in_the_middle_of_an_answer_breaks_it_off_and_the_instance_lives_
     assert!(!server.get("/fn/raises-late").ok().whole);
     assert_eq!(server.get("/fn/raises-late/fine").ok().text(), "fine");
     server.lines("raises-late", |lines| {
-        lines.iter().any(|line| line["text"].as_str().is_some_and(|t| t.contains("late")))
+        lines
+            .iter()
+            .any(|line| line["text"].as_str().is_some_and(|t| t.contains("late")))
     });
 }
 
