@@ -102,7 +102,6 @@ async fn attempt(
         let watch = request.body_mut().watch();
         let info = CallInfo {
             id: context.id,
-            function: function.key().clone(),
             prefix: context.prefix,
             remaining: deadline.saturating_duration_since(Instant::now()),
             caller: context.caller.clone(),
