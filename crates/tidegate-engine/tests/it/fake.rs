@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Default)]
 pub(crate) struct Fake {
     state: Mutex<State>,
-    /// Starts take a permit each while the gate is shut.
+    /// Starts wait here while it is shut.
     gate: Mutex<Option<Arc<Semaphore>>>,
     /// Starts that were asked for.
     pub(crate) begun: AtomicUsize,
@@ -94,16 +94,9 @@ struct Alive(Arc<Fake>);
 // === impl Fake ===
 
 impl Fake {
-    /// Lets no start come to its end before [`Fake::let_start`] or [`Fake::open`].
+    /// Lets no start come to its end before [`Fake::open`].
     pub(crate) fn shut(&self) {
         *self.gate.lock() = Some(Arc::new(Semaphore::new(0)));
-    }
-
-    /// Lets this many starts through the gate.
-    pub(crate) fn let_start(&self, count: usize) {
-        if let Some(gate) = &*self.gate.lock() {
-            gate.add_permits(count);
-        }
     }
 
     /// Lets all through, now and from now on.
@@ -335,7 +328,7 @@ impl FakeInstance {
 }
 
 /// One that counts as running until it is dropped.
-struct Run(Arc<FakeInstance>);
+pub(crate) struct Run(Arc<FakeInstance>);
 
 impl Run {
     fn new(instance: &Arc<FakeInstance>) -> Self {
@@ -387,7 +380,10 @@ async fn answer(
         ("stream", None) => {
             let (frames, taken) = mpsc::unbounded_channel();
             instance.streams.lock().push(frames);
-            Script::Stream(taken, run)
+            Script::Stream {
+                frames: taken,
+                _run: run,
+            }
         }
         ("hangup", None) => return Err(io::Error::other("the test wants this connection closed")),
         ("header", Some(name)) => {
@@ -408,7 +404,10 @@ pub(crate) enum Script {
         declared: bool,
         _run: Run,
     },
-    Stream(mpsc::UnboundedReceiver<Bytes>, Run),
+    Stream {
+        frames: mpsc::UnboundedReceiver<Bytes>,
+        _run: Run,
+    },
 }
 
 impl Script {
@@ -446,7 +445,7 @@ impl http_body::Body for Script {
                 instance.written.fetch_add(len, Ordering::SeqCst);
                 Poll::Ready(Some(Bytes::from_static(&[b'x'; FRAME]).slice(..len)))
             }
-            Self::Stream(frames, _) => frames.poll_recv(cx),
+            Self::Stream { frames, .. } => frames.poll_recv(cx),
         };
         frame.map(|frame| frame.map(|bytes| Ok(Frame::data(bytes))))
     }
@@ -459,7 +458,7 @@ impl http_body::Body for Script {
                 declared: true,
                 ..
             } => SizeHint::with_exact(*left as u64),
-            Self::Large { .. } | Self::Stream(..) => SizeHint::default(),
+            Self::Large { .. } | Self::Stream { .. } => SizeHint::default(),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_core::{Limit, Outcome};
 
-use crate::world::{World, failure, options, revision, until};
+use crate::world::{BUG, World, failure, key, options, revision, until};
 
 #[tokio::test(start_paused = true)]
 async fn many_first_calls_share_starts_and_never_exceed_the_maximum() {
@@ -178,4 +178,22 @@ async fn a_call_that_gives_up_waiting_leaves_its_place_to_the_next() {
     second.await.unwrap().unwrap();
     world.settled(&f).await;
     assert_eq!(world.fake.only().requests(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_that_panics_is_one_that_failed() {
+    let (world, f) = World::of(|spec| spec.code.entry = BUG.to_owned());
+    assert_eq!(
+        failure(world.get(&f, "/who").await).outcome,
+        Outcome::Platform
+    );
+    assert_eq!(world.counts(&f).starting, 0);
+    let key = key("g");
+    let revision = revision("r1", |spec| {
+        spec.code.entry = BUG.to_owned();
+        spec.scale.initial = 1;
+    });
+    let deploy = world.engine.deploy(&key, revision);
+    let ended = tokio::time::timeout(Duration::from_secs(60), deploy).await;
+    assert!(ended.expect("it ends by itself").is_err());
 }

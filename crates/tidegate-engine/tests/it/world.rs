@@ -35,13 +35,17 @@ pub(crate) struct World {
 
 struct NoResources;
 
+/// The entry of functions whose bundles bring a bug to light.
+pub(crate) const BUG: &str = "bug";
+
 #[async_trait]
 impl Resources for NoResources {
     async fn materialize(
         &self,
         _: &FunctionKey,
-        _: &FunctionSpec,
+        spec: &FunctionSpec,
     ) -> Result<Materials, StartError> {
+        assert_ne!(spec.code.entry, BUG, "a bug that the test wants");
         Ok(Materials {
             bundle: PathBuf::from("/nowhere"),
             ..Materials::default()
@@ -138,7 +142,11 @@ impl World {
     }
 
     /// Calls, and reads the answer whole.
-    pub(crate) async fn get(&self, function: &Arc<Function>, path: &str) -> Result<String, Failure> {
+    pub(crate) async fn get(
+        &self,
+        function: &Arc<Function>,
+        path: &str,
+    ) -> Result<String, Failure> {
         self.send(function, get(path)).await
     }
 
