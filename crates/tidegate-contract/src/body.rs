@@ -1,8 +1,7 @@
 //! Bodies of calls, both ways.
 //!
 //! A body is a stream that nobody collects. The request's enforces the size limit and the idle limit while it flows, and
-//! leaves a note of how far it got, because "was a byte consumed?" decides whether a call may be sent again and "who
-//! failed?" decides what the caller is told. Timers are made only when a body has to wait, so a small body costs none.
+//! leaves a note of why it broke off, because "who failed?" decides what the caller is told. Timers are made only when a body has to wait, so a small body costs none.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -69,11 +68,10 @@ pub enum BodyFault {
     InstanceGone,
 }
 
-const FRESH: u8 = 0;
-const STARTED: u8 = 1;
-const TOO_LARGE: u8 = 2;
-const IDLE: u8 = 3;
-const GONE: u8 = 4;
+const GOOD: u8 = 0;
+const TOO_LARGE: u8 = 1;
+const IDLE: u8 = 2;
+const GONE: u8 = 3;
 
 /// A response body on its way from an instance. At its end the connection goes back to its lane.
 pub enum AnswerBody {
@@ -162,7 +160,7 @@ impl Body {
         let (limit, idle) = (self.limit, self.idle);
         let fresh = || {
             BodyWatch(Arc::new(Watched {
-                state: AtomicU8::new(FRESH),
+                state: AtomicU8::new(GOOD),
                 limit,
                 idle,
             }))
@@ -200,12 +198,6 @@ impl BodyWatch {
             _ => None,
         }
     }
-
-    /// Whether any byte was taken from the body.
-    #[must_use]
-    pub fn is_touched(&self) -> bool {
-        self.0.state.load(Ordering::Relaxed) != FRESH
-    }
 }
 
 impl http_body::Body for Body {
@@ -235,7 +227,6 @@ impl http_body::Body for Body {
                     return Poll::Ready(Some(Err(this.fail(BodyFault::TooLarge { limit }))));
                 };
                 this.left = left;
-                this.note(STARTED);
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

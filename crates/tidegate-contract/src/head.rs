@@ -13,7 +13,7 @@ use crate::{CallInfo, Contract};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// The invocation's id, for the code and the caller.
@@ -123,15 +123,16 @@ fn forwarded(headers: &mut HeaderMap, caller: &crate::Caller) {
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(connection) = headers.remove(CONNECTION)
-        && let Ok(listed) = connection.to_str()
-    {
+    // There may be several; an empty list allocates nothing.
+    let connection: Vec<HeaderValue> = headers.get_all(CONNECTION).iter().cloned().collect();
+    for listed in connection.iter().filter_map(|value| value.to_str().ok()) {
         for name in listed.split(',').map(str::trim) {
             if !name.eq_ignore_ascii_case("close") && !name.eq_ignore_ascii_case("keep-alive") {
                 headers.remove(name);
             }
         }
     }
+    headers.remove(CONNECTION);
     for name in [
         KEEP_ALIVE,
         PROXY_CONNECTION,
@@ -166,13 +167,11 @@ mod tests {
     use super::*;
     use crate::{Caller, Prefix};
     use std::time::Duration;
-    use tidegate_core::{FunctionKey, InvocationId, Name};
+    use tidegate_core::InvocationId;
 
     fn info(prefix: usize) -> CallInfo {
-        let name = |n| Name::new(n).unwrap();
         CallInfo {
             id: InvocationId::from_u128(0xabc),
-            function: FunctionKey::new(&name("default"), &name("f")),
             prefix: Prefix { len: prefix },
             remaining: Duration::from_millis(1500),
             caller: Some(Caller {
@@ -208,7 +207,9 @@ mod tests {
         let request = http::Request::get("/fn/f")
             .header("host", "h")
             .header("connection", "close, x-private")
+            .header("connection", "x-secret")
             .header("x-private", "1")
+            .header("x-secret", "1")
             .header("te", "trailers")
             .header("x-tidegate-path-prefix", "/forged")
             .header("x-request-id", "forged")
@@ -218,6 +219,7 @@ mod tests {
         let get = |n: &str| parts.headers.get(n).map(|v| v.to_str().unwrap().to_owned());
         assert_eq!(get("connection"), None);
         assert_eq!(get("x-private"), None);
+        assert_eq!(get("x-secret"), None);
         assert_eq!(get("te"), None);
         assert_eq!(get("x-kept").as_deref(), Some("1"));
         assert_eq!(get("x-tidegate-path-prefix").as_deref(), Some("/fn/f"));

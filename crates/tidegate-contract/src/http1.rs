@@ -5,8 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 
@@ -38,6 +39,14 @@ pub struct Lanes(Box<[Lane]>);
 
 type Lane = Mutex<Vec<SendRequest<Body>>>;
 
+/// What sending a request takes from its head or changes there, to be put back before it is sent elsewhere. All else that
+/// is done to the head may be done again.
+struct Original {
+    uri: Uri,
+    forwarded_for: Option<HeaderValue>,
+    upgrade: Option<OnUpgrade>,
+}
+
 /// A connection in use. Dropping it closes the connection, unless it was put back.
 pub struct Lease {
     target: Arc<Target>,
@@ -51,10 +60,13 @@ pub(crate) async fn call(
     info: &CallInfo,
 ) -> Result<Response<AnswerBody>, CallError> {
     let (mut parts, body) = request.into_parts();
-    let original = parts.uri.clone();
-    let upgrade = head::wants_upgrade(&parts.headers)
-        .then(|| parts.extensions.remove::<hyper::upgrade::OnUpgrade>())
-        .flatten();
+    let original = Original {
+        uri: parts.uri.clone(),
+        forwarded_for: parts.headers.get(&head::FORWARDED_FOR).cloned(),
+        upgrade: head::wants_upgrade(&parts.headers)
+            .then(|| parts.extensions.remove())
+            .flatten(),
+    };
     head::to_instance(&mut parts, info, target.contract);
     let mut request = Request::from_parts(parts, body);
 
@@ -100,7 +112,7 @@ pub(crate) async fn call(
 
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let instance_side = hyper::upgrade::on(&mut response);
-        let Some(caller_side) = upgrade else {
+        let Some(caller_side) = original.upgrade else {
             return Err(CallError::Closed);
         };
         let task = tokio::spawn(tunnel(caller_side, instance_side));
@@ -136,9 +148,15 @@ async fn connect(target: &Target) -> io::Result<SendRequest<Body>> {
     Ok(sender)
 }
 
-fn unreached(mut request: Request<Body>, original: http::Uri, source: io::Error) -> CallError {
-    // The head was rewritten for the code, which is idempotent but for the path.
-    *request.uri_mut() = original;
+fn unreached(mut request: Request<Body>, original: Original, source: io::Error) -> CallError {
+    *request.uri_mut() = original.uri;
+    match original.forwarded_for {
+        Some(chain) => request.headers_mut().insert(&head::FORWARDED_FOR, chain),
+        None => request.headers_mut().remove(&head::FORWARDED_FOR),
+    };
+    if let Some(upgrade) = original.upgrade {
+        request.extensions_mut().insert(upgrade);
+    }
     CallError::Unreached {
         request: Box::new(request),
         source,
@@ -160,7 +178,7 @@ fn classify(error: hyper::Error) -> CallError {
 }
 
 /// Carries bytes both ways until both sides have ended or the time limit is reached.
-async fn tunnel(caller: hyper::upgrade::OnUpgrade, instance: hyper::upgrade::OnUpgrade) {
+async fn tunnel(caller: OnUpgrade, instance: OnUpgrade) {
     let joined = async {
         let (caller, instance) = tokio::try_join!(caller, instance).map_err(io::Error::other)?;
         let (mut caller, mut instance) = (TokioIo::new(caller), TokioIo::new(instance));

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
-use tidegate_core::{FunctionKey, FunctionSpec, InvocationId};
+use tidegate_core::{FunctionSpec, InvocationId};
 use tidegate_instance::{Exit, Instance, Program};
 
 pub use body::{AnswerBody, Body, BodyFault, BodyWatch};
@@ -44,8 +44,6 @@ pub enum Contract {
 pub struct CallInfo {
     /// The invocation.
     pub id: InvocationId,
-    /// The function's key, for code that asks.
-    pub function: FunctionKey,
     /// The part of the path that led to the function, `/fn/thumbnail`; what follows it is what the code sees.
     pub prefix: Prefix,
     /// Time left until the deadline.

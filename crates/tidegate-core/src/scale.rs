@@ -2,8 +2,7 @@
 //!
 //! Up at once, down slowly. A call that finds no free slot asks for a decision on the spot, so growth never waits for a
 //! tick; shrinking is decided by the tick and only ever takes instances that have had no call for the idle time. Because
-//! the pool hands a call to the most recently used instance that has room, surplus instances fall idle by themselves when
-//! load drops, and the idle time doubles as the window that keeps a lull from throwing warm instances away.
+//! the pool hands a call to the oldest instance that has room, surplus instances fall idle by themselves when load drops, and the idle time doubles as the window that keeps a lull from throwing warm instances away.
 
 use std::time::Duration;
 

@@ -656,7 +656,7 @@ fn stored(metadata: &Metadata, spec: &FunctionSpec, key: &ObjectKey) -> Answer<O
 
 fn check_identity(document: &Function, key: &ObjectKey) -> Answer<()> {
     let same = |field: &str, given: &str, wanted: &str| {
-        if given.is_empty() || canonical_namespace(given) == wanted {
+        if given.is_empty() || given == wanted {
             return Ok(());
         }
         Err(ApiError::invalid(format!(
@@ -668,7 +668,7 @@ fn check_identity(document: &Function, key: &ObjectKey) -> Answer<()> {
     same("metadata.name", &document.metadata.name, key.name())?;
     same(
         "metadata.namespace",
-        &document.metadata.namespace,
+        canonical_namespace(&document.metadata.namespace),
         key.namespace(),
     )
 }
@@ -761,4 +761,39 @@ fn unreadable(error: serde_json::Error) -> ApiError {
         "unreadable",
         format!("a stored function does not read as one: {error}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_is_for_where_it_is_sent() {
+        for (namespace, name, good) in [
+            ("", "", true),
+            ("default", "f", true),
+            // Another system's word for the same place, but only where a namespace stands.
+            ("guest", "f", true),
+            ("default", "guest", false),
+            ("team", "f", false),
+        ] {
+            let document: Function = serde_json::from_value(serde_json::json!({
+                "metadata": { "name": name, "namespace": namespace },
+                "spec": { "runtime": "python", "code": { "digest": "", "entry": "" } },
+            }))
+            .unwrap();
+            let key = function_key("default", "f").unwrap();
+            assert_eq!(
+                check_identity(&document, &key).is_ok(),
+                good,
+                "{namespace}/{name}"
+            );
+        }
+        let named: Function = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "guest" },
+            "spec": { "runtime": "python", "code": { "digest": "", "entry": "" } },
+        }))
+        .unwrap();
+        assert!(check_identity(&named, &function_key("default", "guest").unwrap()).is_ok());
+    }
 }

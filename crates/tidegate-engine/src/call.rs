@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use tidegate_contract::{
     AnswerBody, Body, BodyFault, BodyWatch, CallError, CallInfo, Caller, Prefix,
 };
@@ -69,9 +69,14 @@ pub(crate) async fn call(
 ) -> Result<Response<ReplyBody>, Failure> {
     let id = context.id;
     let received = context.received;
+    if host.closed.load(Ordering::Relaxed) {
+        return Err(Failure::shutting_down());
+    }
+    // Over HTTP/2 the caller's window, not our buffer, decides how much of an answer leaves.
+    let buffered = request.version() <= Version::HTTP_11;
     let mut flight = Flight::new(function.clone(), id, received);
     match attempt(host, function, request, context, &mut flight).await {
-        Ok((response, times)) => Ok(finish(response, times, flight)),
+        Ok((response, times)) => Ok(finish(response, times, flight, buffered)),
         Err(failure) => {
             flight.end(failure.outcome);
             Err(failure)
@@ -88,7 +93,7 @@ async fn attempt(
 ) -> Result<(Response<AnswerBody>, Times), Failure> {
     let mut again = true;
     loop {
-        let (slot, times) = acquire(host, function, &context, again).await?;
+        let (slot, times) = acquire(host, function, &context).await?;
         let pool = slot.pool().clone();
         let limits = &pool.revision.spec.limits;
         let deadline = context.received + limits.timeout;
@@ -97,7 +102,6 @@ async fn attempt(
         let watch = request.body_mut().watch();
         let info = CallInfo {
             id: context.id,
-            function: function.key().clone(),
             prefix: context.prefix,
             remaining: deadline.saturating_duration_since(Instant::now()),
             caller: context.caller.clone(),
@@ -144,15 +148,11 @@ async fn acquire(
     host: &Arc<Host>,
     function: &Arc<Function>,
     context: &CallContext,
-    may_wait: bool,
 ) -> Result<(Slot, Times), Failure> {
     let asked = Instant::now();
     loop {
         if host.is_draining() {
-            return Err(Failure::busy(
-                Limit::Capacity,
-                "the server is shutting down".to_owned(),
-            ));
+            return Err(Failure::shutting_down());
         }
         let Some(pool) = function.current.load_full() else {
             return Err(Failure::new(
@@ -211,13 +211,7 @@ async fn acquire(
         };
         match refusal {
             // Replaced while it was asked: whatever took its place is asked next.
-            Refusal::Retired if may_wait || !host.is_draining() => tokio::task::yield_now().await,
-            Refusal::Retired => {
-                return Err(Failure::busy(
-                    Limit::Capacity,
-                    "the server is shutting down".to_owned(),
-                ));
-            }
+            Refusal::Retired => tokio::task::yield_now().await,
             Refusal::Full => {
                 return Err(Failure::busy(
                     Limit::Concurrency,
@@ -264,7 +258,9 @@ fn start_failure(function: &Function, error: &StartError) -> Failure {
             Outcome::Function,
             format!("function {key} does not start: {error}"),
         ),
-        StartError::ShuttingDown => Failure::busy(Limit::Capacity, error.to_string()),
+        StartError::NoRoom { .. } | StartError::ShuttingDown => {
+            Failure::busy(Limit::Capacity, error.to_string())
+        }
         StartError::Runtime(_) | StartError::Sandbox { .. } => Failure::new(
             Outcome::Platform,
             format!("function {key} cannot be started: {error}"),
@@ -304,7 +300,7 @@ async fn describe(
             )
         }
         CallError::Protocol(source) => {
-            flight.discard();
+            flight.spoil();
             Failure::new(
                 Outcome::Function,
                 format!("the function's response is not HTTP: {source}"),
@@ -312,7 +308,7 @@ async fn describe(
         }
         CallError::Unreached { .. } | CallError::Closed => {
             let ended = tokio::time::timeout(EXIT_WAIT, target.instance().exited()).await;
-            flight.discard();
+            flight.spoil();
             match ended {
                 Ok(exit) if exit.reason == Reason::Memory => Failure::new(
                     Outcome::Limit(Limit::Memory),
@@ -322,14 +318,13 @@ async fn describe(
                     Outcome::Function,
                     format!("the function's instance {exit} before it answered"),
                 ),
-                Err(_) => Failure::new(Outcome::Function, error_text()),
+                Err(_) => Failure::new(
+                    Outcome::Function,
+                    "the function closed the connection before it answered".to_owned(),
+                ),
             }
         }
     }
-}
-
-fn error_text() -> String {
-    "the function closed the connection before it answered".to_owned()
 }
 
 fn body_failure(fault: BodyFault) -> Failure {
@@ -342,7 +337,12 @@ fn body_failure(fault: BodyFault) -> Failure {
 }
 
 /// Puts the head in order and decides how the body is carried.
-fn finish(mut response: Response<AnswerBody>, times: Times, flight: Flight) -> Response<ReplyBody> {
+fn finish(
+    mut response: Response<AnswerBody>,
+    times: Times,
+    flight: Flight,
+    buffered: bool,
+) -> Response<ReplyBody> {
     let outcome = match response.headers().get(OUTCOME).map(HeaderValue::as_bytes) {
         Some(b"function") => Outcome::Function,
         _ if response.status().is_client_error() || response.status().is_server_error() => {
@@ -370,7 +370,7 @@ fn finish(mut response: Response<AnswerBody>, times: Times, flight: Flight) -> R
     if let Ok(timing) = HeaderValue::from_maybe_shared(bytes::Bytes::from(timing)) {
         headers.append(SERVER_TIMING, timing);
     }
-    response.map(|answer| ReplyBody::new(answer, flight, outcome))
+    response.map(|answer| ReplyBody::new(answer, flight, outcome, buffered))
 }
 
 /// Milliseconds with three digits, without floating point.
@@ -404,5 +404,9 @@ impl Failure {
             message,
             retry_after: Some(Duration::from_secs(1)),
         }
+    }
+
+    fn shutting_down() -> Self {
+        Self::busy(Limit::Capacity, "the server is shutting down".to_owned())
     }
 }

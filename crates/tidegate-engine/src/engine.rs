@@ -17,6 +17,9 @@ use crate::pool::{Pool, PoolCounts, Revision};
 use crate::reply::ReplyBody;
 use crate::{Resources, StartFailed};
 
+/// How long the tasks that watch instances may take to notice that all of them are gone.
+const TASKS_END: Duration = Duration::from_secs(2);
+
 /// What the engine is told about its bounds.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
@@ -186,18 +189,19 @@ impl Engine {
         self.host.isolation.runtimes()
     }
 
-    /// Functions that have instances now, with their number by state.
+    /// Functions that have instances now, by key, with their number by state: of all their revisions together.
     #[must_use]
     pub fn active(&self) -> Vec<(FunctionKey, PoolCounts)> {
-        self.host
-            .active()
-            .iter()
-            .map(|pool| (pool.function().clone(), pool.counts()))
-            .collect()
+        let mut active = std::collections::BTreeMap::<_, PoolCounts>::new();
+        for pool in self.host.active() {
+            *active.entry(pool.function().clone()).or_default() += pool.counts();
+        }
+        active.into_iter().collect()
     }
 
-    /// Ends the engine: no new call or start, calls in flight get `grace` to finish, then every instance ends.
+    /// Ends the engine: no new call, those in flight get `grace` to finish, then every instance ends.
     pub async fn drain(&self, grace: Duration) {
+        self.host.closed.store(true, Ordering::Relaxed);
         let until = Instant::now() + grace;
         let mut in_flight = self.in_flight();
         while in_flight > 0 && Instant::now() < until {
@@ -217,6 +221,13 @@ impl Engine {
         }
         self.host.ending.cancel();
         self.host.isolation.shutdown().await;
+        self.host.tasks.close();
+        if tokio::time::timeout(TASKS_END, self.host.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("tasks of the engine were still running after its last instance");
+        }
     }
 
     fn in_flight(&self) -> i64 {

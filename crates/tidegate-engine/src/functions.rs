@@ -7,7 +7,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use hashbrown::{Equivalent, HashMap};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use parking_lot::RwLock;
 use tidegate_core::{FunctionKey, FunctionRef};
 
@@ -18,8 +19,7 @@ use crate::pool::Pool;
 /// Shards of the table: enough that readers of different functions seldom share a cache line.
 const SHARDS: usize = 64;
 
-/// A function as the engine has it: a key, what runs it now, and what it has done. A function that nobody has called costs
-/// its key and a few words.
+/// A function as the engine has it: a key, what runs it now, and what it has done. Counters are made at the first call.
 pub struct Function {
     key: FunctionKey,
     pub(crate) current: ArcSwapOption<Pool>,
@@ -32,10 +32,8 @@ pub(crate) struct Functions {
     table: Box<[Shard]>,
 }
 
-type Shard = RwLock<HashMap<Key, Arc<Function>, RandomState>>;
-
-#[derive(PartialEq, Eq, Hash)]
-struct Key(FunctionKey);
+/// A table that is told the hash, so that one hash both chooses the shard and finds the entry.
+type Shard = RwLock<HashTable<Arc<Function>>>;
 
 // === impl Function ===
 
@@ -78,17 +76,18 @@ impl Function {
 
 impl Default for Functions {
     fn default() -> Self {
-        let hasher = RandomState::new();
-        let table = (0..SHARDS)
-            .map(|_| RwLock::new(HashMap::with_hasher(hasher.clone())))
-            .collect();
-        Self { hasher, table }
+        Self {
+            hasher: RandomState::new(),
+            table: (0..SHARDS).map(|_| RwLock::default()).collect(),
+        }
     }
 }
 
 impl Functions {
     pub(crate) fn get(&self, key: FunctionRef<'_>) -> Option<Arc<Function>> {
-        self.shard(key).read().get(&key).cloned()
+        let hash = self.hasher.hash_one(key);
+        let shard = self.shard(hash).read();
+        shard.find(hash, |f| f.key.borrowed() == key).cloned()
     }
 
     /// The function, made if it is new.
@@ -96,31 +95,63 @@ impl Functions {
         if let Some(found) = self.get(key.borrowed()) {
             return found;
         }
-        let mut shard = self.shard(key.borrowed()).write();
-        shard
-            .entry(Key(key.clone()))
-            .or_insert_with(|| Arc::new(Function::new(key.clone())))
-            .clone()
+        let hash = self.hasher.hash_one(key.borrowed());
+        let mut shard = self.shard(hash).write();
+        let rehash = |f: &Arc<Function>| self.hasher.hash_one(f.key.borrowed());
+        match shard.entry(hash, |f| f.key == *key, rehash) {
+            Entry::Occupied(entry) => entry.get().clone(),
+            Entry::Vacant(entry) => entry
+                .insert(Arc::new(Function::new(key.clone())))
+                .get()
+                .clone(),
+        }
     }
 
     pub(crate) fn remove(&self, key: FunctionRef<'_>) -> Option<Arc<Function>> {
-        self.shard(key).write().remove(&key)
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shard(hash).write();
+        let found = shard.find_entry(hash, |f| f.key.borrowed() == key).ok()?;
+        Some(found.remove().0)
     }
 
     /// Every function, a shard at a time.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(&Arc<Function>)) {
         for shard in &self.table {
-            shard.read().values().for_each(&mut visit);
+            shard.read().iter().for_each(&mut visit);
         }
     }
 
-    fn shard(&self, key: FunctionRef<'_>) -> &Shard {
-        &self.table[self.hasher.hash_one(key) as usize % SHARDS]
+    /// Chosen by bits that the table itself does not use: it places by the lowest and compares by the highest, and with
+    /// any of these all alike in a shard its entries would collide.
+    fn shard(&self, hash: u64) -> &Shard {
+        &self.table[(hash >> 40) as usize % SHARDS]
     }
 }
 
-impl Equivalent<Key> for FunctionRef<'_> {
-    fn equivalent(&self, key: &Key) -> bool {
-        *self == key.0.borrowed()
+#[cfg(test)]
+mod tests {
+    use tidegate_core::Name;
+
+    use super::*;
+
+    #[test]
+    fn what_is_inserted_is_found_until_it_is_removed() {
+        let functions = Functions::default();
+        let namespace = Name::new("default").unwrap();
+        let key = |n: u32| FunctionKey::new(&namespace, &Name::new(&format!("f{n}")).unwrap());
+        for n in 0..1000 {
+            let made = functions.get_or_insert(&key(n));
+            assert!(Arc::ptr_eq(&made, &functions.get_or_insert(&key(n))));
+        }
+        let mut visited = 0;
+        functions.for_each(|_| visited += 1);
+        assert_eq!(visited, 1000);
+        for n in 0..1000 {
+            let key = key(n);
+            assert_eq!(functions.get(key.borrowed()).unwrap().key(), &key);
+            assert_eq!(functions.remove(key.borrowed()).unwrap().key(), &key);
+            assert!(functions.remove(key.borrowed()).is_none());
+            assert!(functions.get(key.borrowed()).is_none());
+        }
     }
 }

@@ -24,9 +24,6 @@ const START_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration
 /// How long an instance that is told to end may take before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// How often a start that found no room on the host looks again; the calls that wait for it have their own bounds.
-const ROOM_POLL: Duration = Duration::from_millis(5);
-
 /// One immutable version of a function.
 #[derive(Clone, Debug)]
 pub struct Revision {
@@ -56,7 +53,8 @@ pub(crate) struct Progress {
 
 struct State {
     scale: Scale,
-    /// In the order they became ready; calls go to the first that has room, so that the last fall idle.
+    /// In the order they became ready; calls go to the first that has room, so that the last fall idle. Those that are
+    /// leaving stay here until their last call is over.
     ready: Vec<Entry>,
     starting: u32,
     stopping: u32,
@@ -74,6 +72,15 @@ struct Entry {
     target: Arc<Target>,
     in_flight: u32,
     idle_since: Duration,
+    /// Takes no new call, for it cannot be connected to; it still has calls.
+    leaving: bool,
+}
+
+/// A start under way. Dropped without an end it was a failed one, so that a panic on the way leaves the count right.
+struct Starting {
+    pool: Arc<Pool>,
+    id: InstanceId,
+    ended: bool,
 }
 
 struct Waiter(oneshot::Sender<Grant>);
@@ -112,6 +119,16 @@ pub struct PoolCounts {
     pub draining: u32,
     /// Calls that wait.
     pub queued: u32,
+}
+
+impl std::ops::AddAssign for PoolCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.starting += other.starting;
+        self.idle += other.idle;
+        self.busy += other.busy;
+        self.draining += other.draining;
+        self.queued += other.queued;
+    }
 }
 
 /// What is to be done once the lock is released.
@@ -196,7 +213,7 @@ impl Pool {
         answer
     }
 
-    /// Frees a slot. `alive` is false when the instance must not be used again.
+    /// Frees a slot.
     pub(crate) fn release(self: &Arc<Self>, id: InstanceId) {
         let mut effects = Effects::default();
         {
@@ -208,34 +225,39 @@ impl Pool {
             let entry = &mut state.ready[at];
             entry.in_flight -= 1;
             entry.idle_since = now;
-            let free = entry.in_flight == 0;
-            if state.retired {
-                if free {
-                    let entry = state.ready.remove(at);
-                    state.stopping += 1;
-                    effects.stop.push(entry.target);
-                }
-            } else if !state.waiting.is_empty() {
+            let (free, leaving) = (entry.in_flight == 0, entry.leaving);
+            // Above a maximum that was lowered, a free instance goes even while calls wait.
+            let unwanted = state.retired || leaving || state.usable() > state.scale.max;
+            if free && unwanted {
+                let entry = state.ready.remove(at);
+                state.stopping += 1;
+                effects.stop.push(entry.target);
+            } else if !state.retired && !state.waiting.is_empty() {
                 self.grant(&mut state, &mut effects);
             }
         }
         self.perform(effects);
     }
 
-    /// Takes the instance out and kills it: it did not come back to idle.
+    /// Gives the instance no more calls, and kills it unless it has others than the one that asks for this.
     pub(crate) fn discard(self: &Arc<Self>, id: InstanceId) {
-        let entry = {
+        let killed = {
             let mut state = self.state.lock();
-            let at = state.ready.iter().position(|e| e.id == id);
-            at.map(|at| {
+            let Some(at) = state.ready.iter().position(|e| e.id == id) else {
+                return;
+            };
+            if state.ready[at].in_flight > 1 {
+                state.ready[at].leaving = true;
+                None
+            } else {
                 state.stopping += 1;
-                state.ready.remove(at)
-            })
+                Some(state.ready.remove(at))
+            }
         };
-        if let Some(entry) = entry {
+        if let Some(entry) = killed {
             entry.target.instance().kill();
-            self.revisit();
         }
+        self.revisit();
     }
 
     /// Starts instances until `count` are live, so that a deploy can wait for them.
@@ -289,6 +311,7 @@ impl Pool {
         let busy = state.ready.iter().filter(|e| e.in_flight > 0).count() as u32;
         PoolCounts {
             starting: state.starting,
+            // One that is leaving has calls, so it is among the busy.
             idle: state.ready.len() as u32 - busy,
             busy,
             draining: state.stopping,
@@ -299,35 +322,23 @@ impl Pool {
     /// Since when the longest idle instance is idle, if one may be stopped to make room.
     pub(crate) fn longest_idle(&self) -> Option<Duration> {
         let state = self.state.lock();
-        if state.ready.len() as u32 <= state.scale.min {
-            return None;
-        }
-        state
-            .ready
-            .iter()
-            .filter(|e| e.in_flight == 0)
-            .map(|e| e.idle_since)
-            .min()
+        state.longest_idle().map(|at| state.ready[at].idle_since)
     }
 
-    pub(crate) fn stop_longest_idle(self: &Arc<Self>) {
-        let mut effects = Effects::default();
-        {
+    /// Stops the longest idle instance to make room. The task that does so, which ends when the instance has; `None`
+    /// where there is none any more.
+    pub(crate) fn evict(self: &Arc<Self>) -> Option<tokio::task::JoinHandle<()>> {
+        let target = {
             let mut state = self.state.lock();
-            let longest = state
-                .ready
-                .iter()
-                .enumerate()
-                .filter(|(_, e)| e.in_flight == 0)
-                .min_by_key(|(_, e)| e.idle_since)
-                .map(|(at, _)| at);
-            if let Some(at) = longest {
-                let entry = state.ready.remove(at);
-                state.stopping += 1;
-                effects.stop.push(entry.target);
-            }
-        }
-        self.perform(effects);
+            let at = state.longest_idle()?;
+            state.stopping += 1;
+            state.ready.remove(at).target
+        };
+        let host = &self.host;
+        Some(
+            host.tasks
+                .spawn_on(self.clone().stop(target), &host.control),
+        )
     }
 
     /// Looks at the pool; false when nothing keeps it active.
@@ -365,6 +376,7 @@ impl Pool {
         let ready: Vec<Ready> = state
             .ready
             .iter()
+            .filter(|e| !e.leaving)
             .map(|e| Ready {
                 id: e.id,
                 in_flight: e.in_flight,
@@ -422,9 +434,12 @@ impl Pool {
             self.host.activate(self);
         }
         for _ in 0..effects.start {
-            self.host
-                .tasks
-                .spawn_on(self.clone().start(), &self.host.control);
+            let starting = Starting {
+                pool: self.clone(),
+                id: self.host.next_instance(),
+                ended: false,
+            };
+            self.host.tasks.spawn_on(starting.run(), &self.host.control);
         }
         for target in effects.stop {
             self.host
@@ -433,39 +448,11 @@ impl Pool {
         }
     }
 
-    /// Starts one instance and stays with it until it is gone.
-    async fn start(self: Arc<Self>) {
-        let id = self.host.next_instance();
-        match self.launch(id).await {
-            Ok((instance, _room)) => {
-                let target = Arc::new(Target::new(
-                    instance.clone(),
-                    self.revision.contract,
-                    self.host.options.lanes,
-                ));
-                let target = self.started(id, target);
-                let exit = instance.exited().await;
-                drop(instance);
-                drop(target);
-                self.gone(id, exit);
-            }
-            Err(error) => self.start_failed(id, error),
-        }
-    }
-
     async fn launch(
         &self,
         id: InstanceId,
     ) -> Result<(Arc<dyn Instance>, tokio::sync::OwnedSemaphorePermit), StartError> {
-        let room = loop {
-            if self.host.is_draining() {
-                return Err(StartError::ShuttingDown);
-            }
-            match self.host.admit() {
-                Some(room) => break room,
-                None => tokio::time::sleep(ROOM_POLL).await,
-            }
-        };
+        let room = self.host.room().await?;
         let spec = &self.revision.spec;
         let materials = self.host.resources.materialize(&self.key, spec).await?;
         let mut env: Vec<_> = spec
@@ -507,10 +494,10 @@ impl Pool {
         Ok((instance, room))
     }
 
-    /// Puts a started instance to work; nothing keeps it when the pool was retired meanwhile.
-    fn started(self: &Arc<Self>, id: InstanceId, target: Arc<Target>) -> Option<Arc<Target>> {
+    /// Puts a started instance to work, unless the pool was retired meanwhile.
+    fn started(self: &Arc<Self>, id: InstanceId, target: Arc<Target>) {
         let mut effects = Effects::default();
-        let kept = {
+        {
             let mut state = self.state.lock();
             state.starting -= 1;
             state.failures = 0;
@@ -518,22 +505,20 @@ impl Pool {
             if state.retired {
                 state.stopping += 1;
                 effects.stop.push(target);
-                None
             } else {
                 let idle_since = self.host.now();
                 state.ready.push(Entry {
                     id,
-                    target: target.clone(),
+                    target,
                     in_flight: 0,
                     idle_since,
+                    leaving: false,
                 });
                 self.grant(&mut state, &mut effects);
-                Some(target)
             }
-        };
+        }
         self.progress.send_modify(|p| p.ready += 1);
         self.perform(effects);
-        kept
     }
 
     fn start_failed(self: &Arc<Self>, id: InstanceId, error: StartError) {
@@ -548,9 +533,15 @@ impl Pool {
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();
+            let now = self.host.now();
             state.starting -= 1;
-            state.failures += 1;
-            state.not_before = self.host.now() + START_BACKOFF.delay(state.failures);
+            // Starts that fail together are one failure, and a full host is none of the function's.
+            if now >= state.not_before {
+                if !matches!(*error, StartError::NoRoom { .. }) {
+                    state.failures += 1;
+                }
+                state.not_before = now + START_BACKOFF.delay(state.failures.max(1));
+            }
             state.last_failure = Some(error.clone());
             // Calls wait on while anything else could still take them.
             if state.ready.is_empty() && state.starting == 0 {
@@ -593,6 +584,7 @@ impl Pool {
 
     async fn stop(self: Arc<Self>, target: Arc<Target>) {
         let instance = target.instance().clone();
+        // With it go the kept connections, which a server that drains would wait for.
         drop(target);
         instance.drain();
         if tokio::time::timeout(STOP_GRACE, instance.exited())
@@ -600,6 +592,41 @@ impl Pool {
             .is_err()
         {
             instance.kill();
+            instance.exited().await;
+        }
+    }
+}
+
+// === impl Starting ===
+
+impl Starting {
+    /// Starts the instance and stays with it until it is gone.
+    async fn run(mut self) {
+        let launched = self.pool.launch(self.id).await;
+        self.ended = true;
+        match launched {
+            Ok((instance, _room)) => {
+                let target = Target::new(
+                    instance.clone(),
+                    self.pool.revision.contract,
+                    self.pool.host.options.lanes,
+                );
+                self.pool.started(self.id, Arc::new(target));
+                let exit = instance.exited().await;
+                drop(instance);
+                self.pool.gone(self.id, exit);
+            }
+            Err(error) => self.pool.start_failed(self.id, error),
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if !self.ended {
+            let error =
+                StartError::Runtime("the start broke off; the server's log says why".into());
+            self.pool.start_failed(self.id, error);
         }
     }
 }
@@ -614,12 +641,13 @@ impl State {
         let at = self
             .ready
             .iter()
-            .position(|e| u64::from(e.in_flight) < target)
+            .position(|e| u64::from(e.in_flight) < target && !e.leaving)
             .or_else(|| {
                 let least = self
                     .ready
                     .iter()
                     .enumerate()
+                    .filter(|(_, e)| !e.leaving)
                     .min_by_key(|(_, e)| e.in_flight);
                 least
                     .filter(|(_, e)| e.in_flight < concurrency)
@@ -632,13 +660,30 @@ impl State {
     /// target of all of the concurrency that is only so when a call has to wait.
     fn wants_more(&self) -> bool {
         self.scale.target_milli < 1000 && self.live() < self.scale.max && {
-            let in_flight = self.ready.iter().map(|e| e.in_flight).sum();
+            let usable = self.ready.iter().filter(|e| !e.leaving);
+            let in_flight = usable.map(|e| e.in_flight).sum();
             scale::wanted(&self.scale, in_flight) > self.live()
         }
     }
 
     fn live(&self) -> u32 {
-        self.ready.len() as u32 + self.starting
+        self.usable() + self.starting
+    }
+
+    /// Instances that take new calls.
+    fn usable(&self) -> u32 {
+        self.ready.iter().filter(|e| !e.leaving).count() as u32
+    }
+
+    /// Where the longest idle instance is, if one may be stopped to make room.
+    fn longest_idle(&self) -> Option<usize> {
+        if self.usable() <= self.scale.min {
+            return None;
+        }
+        let idle = self.ready.iter().enumerate();
+        idle.filter(|(_, e)| e.in_flight == 0)
+            .min_by_key(|(_, e)| e.idle_since)
+            .map(|(at, _)| at)
     }
 
     /// The failure that calls are refused with while nothing can take them.

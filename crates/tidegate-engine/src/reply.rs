@@ -16,9 +16,9 @@ use crate::functions::Function;
 use crate::slot::Slot;
 use crate::spool;
 
-/// Bodies of a known length up to this are read by the serving connection directly, whose own write buffer holds that
+/// Bodies of a known length up to this are read by the serving connection directly where its own write buffer holds that
 /// much: a slow caller does not keep the instance from its next call.
-pub(crate) const DIRECT: u64 = 256 * 1024;
+const DIRECT: u64 = 256 * 1024;
 
 /// A call under way: what must happen exactly once however it ends. Dropping it is the caller's hang-up.
 pub(crate) struct Flight {
@@ -37,7 +37,7 @@ pub struct ReplyBody(Inner);
 enum Inner {
     /// Nothing of the instance is held any more.
     Whole(AnswerBody),
-    /// Read from the instance as the caller takes it.
+    /// Read from the instance as the connection takes it.
     Direct {
         answer: AnswerBody,
         flight: Option<Flight>,
@@ -80,13 +80,6 @@ impl Flight {
         self.received.elapsed()
     }
 
-    /// Whether the slot is the only one of its instance.
-    fn is_alone(&self) -> bool {
-        self.slot
-            .as_ref()
-            .is_some_and(|s| s.pool().concurrency() == 1)
-    }
-
     /// The instance is idle again as far as this call goes.
     pub(crate) fn release(&mut self) {
         self.slot = None;
@@ -99,10 +92,21 @@ impl Flight {
         }
     }
 
-    /// The instance is of no more use.
+    /// The instance takes no calls any more.
     pub(crate) fn discard(&mut self) {
         if let Some(slot) = self.slot.take() {
             slot.discard();
+        }
+    }
+
+    /// The instance broke this call off. Where it takes one at a time nobody knows what state it is in; where it takes
+    /// many, the calls beside this one are not to suffer for it.
+    pub(crate) fn spoil(&mut self) {
+        let alone = |slot: &Slot| slot.pool().concurrency() == 1;
+        if self.slot.as_ref().is_some_and(alone) {
+            self.discard();
+        } else {
+            self.cancel();
         }
     }
 
@@ -115,7 +119,7 @@ impl Flight {
     pub(crate) fn break_off(mut self, fault: BodyFault) {
         let outcome = match fault {
             BodyFault::InstanceGone => {
-                self.discard();
+                self.spoil();
                 Outcome::Function
             }
             BodyFault::Deadline => Outcome::Limit(Limit::Timeout),
@@ -134,6 +138,11 @@ impl Flight {
         metrics.ended(outcome, self.received.elapsed());
     }
 
+    /// Whether the time of the call is over: a caller that always finds a byte to take never waits for one.
+    pub(crate) fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
     /// Ready when the wait for the next byte has been too long.
     pub(crate) fn poll_limits(&self, wait: &mut Wait, cx: &mut Context<'_>) -> Poll<BodyFault> {
         let now = Instant::now();
@@ -144,7 +153,7 @@ impl Flight {
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         match sleep.as_mut().poll(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(()) if Instant::now() >= self.deadline => Poll::Ready(BodyFault::Deadline),
+            Poll::Ready(()) if self.is_late() => Poll::Ready(BodyFault::Deadline),
             Poll::Ready(()) => Poll::Ready(BodyFault::Idle(self.idle)),
         }
     }
@@ -168,22 +177,19 @@ impl Wait {
 // === impl ReplyBody ===
 
 impl ReplyBody {
-    pub(crate) fn new(mut answer: AnswerBody, flight: Flight, outcome: Outcome) -> Self {
+    /// `buffered` says that whoever reads takes up to [`DIRECT`] bytes however slow its own reader is.
+    pub(crate) fn new(
+        mut answer: AnswerBody,
+        flight: Flight,
+        outcome: Outcome,
+        buffered: bool,
+    ) -> Self {
         if let Some(tunnel) = answer.take_tunnel() {
-            // The upgraded connection holds the slot until both sides are done.
-            let tasks = flight
-                .function
-                .current
-                .load_full()
-                .map(|pool| pool.host().clone());
-            let held = async move {
+            // The upgraded connection holds the slot until both sides are done; the task ends with its own time limit.
+            tokio::spawn(async move {
                 let _ = tunnel.await;
                 flight.end(outcome);
-            };
-            match tasks {
-                Some(host) => drop(host.tasks.spawn(held)),
-                None => drop(tokio::spawn(held)),
-            }
+            });
             return Self(Inner::Whole(answer));
         }
         if answer.is_whole() {
@@ -191,7 +197,7 @@ impl ReplyBody {
             return Self(Inner::Whole(answer));
         }
         let small = answer.size_hint().exact().is_some_and(|n| n <= DIRECT);
-        if flight.is_alone() && !small {
+        if !(small && buffered) {
             return Self(Inner::Spooled(spool::spool(answer, flight, outcome)));
         }
         Self(Inner::Direct {
@@ -221,6 +227,10 @@ impl http_body::Body for ReplyBody {
                 wait,
             } => (answer, flight, *outcome, wait),
         };
+        if let Some(flight) = flight.take_if(|flight| flight.is_late()) {
+            flight.break_off(BodyFault::Deadline);
+            return Poll::Ready(Some(Err(BodyFault::Deadline)));
+        }
         match Pin::new(&mut *answer).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 wait.progressed();

@@ -1,8 +1,9 @@
 //! A bounded spool between an instance and a slow caller.
 //!
-//! An instance that takes one call at a time is free for the next when the last byte has left *it*. So a body that is
-//! large, or of unknown length, is read ahead of the caller by a task of its own, up to [`SPOOL`] bytes; beyond that the
-//! caller's pace is the instance's pace, with the idle limit on both sides.
+//! A slot is free for the next call when the last byte has left the *instance*. So a body that is large, or of unknown
+//! length, is read ahead of the caller by a task of its own, up to [`SPOOL`] bytes; beyond that the caller's pace is the
+//! instance's pace, with the idle limit on both sides. The task sees to the limits even when nobody asks for a byte,
+//! which a connection whose caller has stopped reading does not.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -17,8 +18,11 @@ use tidegate_core::Outcome;
 
 use crate::reply::{Flight, Wait};
 
-/// Bytes read ahead of the caller.
+/// Bytes read ahead of the caller, bookkeeping included.
 const SPOOL: usize = 256 * 1024;
+
+/// Bookkeeping a frame: code that writes a byte at a time must not make the bound a multiple of itself.
+const FRAME_BYTES: usize = size_of::<Frame<Bytes>>();
 
 /// The caller's end. Dropping it cancels the call if its body was not whole.
 pub(crate) struct Reader {
@@ -60,6 +64,9 @@ async fn pump(
                 if shared.reader_gone {
                     return Poll::Ready(Err(BodyFault::CallerGone));
                 }
+                if flight.is_late() {
+                    return Poll::Ready(Err(BodyFault::Deadline));
+                }
                 if shared.bytes >= SPOOL {
                     shared.writer = Some(cx.waker().clone());
                     drop(shared);
@@ -92,7 +99,7 @@ async fn pump(
 
 impl Shared {
     fn push(&mut self, frame: Frame<Bytes>) {
-        self.bytes += frame.data_ref().map_or(0, Bytes::len);
+        self.bytes += FRAME_BYTES + frame.data_ref().map_or(0, Bytes::len);
         self.frames.push_back(frame);
         self.wake_reader();
     }
@@ -120,7 +127,7 @@ impl Reader {
         if let Some(frame) = shared.frames.pop_front() {
             let was_full = shared.bytes >= SPOOL;
             let len = frame.data_ref().map_or(0, Bytes::len);
-            shared.bytes -= len;
+            shared.bytes -= FRAME_BYTES + len;
             self.left = self.left.map(|left| left.saturating_sub(len as u64));
             if was_full
                 && shared.bytes < SPOOL

@@ -166,6 +166,12 @@ pub enum StartError {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// The host has as many instances as it may, and none of them became free.
+    #[error("the server has no room for another instance beside the {max} it may have; raise 'instances.max' or scale others down")]
+    NoRoom {
+        /// The bound.
+        max: usize,
+    },
     /// The server is going down.
     #[error("the server is shutting down")]
     ShuttingDown,

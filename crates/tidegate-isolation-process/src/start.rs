@@ -44,6 +44,9 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Longest message of a host that has loaded, in bytes: a line with its stream and its invocation.
 const MAX_HOST_LINE: usize = MAX_LINE + 64;
 
+/// Steps of a host's start that run the function's own code; a failure of any other is ours or the machine's.
+const CODE_STEPS: [&str; 3] = ["load", "start", "lifespan"];
+
 /// What code finds set when it sets nothing itself.
 const DEFAULT_ENV: [(&str, &str); 4] = [
     ("PATH", "/usr/local/bin:/usr/bin:/bin"),
@@ -107,7 +110,6 @@ async fn walls(
     let engine = &base64::engine::general_purpose::STANDARD;
     let payload = Payload {
         hostname: host_name(&spec.function.name),
-        bundle: spec.bundle.clone(),
         entry: env.is_some().then(|| entry.to_owned()),
         env: env.unwrap_or_default(),
         secrets: spec
@@ -125,7 +127,9 @@ async fn walls(
         pids: processes(spec),
     };
     let host_network = spec.network == Network::Host;
-    let (mut sandbox, gone) = supervisor.sandbox(limits, host_network, &payload).await?;
+    let (mut sandbox, gone) = supervisor
+        .sandbox(&spec.bundle, limits, host_network, &payload)
+        .await?;
     let doors = std::mem::take(&mut sandbox.doors);
     let made_us = sandbox.made_us;
     let control = supervisor.control().clone();
@@ -257,7 +261,12 @@ async fn host(
         let mut fds = vec![inner.sandbox.pidfd.as_fd(), theirs.as_fd()];
         fds.extend(streams.iter().chain(&doors).map(AsFd::as_fd));
         zygotes
-            .fork(&config, rlimits(supervisor, spec), &fds)
+            .fork(
+                &config,
+                rlimits(supervisor, spec),
+                spec.network != Network::Host,
+                &fds,
+            )
             .await?
     };
     drop((theirs, doors));
@@ -287,10 +296,13 @@ async fn host(
             for line in failure.trace.iter().flat_map(|trace| trace.lines()) {
                 inner.output.line(LogStream::Stderr, None, line.as_bytes());
             }
-            tracing::debug!(instance = %spec.id, step = failure.step, "the code did not load");
-            Err(StartError::Code {
-                message: format!("{entry}: {}", failure.error),
-            })
+            if CODE_STEPS.contains(&failure.step.as_str()) {
+                let message = format!("{entry}: {}", failure.error);
+                Err(StartError::Code { message })
+            } else {
+                let error = io::Error::other(failure.error);
+                Err(failed(format!("host: {}", failure.step), error))
+            }
         }
         Ok(Err(_)) => Err(died(&instance, "while it was loaded").await),
         Err(_) => Err(StartError::NotReady {

@@ -1,13 +1,15 @@
 //! Brings the engine in line with what is stored.
 //!
-//! One watch over the store, one task a document that changed, the newest version of a document last. Everything it does
+//! One watch over the store, one task a document that changed, which reads the document as it is then. Everything it does
 //! can be done again: a restart lists everything, puts to work what had been ready, and carries on with what had not.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_core::{Backoff, FunctionKey};
+use tidegate_engine::Revision;
 use tidegate_store::{Event, Object, ObjectKey, Query, ResourceVersion};
 use tokio::sync::Semaphore;
 
@@ -18,24 +20,19 @@ use crate::{Error, Platform, revision, secrets};
 /// Functions that are made ready at the same time. Each may start instances and unpack code.
 const AT_ONCE: usize = 8;
 
-/// Pause before the store is listed again after it could not be read.
+/// Tries of reading a document before its change is left to the next one.
+const READS: u32 = 5;
+
+/// Pause before the store is read again after it could not be.
 const RELIST: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
 /// Documents that are being brought in line.
 pub(crate) struct Controller {
-    busy: Mutex<HashMap<ObjectKey, Next>>,
+    /// And whether something came for one since it was last read.
+    busy: Mutex<HashMap<ObjectKey, bool>>,
     /// Where a document's function is called, to remove it when the document is gone or names another place.
     places: Mutex<HashMap<ObjectKey, FunctionKey>>,
     room: Semaphore,
-}
-
-/// What came for a document while it was being dealt with; only the newest counts.
-#[derive(Default)]
-struct Next(Option<Work>);
-
-enum Work {
-    Present(Box<Object>),
-    Gone,
 }
 
 /// The phase of a document's own generation, for those who only want to know whether it is done.
@@ -106,8 +103,9 @@ impl Platform {
         };
         loop {
             match watch.next().await {
-                Some(Ok(Event::Added(object) | Event::Modified(object))) => self.changed(object),
-                Some(Ok(Event::Deleted(object))) => self.removed(object.key()),
+                Some(Ok(
+                    Event::Added(object) | Event::Modified(object) | Event::Deleted(object),
+                )) => self.changed(object.key()),
                 Some(Ok(Event::Bookmark(_))) => {}
                 Some(Err(error)) => return error.into(),
                 // The store is closing with the server.
@@ -116,18 +114,11 @@ impl Platform {
         }
     }
 
-    fn changed(&self, object: Object) {
-        let key = object.key();
+    fn changed(&self, key: &ObjectKey) {
         if self.lowerer(key).is_some() {
-            self.submit(key.clone(), Work::Present(Box::new(object)));
+            self.submit(key.clone());
         } else if (key.api_version(), key.kind()) == (secrets::API_VERSION, secrets::KIND) {
             self.secret_changed(key.namespace(), key.name());
-        }
-    }
-
-    fn removed(&self, key: &ObjectKey) {
-        if self.lowerer(key).is_some() {
-            self.submit(key.clone(), Work::Gone);
         }
     }
 
@@ -143,55 +134,58 @@ impl Platform {
                 .collect()
         };
         for key in documents {
-            let platform = self.clone();
-            self.spawn(async move {
-                if let Ok(object) = platform.get(&key).await {
-                    platform.submit(key, Work::Present(Box::new(object)));
-                }
-            });
+            self.submit(key);
         }
     }
 
-    fn submit(&self, key: ObjectKey, work: Work) {
-        let mut busy = self.controller().busy.lock();
-        if let Some(next) = busy.get_mut(&key) {
-            next.0 = Some(work);
-            return;
-        }
-        busy.insert(key.clone(), Next::default());
-        drop(busy);
+    /// Has a document looked at, by the one task that looks at it. What it says is read there and then: of several changes
+    /// the newest counts, in whatever order news of them came.
+    fn submit(&self, key: ObjectKey) {
+        match self.controller().busy.lock().entry(key.clone()) {
+            Entry::Occupied(mut again) => {
+                again.insert(true);
+                return;
+            }
+            Entry::Vacant(first) => first.insert(false),
+        };
         let platform = self.clone();
         self.spawn(async move {
-            let mut work = work;
             loop {
-                platform.carry_out(&key, work).await;
+                platform.look_at(&key).await;
+                platform.notify_settled();
                 let mut busy = platform.controller().busy.lock();
-                match busy.get_mut(&key).and_then(|next| next.0.take()) {
-                    Some(next) => work = next,
-                    None => {
-                        busy.remove(&key);
-                        break;
-                    }
+                if !busy.get_mut(&key).is_some_and(std::mem::take) {
+                    busy.remove(&key);
+                    break;
                 }
             }
-            platform.notify_settled();
         });
     }
 
-    async fn carry_out(&self, key: &ObjectKey, work: Work) {
-        match work {
-            Work::Gone => {
-                let place = self.controller().places.lock().remove(key);
-                if let Some(place) = place {
-                    self.engine().remove(place.borrowed());
+    async fn look_at(&self, key: &ObjectKey) {
+        let mut failures = 0;
+        let object = loop {
+            match self.get(key).await {
+                Ok(object) => break object,
+                Err(Error::Store(tidegate_store::Error::NotFound { .. })) => {
+                    let place = self.controller().places.lock().remove(key);
+                    if let Some(place) = place {
+                        self.engine().remove(place.borrowed());
+                    }
+                    return;
+                }
+                Err(error) => {
+                    failures += 1;
+                    tracing::error!(object = %key, %error, "a function could not be read");
+                    if failures == READS {
+                        return;
+                    }
+                    tokio::time::sleep(RELIST.delay(failures)).await;
                 }
             }
-            Work::Present(object) => {
-                let _room = self.controller().room.acquire().await;
-                self.bring_in_line(*object).await;
-            }
-        }
-        self.notify_settled();
+        };
+        let _room = self.controller().room.acquire().await;
+        self.bring_in_line(object).await;
     }
 
     async fn bring_in_line(&self, object: Object) {
@@ -203,8 +197,8 @@ impl Platform {
                 observed_generation: generation,
                 phase: Phase::Ready,
                 message: String::new(),
-                revision,
-                serving: None,
+                revision: revision.id.to_string(),
+                serving: Some((*revision.spec).clone()),
             },
             // Nothing to do, and the status says so already.
             Ok(None) => return,
@@ -241,7 +235,11 @@ impl Platform {
     }
 
     /// Makes the document's own generation serve. The revision that does, or `None` where nothing was to be done.
-    async fn make_ready(&self, object: &Object, before: &Status) -> Result<Option<String>, String> {
+    async fn make_ready(
+        &self,
+        object: &Object,
+        before: &Status,
+    ) -> Result<Option<Revision>, String> {
         let mut lowered = self.lower(object).map_err(|e| e.to_string())?;
         let namespace = lowered.key.namespace.clone();
         lowered.spec.secrets_generation = self
@@ -249,7 +247,6 @@ impl Platform {
             .await
             .map_err(|e| e.to_string())?;
         let revision = revision::of(lowered.spec.clone()).map_err(|e| e.to_string())?;
-        let id = revision.id.to_string();
         self.move_place(object.key(), &lowered);
         let serving = self
             .function(lowered.key.borrowed())
@@ -257,23 +254,32 @@ impl Platform {
         let is_serving =
             serving.is_some_and(|r| r.id == revision.id && r.spec.scale == revision.spec.scale);
         let settled = before.is_settled(object.generation());
-        if settled && (is_serving || before.phase == Phase::Failed && before.revision != id) {
+        if settled
+            && (is_serving || before.phase == Phase::Failed && before.revision != *revision.id)
+        {
             return Ok(None);
         }
         self.engine()
             .prepare(&lowered.spec.runtime)
             .await
             .map_err(|e| e.to_string())?;
+        // Unpacked now rather than at the first call, and said now if it cannot be.
+        let digest = lowered.spec.code.digest.parse();
+        let digest = digest.map_err(|e: tidegate_store::DigestError| e.to_string())?;
+        self.bundles()
+            .get(&digest)
+            .await
+            .map_err(|e| e.to_string())?;
         match lowered.switch {
-            Switch::AtOnce => self.engine().install(&lowered.key, revision),
+            Switch::AtOnce => self.engine().install(&lowered.key, revision.clone()),
             Switch::WhenReady => {
                 self.engine()
-                    .deploy(&lowered.key, revision)
+                    .deploy(&lowered.key, revision.clone())
                     .await
                     .map_err(|e| e.to_string())?;
             }
         }
-        Ok(Some(id))
+        Ok(Some(revision))
     }
 
     /// Remembers where a document's function is called; what it left behind elsewhere is removed.
@@ -331,7 +337,7 @@ impl Platform {
     async fn adopt(&self, object: Object) {
         let status = Status::of(&object);
         let Ok(mut lowered) = self.lower(&object) else {
-            return self.submit(object.key().clone(), Work::Present(Box::new(object)));
+            return self.submit(object.key().clone());
         };
         self.move_place(object.key(), &lowered);
         let ready = status.phase == Phase::Ready && status.is_settled(object.generation());
@@ -359,7 +365,7 @@ impl Platform {
             });
         }
         if !ready {
-            self.submit(object.key().clone(), Work::Present(Box::new(object)));
+            self.submit(object.key().clone());
         }
     }
 
@@ -375,11 +381,11 @@ impl Platform {
             let (api_version, kind) = lower.kind();
             for object in self.list_all(&Query::kind(api_version, kind)).await? {
                 gone.remove(object.key());
-                self.submit(object.key().clone(), Work::Present(Box::new(object)));
+                self.submit(object.key().clone());
             }
         }
         for key in gone {
-            self.submit(key, Work::Gone);
+            self.submit(key);
         }
         Ok(version)
     }

@@ -18,7 +18,8 @@ pub struct Status {
     /// The revision that takes traffic.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub revision: String,
-    /// What that revision is, kept while a newer generation is not ready, so that it serves again after a restart.
+    /// What that revision is, so that it serves again after a restart although the document says something newer that is
+    /// not ready, or never will be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serving: Option<FunctionSpec>,
 }

@@ -118,7 +118,7 @@ pub(super) fn is_capable() -> bool {
 
 /// An ordinary user's way: a user namespace in which we are root, and a pid namespace that belongs to it, since a zygote
 /// may only come back to a pid namespace over which it has rights. The second stage is the first process in it, and a new
-/// image, since only then may helpers look at the inits it forks. We wait for it and end as it ended, so this comes back only with what was refused.
+/// image, since only then may zygotes look at the inits it forks. We wait for it and end as it ended, so this comes back only with what was refused.
 pub(super) fn enter_as_user(
     socket: OwnedFd,
     prepared: &Prepared,
