@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Server, Shared, instance_pids, until};
+use crate::harness::{Server, Shared, tagged, until};
 
 static SERVER: Shared = Shared::new();
 
@@ -66,13 +66,11 @@ fn a_fork_bomb_stays_in_its_sandbox() {
         assert!(matches!(reply.status, 500 | 504), "{reply}");
     });
     until("nothing of it is left running", || {
-        instance_pids("bomb").is_empty() || server.count("bomb", "busy") == 0
+        tagged("bomb").is_empty() || server.count("bomb", "busy") == 0
     });
     server.cli(&["delete", "bomb"]).ok();
     if server.is_privileged() {
-        until("nothing of it is left at all", || {
-            instance_pids("bomb").is_empty()
-        });
+        until("nothing of it is left at all", || tagged("bomb").is_empty());
     }
 }
 
@@ -151,7 +149,7 @@ fn what_a_function_leaves_running_is_ended() {
     );
     assert_eq!(server.get("/fn/leaves").ok().text(), "left\n");
     until("nothing is left", || {
-        instance_pids("leaves").iter().all(|pid| {
+        tagged("leaves").iter().all(|pid| {
             std::fs::read(format!("/proc/{pid}/cmdline"))
                 .map_or(true, |line| !line.starts_with(b"sleep"))
         })

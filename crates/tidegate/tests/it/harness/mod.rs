@@ -8,7 +8,7 @@ mod wait;
 
 pub(crate) use command::{Ran, program};
 pub(crate) use http::{Call, Connection, Exchange, Reply};
-pub(crate) use instances::{instance_pids, processes_of};
+pub(crate) use instances::{code_of, groups_of, is_alive, processes_of, tagged};
 pub(crate) use server::{Options, Server, Start, UNPRIVILEGED};
 pub(crate) use wait::{eventually, until};
 
