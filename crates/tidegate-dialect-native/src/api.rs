@@ -26,7 +26,7 @@ use crate::document::{
     LogLine, Metadata, Namespace, NamespaceList, RuntimeInfo, ScaleChange, SecretInfo, SecretList,
     SecretValue, ServerInfo, WatchEvent,
 };
-use crate::error::ApiError;
+use crate::error::{self, ApiError};
 use crate::lower::spec_of;
 use crate::{CONTROL_PREFIX, logs, openapi, render};
 
@@ -104,6 +104,7 @@ pub fn router(platform: Platform, info: Info) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
+        .layer(axum::middleware::map_response(error::in_shape))
         .with_state(Context { platform, info })
 }
 

@@ -7,6 +7,9 @@ use tidegate_platform::{BlobError, Error, Failure, LowerError, StoreError};
 
 use crate::document::ErrorBody;
 
+/// Bytes of a refusal of the web framework's that are passed on: it is a line.
+const MAX_REFUSAL: usize = 16 * 1024;
+
 /// An answer that is an error.
 #[derive(Clone, Debug)]
 pub struct ApiError {
@@ -85,6 +88,30 @@ impl ApiError {
         }
         (response.into_parts().0, json.into())
     }
+}
+
+/// Gives a refusal of the web framework's own, which is a line of text, the shape of every other error.
+pub(crate) async fn in_shape(response: Response) -> Response {
+    let is_text = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let status = response.status();
+    if !status.is_client_error() || !is_text {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), MAX_REFUSAL).await;
+    let text = String::from_utf8_lossy(&text.unwrap_or_default()).into_owned();
+    let reason = if status == StatusCode::PAYLOAD_TOO_LARGE {
+        "too-large"
+    } else {
+        "invalid"
+    };
+    // Ours begin with a small letter.
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_ascii_lowercase());
+    let text: String = first.into_iter().chain(letters).collect();
+    ApiError::new(status, reason, text).into_response()
 }
 
 impl IntoResponse for ApiError {

@@ -10,7 +10,7 @@ use tidegate_dialect_native::{Info, Native, router};
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
 use tidegate_platform::{Parts, Platform};
 use tidegate_store::{OpenReport, Store};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{ADMIN_KEY_FILE, Keys};
@@ -54,9 +54,11 @@ pub fn run(settings: &Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Err
         .build()
         .map_err(Error::Thread)?;
     let ended = control.block_on(async {
+        // From here on, so that whoever is told that the server is ready may end it at once, and cleanly.
+        let end = EndSignals::new();
         let server = Server::build(settings).await?;
         on_ready(&server.ready);
-        server.run().await
+        server.run(end).await
     });
     control.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -146,7 +148,7 @@ impl Server {
         })
     }
 
-    async fn run(self) -> Result<(), Error> {
+    async fn run(self, mut end: EndSignals) -> Result<(), Error> {
         let Self {
             platform,
             accepting,
@@ -157,15 +159,15 @@ impl Server {
             ..
         } = self;
         let lost = tokio::select! {
-            () = end_signal() => false,
+            () = end.next() => false,
             () = lost => true,
         };
         tracing::info!(
             ?grace,
             "ending: calls in flight finish, a second signal ends at once"
         );
-        tokio::spawn(async {
-            end_signal().await;
+        tokio::spawn(async move {
+            end.next().await;
             std::process::exit(130);
         });
         stop.cancel();
@@ -185,18 +187,28 @@ impl Server {
     }
 }
 
-/// Waits for SIGTERM or SIGINT.
-async fn end_signal() {
-    let (Ok(mut term), Ok(mut int)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        tracing::error!("signals cannot be waited for; end the server by SIGKILL");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+/// SIGTERM and SIGINT, from the moment that this is made.
+struct EndSignals(Option<(Signal, Signal)>);
+
+impl EndSignals {
+    fn new() -> Self {
+        let both = signal(SignalKind::terminate())
+            .and_then(|term| Ok((term, signal(SignalKind::interrupt())?)));
+        if both.is_err() {
+            tracing::error!("signals cannot be waited for; end the server by SIGKILL");
+        }
+        Self(both.ok())
+    }
+
+    /// Waits for the next of them.
+    async fn next(&mut self) {
+        let Some((term, int)) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
     }
 }
 

@@ -315,6 +315,17 @@ impl Server {
         self.control("GET", &route).send().ok().json()
     }
 
+    /// Changes a function's specification through the API, and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Value)) -> super::Reply {
+        let mut document = self.function(name);
+        change(&mut document["spec"]);
+        let route = format!("/namespaces/default/functions/{name}?wait=30");
+        self.control("PUT", &route)
+            .body(document.to_string())
+            .send()
+    }
+
     /// A count of a function's instances: `idle`, `busy`, `starting`, `draining`, `queued`.
     #[track_caller]
     pub(crate) fn count(&self, name: &str, state: &str) -> u64 {
