@@ -17,6 +17,7 @@ mod guard;
 mod listen;
 mod logging;
 mod metrics;
+mod patience;
 mod serve;
 mod server;
 mod service;

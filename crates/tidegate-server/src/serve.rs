@@ -13,6 +13,7 @@ use tidegate_platform::Caller;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
+use crate::patience::{Greeting, Unstalled};
 use crate::service::{Service, serve};
 
 /// What a connection buffers of requests and responses in HTTP/1.1: bounds a request's head, and lets an instance get rid
@@ -63,7 +64,7 @@ pub(crate) async fn serve_connection(
     watcher: Watcher,
 ) {
     let stream = match prepare(stream) {
-        Ok(stream) => stream,
+        Ok(stream) => Unstalled::new(stream),
         Err(error) => return tracing::debug!(%error, "a connection was gone before it was served"),
     };
     let Some(tls) = &protocol.tls else {
@@ -98,6 +99,7 @@ async fn serve_stream(
     };
     let answer =
         hyper::service::service_fn(move |request| serve(service.clone(), caller.clone(), request));
+    let stream = Greeting::new(stream, protocol.header_timeout);
     let connection = protocol
         .builder
         .serve_connection_with_upgrades(TokioIo::new(stream), answer);
