@@ -49,3 +49,24 @@ impl Modify for Key {
 pub fn openapi() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
+
+#[cfg(test)]
+mod tests {
+    /// The document as it was last agreed on. To agree on a change: run this test with `TIDEGATE_BLESS=1`, read the diff.
+    const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
+
+    #[test]
+    fn the_document_is_the_one_that_was_agreed_on() {
+        let document = serde_json::to_value(super::openapi()).unwrap();
+        let mut text = serde_json::to_string_pretty(&document).unwrap();
+        text.push('\n');
+        if std::env::var_os("TIDEGATE_BLESS").is_some() {
+            std::fs::write(GOLDEN, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(GOLDEN).unwrap();
+        assert!(
+            text == golden,
+            "the OpenAPI document changed; see GOLDEN's comment"
+        );
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,6 +30,9 @@ use crate::wire;
 /// Number of the run that is an instance's server program.
 pub(crate) const MAIN: u64 = 0;
 
+/// Longest message of an init in bytes: a step's name and numbers.
+const MAX_WORD: usize = 2048;
+
 /// The handle that the engine holds. Dropping it ends the instance.
 pub(crate) struct ProcessInstance {
     pub(crate) inner: Arc<Inner>,
@@ -46,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) id: InstanceId,
     pub(crate) bundle: PathBuf,
     pub(crate) entry: String,
+    /// Bytes.
+    memory: u64,
     pub(crate) sandbox: Sandbox,
     pub(crate) kind: std::sync::OnceLock<Kind>,
     pub(crate) output: Output,
@@ -58,6 +63,8 @@ pub(crate) struct Inner {
     killed: AtomicBool,
     draining: AtomicBool,
     gone: AtomicBool,
+    /// Somebody is counting its pages.
+    measuring: AtomicBool,
     life: watch::Sender<Option<Exit>>,
 }
 
@@ -93,6 +100,7 @@ impl Inner {
             id: spec.id,
             bundle: spec.bundle.clone(),
             entry: entry.to_owned(),
+            memory: spec.limits.memory,
             sandbox,
             kind: std::sync::OnceLock::new(),
             output,
@@ -104,6 +112,7 @@ impl Inner {
             killed: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             gone: AtomicBool::new(false),
+            measuring: AtomicBool::new(false),
             life: watch::Sender::new(None),
         })
     }
@@ -256,7 +265,7 @@ impl Inner {
         ready: oneshot::Sender<Result<u64, (String, i32)>>,
     ) {
         let mut ready = Some(ready);
-        let mut buffer = vec![0; wire::MAX_MESSAGE];
+        let mut buffer = vec![0; MAX_WORD];
         loop {
             let (len, mut fds) = match self.sandbox.channel.receive(&mut buffer).await {
                 Ok((0, _)) | Err(_) => break,
@@ -301,12 +310,12 @@ impl Inner {
                         let _ = waiting.send(answer);
                     }
                 }
-                Word::Memory { used } => {
-                    self.state.lock().over_memory = true;
-                    self.output.system(&format!(
-                        "{} MiB of memory were in use, over the limit; all its processes were ended",
-                        used / (1024 * 1024)
-                    ));
+                Word::Memory { used } => self.over_memory(used),
+                Word::Crowded { files } => {
+                    if !self.measuring.swap(true, Ordering::AcqRel) {
+                        let inner = self.clone();
+                        self.control.spawn_blocking(move || inner.measure(files));
+                    }
                 }
             }
         }
@@ -318,6 +327,32 @@ impl Inner {
         state.dials.clear();
         state.runs.clear();
         drop(state);
+    }
+
+    fn over_memory(&self, used: u64) {
+        self.state.lock().over_memory = true;
+        self.output.system(&format!(
+            "{} MiB of memory were in use, over the limit; all its processes were ended",
+            used / (1024 * 1024)
+        ));
+    }
+
+    /// Counts the pages of all processes, since the init could not tell.
+    fn measure(&self, files: u64) {
+        let used = usage::proportional(self.sandbox.pidfd.as_fd(), self.main()) + files;
+        if used > self.memory {
+            self.over_memory(used);
+            self.order_now(&Order::Sweep);
+        }
+        self.measuring.store(false, Ordering::Release);
+    }
+
+    /// The main process where that is no child of the init's.
+    fn main(&self) -> Option<BorrowedFd<'_>> {
+        match self.kind.get() {
+            Some(Kind::Host { main, .. }) => Some(main.as_fd()),
+            _ => None,
+        }
     }
 
     fn run_ended(&self, n: u64, ended: Ended) {
@@ -565,12 +600,8 @@ impl Instance for ProcessInstance {
     }
 
     fn usage(&self) -> Option<Usage> {
-        let main = match self.inner.kind.get() {
-            Some(Kind::Host { main, .. }) => Some(main.as_fd()),
-            _ => None,
-        };
         let sandbox = &self.inner.sandbox;
-        usage::read(&sandbox.groups, sandbox.pidfd.as_fd(), main)
+        usage::read(&sandbox.groups, sandbox.pidfd.as_fd(), self.inner.main())
     }
 
     fn start_times(&self) -> StartTimes {

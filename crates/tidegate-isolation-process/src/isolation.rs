@@ -88,6 +88,12 @@ impl ProcessIsolation {
             report,
         ))
     }
+
+    /// Resolves when the launcher has ended without being told to. Nothing can be started from then on, and what ran has
+    /// ended with it.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.supervisor.lost()
+    }
 }
 
 /// What this machine permits, without starting a server. Blocks for about a tenth of a second.

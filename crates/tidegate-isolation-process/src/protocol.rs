@@ -26,11 +26,12 @@ pub(crate) enum Ask {
     /// Make a sandbox. Descriptors: payload (a [`Payload`] in a memory file), the init's end of its channel.
     Sandbox {
         slot: u32,
+        bundle: PathBuf,
         host_network: bool,
         limits: GroupLimits,
     },
-    /// Start a helper that lives as long as the launcher. Descriptors: its socket (3), its standard error.
-    Helper { number: u64, argv: Vec<String> },
+    /// Start a zygote that lives as long as the launcher. Descriptors: its socket (3), its standard error.
+    Zygote { number: u64, argv: Vec<String> },
 }
 
 /// What the launcher tells the server.
@@ -42,8 +43,6 @@ pub(crate) enum Tell {
         report: Report,
         /// Whether the process limit has to be a resource limit.
         nproc: bool,
-        /// Whether inits watch memory, since nothing else does.
-        watchdog: bool,
     },
     /// It cannot go on, and why. The first message, and the last.
     Unable {
@@ -63,10 +62,10 @@ pub(crate) enum Tell {
     Failed { slot: u32, step: String, errno: i32 },
     /// A sandbox is gone with all its processes, its groups are removed.
     Gone { slot: u32, last: LastWords },
-    /// A helper was started. Descriptor: its pidfd.
-    Helping { number: u64 },
-    /// A helper could not be started, or ended.
-    Helpless { number: u64, error: String },
+    /// A zygote was started. Descriptor: its pidfd.
+    ZygoteStarted { number: u64 },
+    /// A zygote could not be started, or ended.
+    ZygoteEnded { number: u64, error: String },
     /// A process ended whose parent had died before, so that nobody else can tell.
     Orphan {
         pid: i32,
@@ -90,7 +89,6 @@ pub(crate) struct LastWords {
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Payload {
     pub(crate) hostname: String,
-    pub(crate) bundle: PathBuf,
     /// Program relative to the bundle, for `exec`.
     pub(crate) entry: Option<String>,
     pub(crate) env: Vec<(String, String)>,
@@ -122,6 +120,8 @@ pub(crate) enum Order {
     Exec { n: u64 },
     /// Kill that run and what it left.
     Kill { n: u64 },
+    /// Kill everything; the init stays.
+    Sweep,
     /// Signal that run's process group.
     Signal { n: u64, signal: i32 },
     /// Connect to this port on the loopback device.
@@ -148,4 +148,7 @@ pub(crate) enum Word {
     Dialled { n: u64, errno: Option<i32> },
     /// The watchdog killed everything: so many bytes were in use.
     Memory { used: u64 },
+    /// The watchdog cannot tell: all processes together are over the limit if they share no page. The server can look
+    /// closer. So many bytes are in files.
+    Crowded { files: u64 },
 }

@@ -243,7 +243,9 @@ mod tests {
                     .to_str()
                     .unwrap()
                     .to_owned();
-                if path.is_dir() && name != "tests" && !name.ends_with("__pycache__") {
+                let ours =
+                    !matches!(name.as_str(), "tests" | "bench") && !name.ends_with("__pycache__");
+                if path.is_dir() && ours {
                     folders.push(path);
                 } else if name.ends_with(".py") {
                     there.push(name);

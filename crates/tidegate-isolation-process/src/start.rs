@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 use crate::cgroup::GroupLimits;
 use crate::channel::Channel;
 use crate::instance::{Inner, Kind, MAIN, ProcessInstance};
-use crate::output::Output;
+use crate::output::{MAX_LINE, Output, REST};
 use crate::protocol::{Payload, Rlimits};
 use crate::supervisor::{Supervisor, failed};
 use crate::wire;
@@ -39,6 +40,12 @@ const LONGEST_WAIT: Duration = Duration::from_millis(20);
 
 /// How long the rest of the output may take after the end of an instance, before its last line is quoted.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Longest message of a host that has loaded, in bytes: a line with its stream and its invocation.
+const MAX_HOST_LINE: usize = MAX_LINE + 64;
+
+/// Steps of a host's start that run the function's own code; a failure of any other is ours or the machine's.
+const CODE_STEPS: [&str; 3] = ["load", "start", "lifespan"];
 
 /// What code finds set when it sets nothing itself.
 const DEFAULT_ENV: [(&str, &str); 4] = [
@@ -76,6 +83,14 @@ pub(crate) async fn start(
 }
 
 fn check_entry(spec: &InstanceSpec, entry: &str) -> Result<(), StartError> {
+    let inside = Path::new(entry)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !inside {
+        return Err(StartError::Code {
+            message: format!("{entry:?} is not a path inside the bundle, such as \"bin/serve\""),
+        });
+    }
     let message = match std::fs::metadata(spec.bundle.join(entry)) {
         Ok(meta) if meta.is_file() => return Ok(()),
         Ok(_) => format!("{entry:?} is not a file"),
@@ -95,7 +110,6 @@ async fn walls(
     let engine = &base64::engine::general_purpose::STANDARD;
     let payload = Payload {
         hostname: host_name(&spec.function.name),
-        bundle: spec.bundle.clone(),
         entry: env.is_some().then(|| entry.to_owned()),
         env: env.unwrap_or_default(),
         secrets: spec
@@ -113,7 +127,9 @@ async fn walls(
         pids: processes(spec),
     };
     let host_network = spec.network == Network::Host;
-    let (mut sandbox, gone) = supervisor.sandbox(limits, host_network, &payload).await?;
+    let (mut sandbox, gone) = supervisor
+        .sandbox(&spec.bundle, limits, host_network, &payload)
+        .await?;
     let doors = std::mem::take(&mut sandbox.doors);
     let made_us = sandbox.made_us;
     let control = supervisor.control().clone();
@@ -245,7 +261,12 @@ async fn host(
         let mut fds = vec![inner.sandbox.pidfd.as_fd(), theirs.as_fd()];
         fds.extend(streams.iter().chain(&doors).map(AsFd::as_fd));
         zygotes
-            .fork(&config, rlimits(supervisor, spec), &fds)
+            .fork(
+                &config,
+                rlimits(supervisor, spec),
+                spec.network != Network::Host,
+                &fds,
+            )
             .await?
     };
     drop((theirs, doors));
@@ -275,10 +296,13 @@ async fn host(
             for line in failure.trace.iter().flat_map(|trace| trace.lines()) {
                 inner.output.line(LogStream::Stderr, None, line.as_bytes());
             }
-            tracing::debug!(instance = %spec.id, step = failure.step, "the code did not load");
-            Err(StartError::Code {
-                message: format!("{entry}: {}", failure.error),
-            })
+            if CODE_STEPS.contains(&failure.step.as_str()) {
+                let message = format!("{entry}: {}", failure.error);
+                Err(StartError::Code { message })
+            } else {
+                let error = io::Error::other(failure.error);
+                Err(failed(format!("host: {}", failure.step), error))
+            }
         }
         Ok(Err(_)) => Err(died(&instance, "while it was loaded").await),
         Err(_) => Err(StartError::NotReady {
@@ -297,8 +321,14 @@ async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
     let mut buffer = vec![0; wire::MAX_MESSAGE];
     loop {
         let len = match channel.receive(&mut buffer).await {
-            Ok((0, _)) | Err(_) => return,
+            Ok((0, _)) => break,
             Ok((len, _)) => len,
+            Err(error) => {
+                inner
+                    .output
+                    .system(&format!("the control channel failed: {error}"));
+                break;
+            }
         };
         let (kind, message) = (buffer[0], &buffer[1..len]);
         match kind {
@@ -306,6 +336,9 @@ async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
                 if let Some(loaded) = loaded.take() {
                     let _ = loaded.send(Loaded::Ready);
                 }
+                // From here on only lines come.
+                buffer.truncate(MAX_HOST_LINE);
+                buffer.shrink_to_fit();
             }
             b'F' => {
                 let failure = serde_json::from_slice(message).unwrap_or_else(|_| LoadFailure {
@@ -329,10 +362,19 @@ async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
                 };
                 let (id, text) = message[1..].split_at(InvocationId::HEX_LEN);
                 inner.output.line(stream, invocation(id), text);
+                if inner.output.is_dropping() {
+                    tokio::time::sleep(REST).await;
+                }
             }
             // The code inside can write to this channel too, so nothing on it may upset us.
             _ => tracing::debug!(instance = %inner.id, kind, "a host said something unknown"),
         }
+    }
+    // A host that ends closes its channel a moment before its end is told. One that closed it and lives on can be neither
+    // called nor cancelled.
+    drop(loaded);
+    if timeout(LAST_WORDS, inner.exited()).await.is_err() {
+        inner.kill();
     }
 }
 

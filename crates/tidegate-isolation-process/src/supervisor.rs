@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,11 +88,7 @@ pub(crate) fn greet(options: &Options) -> Result<Greeted, Error> {
         })
         .and_then(|()| first_message(&socket));
     match answer {
-        Ok(Tell::Hello {
-            report,
-            nproc,
-            watchdog: _,
-        }) => Ok(Greeted {
+        Ok(Tell::Hello { report, nproc }) => Ok(Greeted {
             socket,
             child,
             report,
@@ -185,8 +181,8 @@ struct Waiting {
     next: u32,
     started: HashMap<u32, StartedBy>,
     gone: HashMap<u32, oneshot::Sender<LastWords>>,
-    next_helper: u64,
-    helpers: HashMap<u64, oneshot::Sender<Result<OwnedFd, String>>>,
+    next_zygote: u64,
+    zygotes: HashMap<u64, oneshot::Sender<Result<OwnedFd, String>>>,
     /// First processes that are not an init's children, by number.
     mains: HashMap<i32, oneshot::Sender<Ended>>,
 }
@@ -197,6 +193,8 @@ pub(crate) struct Supervisor {
     waiting: Mutex<Waiting>,
     child: Mutex<Option<Child>>,
     stop: CancellationToken,
+    /// Cancelled when the launcher ended without being told to.
+    lost: CancellationToken,
     pub(crate) nproc: bool,
 }
 
@@ -208,16 +206,25 @@ impl Supervisor {
             waiting: Mutex::default(),
             child: Mutex::new(Some(greeted.child)),
             stop: CancellationToken::new(),
+            lost: CancellationToken::new(),
             nproc: greeted.nproc,
         });
         // Runs until the launcher is gone or `shutdown` says so. It owns the channel with us: dropping the isolation calls
         // `stop`, which closes the socket, which ends the launcher.
         let listening = supervisor.clone();
         control.spawn(async move {
-            listening.stop.run_until_cancelled(listening.listen()).await;
+            let ended = listening.stop.run_until_cancelled(listening.listen()).await;
             listening.close();
+            if ended.is_some() {
+                listening.lost.cancel();
+            }
         });
         Ok(supervisor)
+    }
+
+    /// Resolves when the launcher has ended without being told to.
+    pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.lost.clone().cancelled_owned()
     }
 
     pub(crate) fn control(&self) -> &Handle {
@@ -227,6 +234,7 @@ impl Supervisor {
     /// A sandbox whose init has been told to set itself up, and the receiver of its last words.
     pub(crate) async fn sandbox(
         &self,
+        bundle: &Path,
         limits: GroupLimits,
         host_network: bool,
         payload: &Payload,
@@ -244,6 +252,7 @@ impl Supervisor {
         let slot = self.take_slot(started, gone)?;
         let ask = Ask::Sandbox {
             slot,
+            bundle: bundle.to_owned(),
             host_network,
             limits,
         };
@@ -289,8 +298,8 @@ impl Supervisor {
         }
     }
 
-    /// Starts a helper of ours with this socket as descriptor 3; gives back its pidfd.
-    pub(crate) async fn helper(
+    /// Starts a zygote of ours with this socket as descriptor 3; gives back its pidfd.
+    pub(crate) async fn zygote(
         &self,
         argv: Vec<String>,
         socket: OwnedFd,
@@ -302,18 +311,18 @@ impl Supervisor {
             if waiting.closed {
                 return Err("the launcher is gone".to_owned());
             }
-            waiting.next_helper += 1;
-            let number = waiting.next_helper;
-            waiting.helpers.insert(number, tell);
+            waiting.next_zygote += 1;
+            let number = waiting.next_zygote;
+            waiting.zygotes.insert(number, tell);
             number
         };
-        let ask = serde_json::to_vec(&Ask::Helper { number, argv }).map_err(|e| e.to_string())?;
+        let ask = serde_json::to_vec(&Ask::Zygote { number, argv }).map_err(|e| e.to_string())?;
         if let Err(error) = self
             .channel
             .send(&ask, &[socket.as_fd(), stderr.as_fd()])
             .await
         {
-            self.waiting.lock().helpers.remove(&number);
+            self.waiting.lock().zygotes.remove(&number);
             return Err(error.to_string());
         }
         told.await
@@ -463,18 +472,18 @@ impl Supervisor {
                     let _ = gone.send(last);
                 }
             }
-            Tell::Helping { number } => {
-                if let Some(tell) = self.waiting.lock().helpers.remove(&number)
+            Tell::ZygoteStarted { number } => {
+                if let Some(tell) = self.waiting.lock().zygotes.remove(&number)
                     && let Some(pidfd) = fds.pop()
                 {
                     let _ = tell.send(Ok(pidfd));
                 }
             }
-            Tell::Helpless { number, error } => {
-                if let Some(tell) = self.waiting.lock().helpers.remove(&number) {
+            Tell::ZygoteEnded { number, error } => {
+                if let Some(tell) = self.waiting.lock().zygotes.remove(&number) {
                     let _ = tell.send(Err(error));
                 } else {
-                    tracing::debug!(number, error, "a helper ended");
+                    tracing::debug!(number, error, "a zygote ended");
                 }
             }
             Tell::Orphan { pid, code, signal } => self.main_ended(pid, (code, signal)),
@@ -490,7 +499,7 @@ impl Supervisor {
         waiting.closed = true;
         waiting.started.clear();
         waiting.gone.clear();
-        waiting.helpers.clear();
+        waiting.zygotes.clear();
         waiting.mains.clear();
     }
 }

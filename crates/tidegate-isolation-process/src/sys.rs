@@ -164,21 +164,30 @@ pub(crate) fn setns(fd: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::c_long::from(libc::setns(fd.as_raw_fd(), kind)) })
 }
 
-/// Sets mount attributes on a tree of mounts. Unlike a remount it leaves the others as they are, which is what an
-/// ordinary user needs: flags that the machine set may not be cleared.
+/// Sets mount attributes on a mount, or a tree of them. Unlike a remount it leaves the others as they are, which is what
+/// an ordinary user needs: flags that the machine set may not be cleared.
 pub(crate) fn mount_set(path: &CStr, recursive: bool, attributes: u64) -> io::Result<()> {
+    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
+    mount_setattr(libc::AT_FDCWD, path, flags, attributes)
+}
+
+/// The same for a mount that hangs nowhere yet.
+pub(crate) fn detached_mount_set(mount: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
+    mount_setattr(mount.as_raw_fd(), c"", libc::AT_EMPTY_PATH, attributes)
+}
+
+fn mount_setattr(folder: RawFd, path: &CStr, flags: libc::c_int, set: u64) -> io::Result<()> {
     let mut attr = libc::mount_attr {
-        attr_set: attributes,
+        attr_set: set,
         attr_clr: 0,
         propagation: 0,
         userns_fd: 0,
     };
-    let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: path and attribute outlive the call, and the size given is the attribute's.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            libc::AT_FDCWD,
+            folder,
             path.as_ptr(),
             flags,
             &raw mut attr,
@@ -284,6 +293,14 @@ impl Resource {
             Self::Processes => libc::RLIMIT_NPROC,
         }
     }
+}
+
+/// Whether the kernel has Landlock.
+pub(crate) fn has_landlock() -> bool {
+    /// Asks for the version and makes nothing.
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag no memory is read.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0_usize, 0_usize, VERSION) > 0 }
 }
 
 /// Bytes of a page.

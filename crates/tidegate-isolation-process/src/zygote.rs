@@ -72,6 +72,8 @@ struct Fork<'a> {
     gid: u32,
     seccomp: [String; 1],
     join: bool,
+    /// Whether the sandbox has a network namespace of its own; one cannot enter the machine's from where one is in it.
+    netns: bool,
     umask: u32,
 }
 
@@ -148,14 +150,15 @@ impl Zygotes {
         self: &Arc<Self>,
         config: &serde_json::Value,
         limits: Rlimits,
+        netns: bool,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Forked, StartError> {
         let zygote = self.get().await?;
-        let first = zygote.fork(config, limits, fds).await;
+        let first = zygote.fork(config, limits, netns, fds).await;
         let forked = match first {
             Err(error) if zygote.dead.load(Ordering::Acquire) => {
                 tracing::warn!(%error, "the zygote died; starting another");
-                self.get().await?.fork(config, limits, fds).await?
+                self.get().await?.fork(config, limits, netns, fds).await?
             }
             other => other?,
         };
@@ -177,7 +180,7 @@ impl Zygotes {
         }
         let pidfd = self
             .supervisor
-            .helper(self.argv.clone(), theirs, stderr)
+            .zygote(self.argv.clone(), theirs, stderr)
             .await
             .map_err(|error| failed("start the zygote", io::Error::other(error)))?;
         let channel = Channel::new(ours, &control).map_err(|e| failed("register channel", e))?;
@@ -235,6 +238,7 @@ impl Zygote {
         &self,
         config: &serde_json::Value,
         limits: Rlimits,
+        netns: bool,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Forked, StartError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed).to_string();
@@ -247,6 +251,7 @@ impl Zygote {
             gid: 1000,
             seccomp: [seccomp::encoded()],
             join: true,
+            netns,
             umask: 0o022,
         })
         .map_err(|e| failed("fork request", e.into()))?;

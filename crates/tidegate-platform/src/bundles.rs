@@ -17,6 +17,8 @@ pub(crate) struct Bundles {
     blobs: Blobs,
     /// One at a time: unpacking is bound by the disk, and two starts of one function must not do it twice.
     unpacking: Mutex<()>,
+    /// Bundles known to be there, so that a start asks nobody.
+    known: parking_lot::RwLock<HashSet<Digest>>,
     /// Archives that no function named at the last sweep.
     unused: parking_lot::Mutex<HashSet<Digest>>,
 }
@@ -57,6 +59,7 @@ impl Bundles {
             folder,
             blobs,
             unpacking: Mutex::default(),
+            known: parking_lot::RwLock::default(),
             unused: parking_lot::Mutex::default(),
         })
     }
@@ -64,13 +67,18 @@ impl Bundles {
     /// The folder of a bundle, unpacked if it is not there.
     pub(crate) async fn get(&self, digest: &Digest) -> Result<PathBuf, BundleError> {
         let path = self.path(digest);
-        if is_there(&path).await {
+        if self.known.read().contains(digest) {
             return Ok(path);
         }
         let _one = self.unpacking.lock().await;
-        if is_there(&path).await {
-            return Ok(path);
+        if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
+            self.fetch(digest, &path).await?;
         }
+        self.known.write().insert(*digest);
+        Ok(path)
+    }
+
+    async fn fetch(&self, digest: &Digest, path: &Path) -> Result<(), BundleError> {
         let missing = |source| BundleError::Blob {
             digest: *digest,
             source,
@@ -92,7 +100,7 @@ impl Bundles {
         tokio::io::AsyncWriteExt::flush(&mut writer)
             .await
             .map_err(io)?;
-        let dest = path.clone();
+        let dest = path.to_owned();
         std::io::Seek::rewind(&mut file).map_err(io)?;
         let unpacked = tokio::task::spawn_blocking(move || {
             unpack(
@@ -106,8 +114,7 @@ impl Bundles {
         unpacked.map_err(|source| BundleError::Unpack {
             digest: *digest,
             source,
-        })?;
-        Ok(path)
+        })
     }
 
     /// Removes archives and bundles that no function names now and none named at the sweep before: a client uploads
@@ -127,6 +134,7 @@ impl Bundles {
                 Ok(_) => removed += 1,
                 Err(error) => tracing::warn!(%digest, %error, "unused code could not be removed"),
             }
+            self.known.write().remove(digest);
             // Absent where it was never run.
             let _ = tokio::fs::remove_dir_all(self.path(digest)).await;
         }
@@ -136,8 +144,4 @@ impl Bundles {
     fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.join(digest.hex())
     }
-}
-
-async fn is_there(path: &Path) -> bool {
-    tokio::fs::try_exists(path).await.unwrap_or(false)
 }

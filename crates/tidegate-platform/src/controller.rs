@@ -263,6 +263,13 @@ impl Platform {
             .prepare(&lowered.spec.runtime)
             .await
             .map_err(|e| e.to_string())?;
+        // Unpacked now rather than at the first call, and said now if it cannot be.
+        let digest = lowered.spec.code.digest.parse();
+        let digest = digest.map_err(|e: tidegate_store::DigestError| e.to_string())?;
+        self.bundles()
+            .get(&digest)
+            .await
+            .map_err(|e| e.to_string())?;
         match lowered.switch {
             Switch::AtOnce => self.engine().install(&lowered.key, revision.clone()),
             Switch::WhenReady => {

@@ -53,6 +53,9 @@ pub enum Error {
         /// The address.
         address: SocketAddr,
     },
+    /// The launcher of sandboxes ended: nothing can be started any more, so the server ends and is started again.
+    #[error("the launcher of sandboxes ended unexpectedly, and every instance with it")]
+    LauncherLost,
     /// A thread or runtime could not be made.
     #[error("cannot start a serving thread: {0}")]
     Thread(io::Error),

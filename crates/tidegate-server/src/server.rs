@@ -56,8 +56,7 @@ pub fn run(settings: &Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Err
     let ended = control.block_on(async {
         let server = Server::build(settings).await?;
         on_ready(&server.ready);
-        server.run().await;
-        Ok(())
+        server.run().await
     });
     control.shutdown_timeout(Duration::from_secs(1));
     ended
@@ -71,7 +70,11 @@ struct Server {
     threads: crate::worker::Threads,
     stop: CancellationToken,
     grace: Duration,
+    lost: LauncherLost,
 }
+
+/// Resolves when nothing can be started any more.
+type LauncherLost = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Server {
     async fn build(settings: &Settings) -> Result<Self, Error> {
@@ -88,6 +91,7 @@ impl Server {
             Auth::None => Keys::Open,
         };
         let (isolation, report) = ProcessIsolation::start(isolation_options(settings)).await?;
+        let lost: LauncherLost = Box::pin(isolation.lost());
         let platform = Platform::start(Parts {
             store,
             isolation: Arc::new(isolation),
@@ -139,19 +143,24 @@ impl Server {
             threads,
             stop,
             grace: settings.grace,
+            lost,
         })
     }
 
-    async fn run(self) {
+    async fn run(self) -> Result<(), Error> {
         let Self {
             platform,
             accepting,
             threads,
             stop,
             grace,
+            lost,
             ..
         } = self;
-        end_signal().await;
+        let lost = tokio::select! {
+            () = end_signal() => false,
+            () = lost => true,
+        };
         tracing::info!(
             ?grace,
             "ending: calls in flight finish, a second signal ends at once"
@@ -169,6 +178,11 @@ impl Server {
             .drain(grace.saturating_sub(started.elapsed()))
             .await;
         tracing::info!("ended");
+        if lost {
+            Err(Error::LauncherLost)
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -15,11 +15,12 @@ use tokio::sync::watch;
 
 use crate::{Error, LabelSelector, Object, Query, ResourceVersion};
 
-/// Changes kept for watchers. At a few hundred changes a second, which is a busy day for objects, a watcher may sleep
-/// for ten seconds.
+/// Changes kept for watchers: with small documents, ten seconds of a few hundred changes a second, which is a busy day for
+/// objects.
 pub const HISTORY_EVENTS: usize = 4096;
-/// The history is also bounded by the size of its documents as JSON, in bytes: parsed, they take several times that.
-pub const HISTORY_BYTES: usize = 8 * 1024 * 1024;
+/// The history is also bounded by the size of its documents as JSON, in bytes: parsed, they take several times that, and a
+/// server that has little to do must not be held to the memory of its busiest minute.
+pub const HISTORY_BYTES: usize = 1024 * 1024;
 /// Changes looked at under one lock, and at most held by one watcher.
 const BATCH: usize = 64;
 /// A watcher that nothing concerned learns its new position after this many changes: often enough that, when it is

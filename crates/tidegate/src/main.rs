@@ -14,8 +14,13 @@ fn main() -> ExitCode {
     // before everything else.
     #[cfg(target_os = "linux")]
     if tidegate_isolation_process::is_launcher() {
+        // Inherited from the server, but functions may well have use for huge pages.
+        huge_pages(true);
         tidegate_isolation_process::launcher_main();
     }
+    // The allocator asks for huge pages, which nearly doubles the memory of a server that has little to do.
+    #[cfg(target_os = "linux")]
+    huge_pages(false);
     tidegate_cli::main_with(checks())
 }
 
@@ -43,4 +48,10 @@ fn checks() -> Checks {
 #[cfg(not(target_os = "linux"))]
 fn checks() -> Checks {
     Vec::new()
+}
+
+/// A kernel without this knob has no huge pages to give either.
+#[cfg(target_os = "linux")]
+fn huge_pages(wanted: bool) {
+    let _ = rustix::thread::disable_transparent_huge_pages(!wanted);
 }

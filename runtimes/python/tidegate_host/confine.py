@@ -111,7 +111,11 @@ def confine(request, fds):
             os.write(fd, b"0")
         if join:
             step = "setns"
-            setns(init, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+            kinds = CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS
+            # A sandbox in the machine's own network has none to join.
+            if request.get("netns", True):
+                kinds |= CLONE_NEWNET
+            setns(init, kinds)
             # Its own step and last: the calls before it need the rights held outside.
             step = "setns user"
             if request.get("userns", True):

@@ -7,7 +7,7 @@ use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
 use reqwest::{Body, Request, Response, Url};
-use tidegate_core::{Name, parse_duration};
+use tidegate_core::{Name, format_duration, parse_duration};
 use tidegate_document::{ErrorBody, Function};
 
 use super::functions::{missing, path, url};
@@ -56,7 +56,7 @@ impl Invoke {
         let client = context.client()?;
         let (address, private) = look(&client, &context.namespace, &self.name).await?;
         let request = self.request(context, &client, &address, private)?;
-        let mut response = client.call(request).await?;
+        let mut response = client.call(request).await.map_err(|e| self.late(e))?;
         if self.include {
             show_head(context, &response);
         }
@@ -73,7 +73,7 @@ impl Invoke {
                 }
                 Ok(None) => break,
                 Err(e) => {
-                    return Err(cut(context, &self.name, &client, e));
+                    return Err(self.cut(context, &client, e));
                 }
             }
         }
@@ -126,6 +126,36 @@ impl Invoke {
 
     fn sets(&self, header: &HeaderName) -> bool {
         self.headers.iter().any(|(name, _)| name == header)
+    }
+
+    /// A function that takes longer than the caller wants to wait is no server that cannot be reached.
+    fn late(&self, error: client::Error) -> Error {
+        match (error, self.timeout) {
+            (client::Error::TimedOut { .. }, Some(limit)) => Error::failed(format!(
+                "{} did not answer within {}",
+                self.name,
+                format_duration(limit)
+            )),
+            (error, _) => error.into(),
+        }
+    }
+
+    /// The answer broke off: the time was over, the instance died, or the connection did.
+    fn cut(&self, context: &Context, client: &Client, error: reqwest::Error) -> Error {
+        let name = &self.name;
+        if let (true, Some(limit)) = (error.is_timeout(), self.timeout) {
+            return Error::failed(format!(
+                "the answer of {name} was not whole within {}",
+                format_duration(limit)
+            ));
+        }
+        let error = Error::from(client::Error::transport(client.shown(), None, error));
+        let mut told = Error::failed(format!("the answer of {name} broke off"));
+        told.causes = error.causes;
+        told.hint(format!(
+            "{} shows what it wrote last",
+            context.advice(format!("logs {name} --tail 20"))
+        ))
     }
 
     /// The error for an answer that is one.
@@ -250,21 +280,6 @@ fn show_head(context: &mut Context, response: &Response) {
     let quiet = std::mem::replace(&mut context.quiet, false);
     context.note(format!("{head}\n"));
     context.quiet = quiet;
-}
-
-/// The answer broke off: the instance died, or the connection did.
-fn cut(context: &Context, name: &Name, client: &Client, error: reqwest::Error) -> Error {
-    let timed_out = error.is_timeout();
-    let error = Error::from(client::Error::transport(client.shown(), None, error));
-    if timed_out {
-        return error;
-    }
-    let mut told = Error::failed(format!("the answer of {name} broke off"));
-    told.causes = error.causes;
-    told.hint(format!(
-        "{} shows what it wrote last",
-        context.advice(format!("logs {name} --tail 20"))
-    ))
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -52,6 +52,8 @@ impl Entered {
 
 /// The socket to the server, which arrives as standard input, since that needs no code between fork and exec.
 pub(super) fn take_socket() -> io::Result<OwnedFd> {
+    // A session of our own, so that a terminal's Ctrl-C reaches the server alone, which then drains.
+    let _ = rustix::process::setsid();
     sys::close_range(3, i32::MAX)?;
     // SAFETY: the launcher was started with it and has not touched it yet.
     let stdin = unsafe { sys::adopt(0) };
@@ -116,7 +118,7 @@ pub(super) fn is_capable() -> bool {
 
 /// An ordinary user's way: a user namespace in which we are root, and a pid namespace that belongs to it, since a zygote
 /// may only come back to a pid namespace over which it has rights. The second stage is the first process in it, and a new
-/// image, since only then may helpers look at the inits it forks. We wait for it and end as it ended, so this comes back only with what was refused.
+/// image, since only then may zygotes look at the inits it forks. We wait for it and end as it ended, so this comes back only with what was refused.
 pub(super) fn enter_as_user(
     socket: OwnedFd,
     prepared: &Prepared,
@@ -155,8 +157,6 @@ pub(super) fn handed_on() -> io::Result<Prepared> {
 
 /// Enters the mount namespace and looks at the machine. The error means that it does not let us.
 pub(super) fn enter() -> Result<Entered, (Report, StepError)> {
-    // A session of its own, so that a terminal's Ctrl-C reaches the server alone, which then drains.
-    let _ = rustix::process::setsid();
     let second = is_second_stage();
     let mut report = Report::default();
     let kernel = kernel_version();
@@ -224,19 +224,28 @@ pub(super) fn enter() -> Result<Entered, (Report, StepError)> {
         return Err((report, error));
     }
     report.note("namespaces", State::Ok, "mount, pid, ipc, uts and network");
+    if !has_seccomp() {
+        report.note("seccomp", State::Missing, "this kernel has no filters");
+        let errno = libc::ENOSYS;
+        let step = "seccomp".to_owned();
+        return Err((report, StepError { step, errno }));
+    }
     report.note(
         "seccomp",
-        if has_seccomp() {
-            State::Ok
-        } else {
-            State::Missing
-        },
+        State::Ok,
         "unknown calls answer ENOSYS, bad ones EPERM",
     );
     report.note(
         "landlock",
-        State::Missing,
-        "not used; the mount namespace shows a function nothing that it may not read",
+        State::Ok,
+        format!(
+            "{}, and not needed: the mount namespace shows a function nothing that it may not read",
+            if sys::has_landlock() {
+                "present"
+            } else {
+                "absent"
+            }
+        ),
     );
     Ok(Entered { report, many_ids })
 }

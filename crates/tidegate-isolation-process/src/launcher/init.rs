@@ -93,10 +93,13 @@ pub(super) fn run(channel: OwnedFd, payload: Payload, watchdog: bool, setup_us: 
             }
         }
         if watchdog {
-            let used = watch::memory_in_use();
-            if used > limit {
-                init.say(&Word::Memory { used }, &[]);
+            let in_use = watch::look();
+            if in_use.least > limit {
+                init.say(&Word::Memory { used: in_use.least }, &[]);
                 sys::kill_all();
+            } else if in_use.most > limit {
+                let files = in_use.files;
+                init.say(&Word::Crowded { files }, &[]);
             }
         }
     }
@@ -129,6 +132,7 @@ impl Init {
                     self.signal(n, libc::SIGKILL);
                 }
             }
+            Order::Sweep => sys::kill_all(),
             Order::Signal { n, signal } => self.signal(n, signal),
             Order::Dial { n, port } => match dial(port) {
                 Ok(socket) => self.say(&Word::Dialled { n, errno: None }, &[socket.as_fd()]),

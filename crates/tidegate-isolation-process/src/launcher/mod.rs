@@ -8,6 +8,7 @@
 mod base;
 mod enter;
 mod init;
+mod network;
 mod sandbox;
 mod spawn;
 mod stock;
@@ -30,7 +31,9 @@ use crate::report::Report;
 use crate::{sys, wire};
 
 use enter::{Entered, Prepared};
-use stock::Stock;
+use network::Networks;
+use sandbox::Held;
+use stock::{Seats, Stock, Wants};
 
 /// The launcher's name in the process list, and how it knows itself.
 pub(crate) const NAME: &str = "tidegate-launcher";
@@ -129,15 +132,24 @@ struct Launcher {
     setup: Setup,
     entered: Entered,
     base: base::Base,
-    stock: Stock,
+    networks: Networks,
     tree: cgroup::Tree,
     watchdog: bool,
-    nproc: bool,
-    /// By the init's process number.
-    sandboxes: HashMap<i32, (u32, Group)>,
-    helpers: HashMap<i32, u64>,
+    stock: Stock,
+    seats: Seats,
+    /// By process number, held and settled alike.
+    inits: HashMap<i32, Init>,
+    zygotes: HashMap<i32, u64>,
     /// Groups that the kernel did not let go yet.
     stale: Vec<Group>,
+}
+
+/// A sandbox as the launcher keeps it.
+struct Init {
+    /// The server's number for it, once it is somebody's.
+    slot: Option<u32>,
+    group: Group,
+    seat: u32,
 }
 
 impl Launcher {
@@ -158,10 +170,10 @@ impl Launcher {
                 sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]),
             )?;
             let base = base::build(&setup.state_dir.join("root"), &mut report)?;
-            let stock = Stock::new(setup.stock)?;
-            Ok((setup, signals, base, stock))
+            let networks = Networks::new()?;
+            Ok((setup, signals, base, networks))
         })();
-        let (setup, signals, base, stock) = match made {
+        let (setup, signals, base, networks) = match made {
             Ok(made) => made,
             Err(error) => return Err((report, socket, error)),
         };
@@ -169,22 +181,19 @@ impl Launcher {
         let launcher = Self {
             socket,
             signals,
+            stock: Stock::new(setup.stock),
             setup,
             entered,
             base,
-            stock,
+            networks,
             tree: prepared.tree,
             watchdog,
-            nproc,
-            sandboxes: HashMap::new(),
-            helpers: HashMap::new(),
+            seats: Seats::default(),
+            inits: HashMap::new(),
+            zygotes: HashMap::new(),
             stale: Vec::new(),
         };
-        let hello = Tell::Hello {
-            report,
-            nproc,
-            watchdog,
-        };
+        let hello = Tell::Hello { report, nproc };
         match step("greet the server", tell(&launcher.socket, &hello, &[])) {
             Ok(()) => Ok(launcher),
             Err(error) => Err((Report::default(), launcher.socket, error)),
@@ -232,7 +241,7 @@ impl Launcher {
                 self.serve(&buffer[..len], fds)?;
             } else if !signalled {
                 // Nobody waits: the time to make what the next one will want.
-                self.stock.refill(&mut self.tree);
+                self.refill();
                 self.stale.retain_mut(|group| !group.remove());
             }
         }
@@ -242,9 +251,10 @@ impl Launcher {
         match serde_json::from_slice(message)? {
             Ask::Sandbox {
                 slot,
+                bundle,
                 host_network,
                 limits,
-            } => match self.sandbox(slot, host_network, limits, fds) {
+            } => match self.sandbox(slot, &bundle, host_network, limits, &fds) {
                 Ok(()) => Ok(()),
                 Err(error) => tell(
                     &self.socket,
@@ -256,16 +266,20 @@ impl Launcher {
                     &[],
                 ),
             },
-            Ask::Helper { number, argv } => {
-                let answer = match self.helper(number, &argv, fds) {
+            Ask::Zygote { number, argv } => {
+                let answer = match self.zygote(number, &argv, fds) {
                     Ok(pidfd) => {
-                        return tell(&self.socket, &Tell::Helping { number }, &[pidfd.as_fd()]);
+                        return tell(
+                            &self.socket,
+                            &Tell::ZygoteStarted { number },
+                            &[pidfd.as_fd()],
+                        );
                     }
                     Err(error) => error.to_string(),
                 };
                 tell(
                     &self.socket,
-                    &Tell::Helpless {
+                    &Tell::ZygoteEnded {
                         number,
                         error: answer,
                     },
@@ -278,70 +292,125 @@ impl Launcher {
     fn sandbox(
         &mut self,
         slot: u32,
+        bundle: &Path,
         host_network: bool,
         limits: GroupLimits,
-        fds: Vec<OwnedFd>,
+        fds: &[OwnedFd],
     ) -> Result<(), StepError> {
         let began = Instant::now();
-        let mut fds = fds.into_iter();
-        let (Some(payload), Some(channel)) = (fds.next(), fds.next()) else {
-            return step(
-                "descriptors",
-                Err(io::Error::from_raw_os_error(libc::EINVAL)),
-            );
+        let [payload, channel] = fds else {
+            let wrong = io::Error::from_raw_os_error(libc::EINVAL);
+            return step("descriptors", Err(wrong));
         };
+        let bundle = sandbox::bundle(bundle)?;
+        let (held, doors) = self.take(host_network)?;
+        let init = self.inits.get_mut(&held.pid);
+        let Some(init) = init else {
+            return step("hold", Err(io::Error::from_raw_os_error(libc::ESRCH)));
+        };
+        let settled = step("limits", init.group.limit(limits)).and_then(|()| {
+            let fds = [payload.as_fd(), bundle.as_fd(), channel.as_fd()];
+            step("settle", held.settle(&fds))
+        });
+        if let Err(error) = settled {
+            // Its end is noticed like any other's, and as nobody's told to no one.
+            sys::kill(held.pid, libc::SIGKILL);
+            return Err(error);
+        }
+        init.slot = Some(slot);
+        let mut out = vec![held.pidfd.as_fd()];
+        out.extend(doors.iter().map(AsFd::as_fd));
+        let started = Tell::Started {
+            slot,
+            id: self.entered.foreign_id(self.setup.uid_base, init.seat),
+            groups: init.group.dirs(),
+            made_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        };
+        step("answer", tell(&self.socket, &started, &out))
+    }
+
+    /// A held sandbox from the stock, or one made now.
+    fn take(&mut self, host_network: bool) -> Result<(Held, Vec<OwnedFd>), StepError> {
+        self.stock.is_wanted();
+        if !host_network {
+            while let Some((held, doors)) = self.stock.take() {
+                // It may have been killed meanwhile, by whatever was in want of memory.
+                if self.inits.contains_key(&held.pid) {
+                    return Ok((held, doors));
+                }
+            }
+        }
         let network = if host_network {
             None
         } else {
-            Some(step("network namespace", self.stock.network())?)
+            Some(match self.stock.take_network() {
+                Some(network) => network,
+                None => step("network namespace", self.networks.make())?,
+            })
         };
-        let mut group = step("control group", self.stock.group(&mut self.tree))?;
-        let made = step("limits", group.limit(limits))
-            .and_then(|()| step("control group", group.doors()))
-            .and_then(|doors| {
-                let plan = sandbox::Plan {
-                    payload,
-                    channel,
-                    network,
-                    doors,
-                    base: &self.base,
-                    outer_id: self.entered.sandbox_id(self.setup.uid_base, slot),
-                    watchdog: self.watchdog,
-                    nproc: self.nproc.then_some(u64::from(limits.pids)),
-                };
-                sandbox::fork(plan)
-            });
-        let (pid, pidfd, doors) = match made {
-            Ok(made) => made,
-            Err(error) => {
+        let group = match self.stock.take_group() {
+            Some(group) => group,
+            None => step("control group", self.tree.group())?,
+        };
+        self.hold(network, group)
+    }
+
+    fn hold(
+        &mut self,
+        network: Option<OwnedFd>,
+        mut group: Group,
+    ) -> Result<(Held, Vec<OwnedFd>), StepError> {
+        let seat = self.seats.take();
+        let made = step("control group", group.doors()).and_then(|doors| {
+            let plan = sandbox::Plan {
+                network,
+                doors: &doors,
+                base: &self.base,
+                outer_id: self.entered.sandbox_id(self.setup.uid_base, seat),
+                watchdog: self.watchdog,
+            };
+            Ok((sandbox::hold(&plan)?, doors))
+        });
+        match &made {
+            Ok((held, _)) => {
+                let slot = None;
+                self.inits.insert(held.pid, Init { slot, group, seat });
+            }
+            Err(_) => {
+                self.seats.give_back(seat);
                 if !group.remove() {
                     self.stale.push(group);
                 }
-                return Err(error);
             }
+        }
+        made
+    }
+
+    /// Makes one thing of what the next sandbox will want: a piece at a time, so that who asks meanwhile waits for a piece.
+    fn refill(&mut self) {
+        let made = match self.stock.wants() {
+            Wants::Nothing => return,
+            Wants::Network => self
+                .networks
+                .make()
+                .map(|n| self.stock.put_network(n))
+                .is_ok(),
+            Wants::Group => self.tree.group().map(|g| self.stock.put_group(g)).is_ok(),
+            Wants::Held(network, group) => match self.hold(Some(network), group) {
+                Ok((held, doors)) => {
+                    self.stock.put(held, doors);
+                    true
+                }
+                Err(_) => false,
+            },
         };
-        let groups = group.dirs();
-        self.sandboxes.insert(pid, (slot, group));
-        let mut out = vec![pidfd.as_fd()];
-        out.extend(doors.iter().map(AsFd::as_fd));
-        let made_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        step(
-            "answer",
-            tell(
-                &self.socket,
-                &Tell::Started {
-                    slot,
-                    id: self.entered.foreign_id(self.setup.uid_base, slot),
-                    groups,
-                    made_us,
-                },
-                &out,
-            ),
-        )
+        if !made {
+            self.stock.failed();
+        }
     }
 
     /// Starts a zygote: our own code without any tenant's, in the launcher's own namespaces.
-    fn helper(&mut self, number: u64, argv: &[String], fds: Vec<OwnedFd>) -> io::Result<OwnedFd> {
+    fn zygote(&mut self, number: u64, argv: &[String], fds: Vec<OwnedFd>) -> io::Result<OwnedFd> {
         let mut fds = fds.into_iter();
         let (Some(socket), Some(stderr), [program, arguments @ ..]) =
             (fds.next(), fds.next(), argv)
@@ -365,7 +434,7 @@ impl Launcher {
         }
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-        self.helpers.insert(pid, number);
+        self.zygotes.insert(pid, number);
         let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?;
         Ok(rustix::process::pidfd_open(
             pid,
@@ -375,11 +444,21 @@ impl Launcher {
 
     fn reap(&mut self) -> io::Result<()> {
         while let sys::Reaped::Child { pid, code, signal } = sys::reap() {
-            if let Some((slot, mut group)) = self.sandboxes.remove(&pid) {
+            if let Some(Init {
+                slot,
+                mut group,
+                seat,
+            }) = self.inits.remove(&pid)
+            {
                 let reading = cgroup::read(&group.dirs());
                 if !group.remove() {
                     self.stale.push(group);
                 }
+                self.seats.give_back(seat);
+                let Some(slot) = slot else {
+                    // One that waited and was killed: its place in the stock is found empty when it is wanted.
+                    continue;
+                };
                 let last = LastWords {
                     oom_kills: reading.oom_kills,
                     fork_refusals: reading.fork_refusals,
@@ -387,12 +466,12 @@ impl Launcher {
                     memory_peak: reading.memory_peak.unwrap_or_default(),
                 };
                 tell(&self.socket, &Tell::Gone { slot, last }, &[])?;
-            } else if let Some(number) = self.helpers.remove(&pid) {
+            } else if let Some(number) = self.zygotes.remove(&pid) {
                 let error = match (code, signal) {
                     (Some(code), _) => format!("exited with code {code}"),
                     (_, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
                 };
-                tell(&self.socket, &Tell::Helpless { number, error }, &[])?;
+                tell(&self.socket, &Tell::ZygoteEnded { number, error }, &[])?;
             } else {
                 tell(&self.socket, &Tell::Orphan { pid, code, signal }, &[])?;
             }
@@ -402,15 +481,15 @@ impl Launcher {
 
     /// Ends everything. Waits for the kernel: it has nothing else to do, and nobody else would remove the groups.
     fn clean_up(&mut self) {
-        for &pid in self.sandboxes.keys().chain(self.helpers.keys()) {
+        for &pid in self.inits.keys().chain(self.zygotes.keys()) {
             sys::kill(pid, libc::SIGKILL);
         }
-        while !self.sandboxes.is_empty() || !self.helpers.is_empty() {
+        while !self.inits.is_empty() || !self.zygotes.is_empty() {
             match sys::reap() {
                 sys::Reaped::Child { pid, .. } => {
-                    self.helpers.remove(&pid);
-                    if let Some((_, group)) = self.sandboxes.remove(&pid) {
-                        self.stale.push(group);
+                    self.zygotes.remove(&pid);
+                    if let Some(init) = self.inits.remove(&pid) {
+                        self.stale.push(init.group);
                     }
                 }
                 sys::Reaped::NoneYet => {
@@ -421,7 +500,7 @@ impl Launcher {
                 sys::Reaped::NoChildren => break,
             }
         }
-        self.stale.append(&mut self.stock.take_groups());
+        self.stale.extend(self.stock.take_group());
         // A group can be busy for a moment after its last process was reaped.
         for _ in 0..50 {
             self.stale.retain_mut(|group| !group.remove());

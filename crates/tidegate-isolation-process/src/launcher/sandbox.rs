@@ -1,19 +1,26 @@
 //! One sandbox: what happens between a clone and a process 1 that can do nothing but serve.
 //!
-//! The order is that of what each step still needs. Groups are joined and mounts made with the launcher's rights; then
-//! the tree is swapped, then a user namespace takes over in which the one id is 1000, then every right is dropped, and
-//! the filter comes last, since it would refuse most of what went before.
+//! In two halves. The first is the same for everyone and is done ahead of time: groups are joined, the network namespace
+//! entered, `/proc` mounted, the root swapped; then the process waits, with the launcher's rights and nobody's code. The
+//! second makes it somebody's: the bundle and the scratch space are mounted, a user namespace takes over in which the one
+//! id is 1000, every right is dropped, and the filter comes last, since it would refuse most of what went before. The
+//! first half takes a millisecond and now and then ten (joining a group of version 1 can wait for the kernel's own
+//! housekeeping), which no call should wait for.
 
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Instant;
 
 use base64::Engine;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
+};
+use rustix::net::SocketFlags;
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -35,36 +42,67 @@ const SHM: u64 = 64 * 1024 * 1024;
 /// Space for secrets in bytes.
 const SECRETS_OPTIONS: &std::ffi::CStr = c"size=8m,nr_inodes=1024,mode=0755";
 
+/// What a process 1 is forked with.
 pub(super) struct Plan<'a> {
-    pub(super) payload: OwnedFd,
-    pub(super) channel: OwnedFd,
     pub(super) network: Option<OwnedFd>,
-    pub(super) doors: Vec<OwnedFd>,
+    pub(super) doors: &'a [OwnedFd],
     pub(super) base: &'a Base,
     /// User and group id, as the launcher numbers them.
     pub(super) outer_id: u32,
     pub(super) watchdog: bool,
-    pub(super) nproc: Option<u64>,
 }
 
-/// Forks the init. Gives back its number, its pidfd, and the doors of its groups.
-pub(super) fn fork(plan: Plan<'_>) -> Result<(i32, OwnedFd, Vec<OwnedFd>), StepError> {
+/// A process 1 that has done what is the same for everyone, and waits to be told whose it is.
+pub(super) struct Held {
+    pub(super) pid: i32,
+    pub(super) pidfd: OwnedFd,
+    /// Takes one message, with [`Held::settle`]'s descriptors.
+    socket: OwnedFd,
+}
+
+impl Held {
+    /// Makes it somebody's: payload, the bundle as a mount that hangs nowhere, the channel to the server.
+    pub(super) fn settle(&self, fds: &[BorrowedFd<'_>; 3]) -> io::Result<()> {
+        wire::send(&self.socket, b"settle", fds)
+    }
+}
+
+/// The bundle as a mount, read-only, to be hung into a sandbox.
+pub(super) fn bundle(path: &Path) -> Result<OwnedFd, StepError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = step("open the bundle", open_tree(CWD, path, flags))?;
+    step(
+        "bundle read-only",
+        sys::detached_mount_set(
+            mount.as_fd(),
+            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+        ),
+    )?;
+    Ok(mount)
+}
+
+/// Forks a process 1.
+pub(super) fn hold(plan: &Plan<'_>) -> Result<Held, StepError> {
+    let (socket, theirs) = step("socket pair", wire::pair(SocketFlags::empty()))?;
     let flags = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
     match step("clone", sys::fork_into(flags))? {
-        Fork::Parent { pid, pidfd } => Ok((pid, pidfd, plan.doors)),
+        Fork::Parent { pid, pidfd } => Ok(Held { pid, pidfd, socket }),
         Fork::Child => {
             // A panic must not unwind into the launcher's loop, of which this is a copy.
-            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| live(plan)));
+            let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| live(plan, &theirs)));
             sys::exit_now(101)
         }
     }
 }
 
-fn live(plan: Plan<'_>) {
-    let began = Instant::now();
-    let (base, watchdog, outer_id, nproc) = (plan.base, plan.watchdog, plan.outer_id, plan.nproc);
-    let made = (|| {
-        for door in &plan.doors {
+fn live(plan: &Plan<'_>, socket: &OwnedFd) {
+    let held = (|| {
+        // Cleared when ids change, and set again after that.
+        step(
+            "death signal",
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL)),
+        )?;
+        for door in plan.doors {
             step("join control group", rustix::io::write(door, b"0"))?;
         }
         if let Some(network) = &plan.network {
@@ -73,28 +111,35 @@ fn live(plan: Plan<'_>) {
                 sys::setns(network.as_fd(), libc::CLONE_NEWNET),
             )?;
         }
-        let bytes = step(
-            "read payload",
-            wire::read_memory_file(&plan.payload, MAX_PAYLOAD),
-        )?;
-        let payload: Payload = step("read payload", serde_json::from_slice(&bytes))?;
-        step(
-            "host name",
-            rustix::system::sethostname(payload.hostname.as_bytes()),
-        )?;
-        let proc = step(
-            "open /proc",
-            rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
-        )?;
-        mounts(base, &payload, outer_id, watchdog)?;
-        swap_root(&base.root)?;
-        become_nobody(&proc, outer_id)?;
-        drop_rights(&payload, nproc)?;
-        Ok(payload)
+        Ok(())
     })();
-    let Plan { channel, .. } = plan;
-    let payload = match made {
-        Ok(payload) => payload,
+    // What else is open belongs to the launcher; a socket of another held one among it would keep that one waiting.
+    let (Ok(()), Ok(())) = (
+        sys::dup_onto(socket.as_fd(), 3),
+        sys::close_range(4, i32::MAX),
+    ) else {
+        return;
+    };
+    // SAFETY: it was put there just now, and what owned the old numbers is never used again: this function ends in an exit.
+    let socket = unsafe { sys::adopt(3) };
+    let held = held.and_then(|()| prepare(plan.base, plan.watchdog));
+
+    let mut buffer = [0; 16];
+    // Nothing is received when the launcher is gone.
+    let Ok((_, fds)) = wire::receive(&socket, &mut buffer) else {
+        return;
+    };
+    let Ok([file, bundle, channel]) = <[OwnedFd; 3]>::try_from(fds) else {
+        return;
+    };
+    let began = Instant::now();
+    let settled = held.and_then(|proc| settle(plan, &proc, &file, &bundle));
+    drop((file, bundle));
+    match settled {
+        Ok(payload) => {
+            let setup_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            init::run(channel, payload, plan.watchdog, setup_us);
+        }
         Err(StepError { step, errno }) => {
             let word = Word::Broken { step, errno };
             let _ = wire::send(
@@ -102,60 +147,87 @@ fn live(plan: Plan<'_>) {
                 &serde_json::to_vec(&word).unwrap_or_default(),
                 &[],
             );
-            return;
         }
-    };
-    let setup_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    init::run(channel, payload, watchdog, setup_us);
+    }
 }
 
-/// Mounts, with paths relative to the base root.
-fn mounts(base: &Base, payload: &Payload, outer_id: u32, watchdog: bool) -> Result<(), StepError> {
+/// The part that is the same for everyone. Gives back the machine's `/proc`, which is needed once more.
+fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError> {
+    let proc = step(
+        "open /proc",
+        rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
+    )?;
     step("enter the base root", rustix::process::chdir(&base.root))?;
-    step("bind the bundle", mount_bind(&payload.bundle, "function"))?;
+    if base.has_proc {
+        step("mount /proc", mount_proc(Path::new("proc"), !watchdog))?;
+    }
+    swap_root()?;
+    step("no new privileges", rustix::thread::set_no_new_privs(true))?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let null = step(
+        "open /dev/null",
+        rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()),
+    )?;
+    for fd in 0..3 {
+        step("standard streams", sys::dup_onto(null.as_fd(), fd))?;
+    }
+    // Touched here, so that the page is ours before it is wanted in a hurry.
+    let _ = seccomp::PROGRAM.len();
+    Ok(proc)
+}
+
+/// The part that makes it somebody's, after which it has no rights.
+fn settle(
+    plan: &Plan<'_>,
+    proc: &OwnedFd,
+    file: &OwnedFd,
+    bundle: &OwnedFd,
+) -> Result<Payload, StepError> {
+    let bytes = step("read payload", wire::read_memory_file(file, MAX_PAYLOAD))?;
+    let payload: Payload = step("read payload", serde_json::from_slice(&bytes))?;
     step(
-        "bundle read-only",
-        sys::mount_set(
-            c"function",
-            false,
-            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+        "host name",
+        rustix::system::sethostname(payload.hostname.as_bytes()),
+    )?;
+    step(
+        "mount the bundle",
+        move_mount(
+            bundle,
+            "",
+            CWD,
+            "/function",
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
         ),
     )?;
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let scratch = |size: u64| {
-        std::ffi::CString::new(format!("size={size},mode=1777")).expect("digits hold no zero byte")
+        CString::new(format!("size={size},mode=1777")).expect("digits hold no zero byte")
     };
+    let tmp = payload.tmp.max(MIN_TMP);
     step(
         "mount /tmp",
-        mount(
-            c"tmp",
-            c"tmp",
-            c"tmpfs",
-            quiet,
-            &*scratch(payload.tmp.max(MIN_TMP)),
-        ),
+        mount(c"tmp", c"/tmp", c"tmpfs", quiet, &*scratch(tmp)),
     )?;
     step(
         "mount /dev/shm",
         mount(
             c"shm",
-            c"dev/shm",
+            c"/dev/shm",
             c"tmpfs",
             quiet,
-            &*scratch(SHM.min(payload.tmp.max(MIN_TMP))),
+            &*scratch(SHM.min(tmp)),
         ),
     )?;
     if !payload.secrets.is_empty() {
-        secrets(payload, outer_id)?;
+        secrets(&payload, plan.outer_id)?;
     }
-    if base.has_proc {
-        step("mount /proc", mount_proc(Path::new("proc"), !watchdog))?;
-    }
-    Ok(())
+    become_nobody(proc, plan.outer_id)?;
+    drop_rights(&payload)?;
+    Ok(payload)
 }
 
 fn secrets(payload: &Payload, outer_id: u32) -> Result<(), StepError> {
-    let at = Path::new("run/secrets");
+    let at = Path::new("/run/secrets");
     let quiet = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     step(
         "mount /run/secrets",
@@ -188,7 +260,7 @@ fn secrets(payload: &Payload, outer_id: u32) -> Result<(), StepError> {
     }
     step(
         "secrets read-only",
-        sys::mount_set(c"run/secrets", false, libc::MOUNT_ATTR_RDONLY),
+        sys::mount_set(c"/run/secrets", false, libc::MOUNT_ATTR_RDONLY),
     )
 }
 
@@ -197,9 +269,9 @@ const fn outer_id_group(outer_id: u32) -> u32 {
     outer_id
 }
 
-fn swap_root(root: &Path) -> Result<(), StepError> {
-    // The old root ends up on top of the new one and is taken off: no folder is needed for it.
-    step("enter the new root", rustix::process::chdir(root))?;
+/// Makes the working directory the root. The old root ends up on top of the new one and is taken off: no folder is needed
+/// for it.
+fn swap_root() -> Result<(), StepError> {
     step("swap roots", rustix::process::pivot_root(".", "."))?;
     step("let the old root go", unmount(".", UnmountFlags::DETACH))?;
     step("enter /", rustix::process::chdir("/"))
@@ -249,30 +321,18 @@ fn become_nobody(proc: &OwnedFd, outer_id: u32) -> Result<(), StepError> {
     )
 }
 
-fn drop_rights(payload: &Payload, nproc: Option<u64>) -> Result<(), StepError> {
+fn drop_rights(payload: &Payload) -> Result<(), StepError> {
     for (resource, value) in [
         (Resource::Files, Some(payload.rlimits.nofile)),
         (Resource::Core, Some(payload.rlimits.core)),
         (Resource::FileSize, Some(payload.rlimits.fsize)),
-        (Resource::Processes, nproc),
+        (Resource::Processes, payload.rlimits.nproc),
     ] {
         if let Some(value) = value {
             step("resource limit", sys::limit(resource, value))?;
         }
     }
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    let null = step(
-        "open /dev/null",
-        rustix::fs::openat(
-            CWD,
-            "/dev/null",
-            OFlags::RDWR | OFlags::CLOEXEC,
-            Mode::empty(),
-        ),
-    )?;
-    for fd in 0..3 {
-        step("standard streams", sys::dup_onto(null.as_fd(), fd))?;
-    }
+    // The user namespace came with full sets of its own.
     sys::drop_bounding_set();
     let _ = rustix::thread::clear_ambient_capability_set();
     step(
@@ -286,7 +346,6 @@ fn drop_rights(payload: &Payload, nproc: Option<u64>) -> Result<(), StepError> {
             },
         ),
     )?;
-    step("no new privileges", rustix::thread::set_no_new_privs(true))?;
     // Changing ids and rights clears this, so it comes after them: should the launcher die, so do we.
     step(
         "death signal",

@@ -5,21 +5,37 @@ use std::fs;
 /// How often the watchdog looks, in milliseconds. What grows by a gigabyte a second gets 50 MiB over its limit.
 pub(super) const EVERY_MS: i64 = 50;
 
-/// Bytes in use by all processes but the init, and by files in memory. Pages that a language host shares with its zygote
-/// count in full: better too early than too late.
-pub(super) fn memory_in_use() -> u64 {
-    let processes: u64 = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| {
-            let name = entry.file_name();
-            name != "1" && name.as_encoded_bytes().iter().all(u8::is_ascii_digit)
-        })
-        .filter_map(|entry| fs::read_to_string(entry.path().join("status")).ok())
-        .map(|status| resident(&status))
-        .sum();
-    processes + used("/tmp") + used("/dev/shm")
+/// What processes and files in memory use, in bytes. From inside it cannot be told which pages forked processes share, so
+/// there are two bounds.
+pub(super) struct InUse {
+    /// Files in memory.
+    pub(super) files: u64,
+    /// At least this much: the largest process and the files.
+    pub(super) least: u64,
+    /// At most this much: all processes, as if they shared nothing, and the files.
+    pub(super) most: u64,
+}
+
+/// Looks at all processes but the init.
+pub(super) fn look() -> InUse {
+    let files = used("/tmp") + used("/dev/shm");
+    let (mut largest, mut sum) = (0, 0);
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if name == "1" || !name.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
+            continue;
+        }
+        if let Ok(status) = fs::read_to_string(entry.path().join("status")) {
+            let one = resident(&status);
+            largest = one.max(largest);
+            sum += one;
+        }
+    }
+    InUse {
+        files,
+        least: largest + files,
+        most: sum + files,
+    }
 }
 
 fn resident(status: &str) -> u64 {

@@ -239,7 +239,7 @@ pub(crate) async fn weaker_than_the_minimum_is_refused(world: &World) {
     options.minimum = Minimum::Limits;
     match ProcessIsolation::start(options).await {
         Err(Error::TooWeak { missing, .. }) => {
-            assert!(missing.contains("memory limit"), "{missing}")
+            assert!(missing.contains("memory limit"), "{missing}");
         }
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("it started"),
@@ -273,5 +273,26 @@ pub(crate) async fn the_watchdog_holds_memory_without_control_groups(world: &Wor
     spec.limits.pids = 10;
     let instance = isolation.start(spec).await.expect("started");
     assert_eq!(call(&*instance, b"").await.expect("called").text(), "9\n");
+    // Forks that share nearly all their pages are no hogs; forks that each grow are.
+    let fork = "#!/usr/bin/python3
+import os, time
+common = bytearray(b'x') * (20 << 20)
+children = []
+for _ in range(6):
+    pid = os.fork()
+    if pid == 0:
+        own = bytearray(b'x') * (int(os.environ['GROW']) << 20)
+        time.sleep(0.5); os._exit(0)
+    children.append(pid)
+print([os.waitpid(pid, 0)[1] for pid in children])
+";
+    for (grow, reason) in [("1", Reason::Exited), ("12", Reason::Memory)] {
+        let (mut spec, _) = world.per_call(fork);
+        spec.limits.memory = 64 << 20;
+        spec.env.push(("GROW".to_owned(), grow.to_owned()));
+        let instance = isolation.start(spec).await.expect("started");
+        let answer = call(&*instance, b"").await.expect("called");
+        assert_eq!(answer.exit.reason, reason, "growing by {grow}: {answer:?}");
+    }
     isolation.shutdown().await;
 }

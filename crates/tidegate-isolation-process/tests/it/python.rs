@@ -122,7 +122,7 @@ pub(crate) async fn an_import_error_is_the_codes_fault_with_its_trace(world: &Wo
     let (spec, _) = world.python("import os\nos._exit(5)\n");
     match world.refused(spec).await {
         StartError::Code { message } => {
-            assert!(message.contains("exited with code 5"), "{message}")
+            assert!(message.contains("exited with code 5"), "{message}");
         }
         other => panic!("{other:?}"),
     }

@@ -229,7 +229,7 @@ pub(crate) async fn bad_system_calls_are_refused_and_programs_still_run(world: &
         answer.exit,
         logs.lines()
     );
-    // Compiled programs: this machine's own tools in C, and ourselves in Rust with a thread.
+    // Compiled programs: this machine's own tools.
     let shell = "#!/bin/bash\nset -e\nsort <(seq 3 -1 1) | paste -sd,\ntar c -C /function run | tar t\nfind /function -name run | wc -l\n";
     assert_eq!(world.once(shell).await.text(), "1,2,3\nrun\n1\n");
 }

@@ -191,6 +191,8 @@ impl World {
                 pids: 64,
                 tmp: 32 << 20,
                 timeout: Duration::from_secs(30),
+                first_byte: Duration::from_secs(30),
+                stream_idle: Duration::from_secs(30),
                 body: 16 << 20,
             },
             network: Network::None,

@@ -1,0 +1,39 @@
+//! What every test stands on: a server of the built binary, its commands, and a client that sees every byte.
+
+mod command;
+mod http;
+mod instances;
+mod server;
+mod wait;
+
+pub(crate) use command::{Ran, program};
+pub(crate) use http::{Call, Connection, Exchange, Reply};
+pub(crate) use instances::{instance_pids, processes_of};
+pub(crate) use server::{Options, Server, Start, UNPRIVILEGED};
+pub(crate) use wait::{eventually, until};
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// A server that the tests of a module share, as long as any of them runs.
+pub(crate) struct Shared(Mutex<Weak<Server>>);
+
+impl Shared {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Weak::new()))
+    }
+
+    /// The server; a fresh one where no other test holds it now.
+    pub(crate) fn get(&self) -> Arc<Server> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Server::start());
+            *kept = Arc::downgrade(&server);
+            server
+        })
+    }
+}
+
+/// Whether the tests run as root.
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

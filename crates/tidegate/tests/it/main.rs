@@ -1,0 +1,25 @@
+//! End-to-end tests: the built binary as its users meet it. `TIDEGATE_BIN` names another build of it to be tested.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::print_stderr, reason = "a failing test shows the server's log")]
+
+mod harness;
+
+mod bad_input;
+mod commands;
+mod crash;
+mod executables;
+mod faults;
+mod limits;
+mod protocols;
+mod python;
+mod requests;
+mod robustness;
+mod rollout;
+mod scaling;
+mod secrets;
+mod security;
+mod start;
+mod story;
+mod streaming;
+mod unprivileged;
