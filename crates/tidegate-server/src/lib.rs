@@ -17,7 +17,7 @@ mod guard;
 mod listen;
 mod logging;
 mod metrics;
-mod prompt;
+mod patience;
 mod serve;
 mod server;
 mod service;

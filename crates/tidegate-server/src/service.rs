@@ -15,6 +15,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tidegate_dialect_native::{ApiError, CONTROL_PREFIX, call, is_open, route};
 use tidegate_platform::{Body, Caller, Platform};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::auth::Keys;
@@ -30,6 +31,8 @@ pub(crate) struct Service {
     /// Longest time that the body of a control request may go without a byte.
     pub(crate) body_idle: Duration,
     pub(crate) connections: AtomicI64,
+    /// Cancelled when the server takes no more connections.
+    pub(crate) stop: CancellationToken,
 }
 
 /// Answers a request. A panic while it is answered ends this request and no other.
@@ -115,7 +118,7 @@ async fn answer_control(service: &Service, request: Request<Body>) -> Response<S
     let answered = service.control.clone().oneshot(request).await;
     answered
         .unwrap_or_else(|never| match never {})
-        .map(ServerBody::Control)
+        .map(|body| ServerBody::control(body, &service.stop))
 }
 
 /// The part of a path below the prefix, as a path.
