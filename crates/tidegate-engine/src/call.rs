@@ -158,12 +158,9 @@ async fn acquire(
             return Err(Failure::shutting_down());
         }
         let Some(pool) = function.current.load_full() else {
-            return Err(Failure::new(
-                Outcome::Platform,
-                format!(
-                    "function {} has no revision that could take calls yet",
-                    function.key()
-                ),
+            return Err(Failure::busy(
+                Limit::Capacity,
+                format!("function {} is being deployed or removed", function.key()),
             ));
         };
         let refusal = match pool.acquire() {

@@ -22,6 +22,10 @@ use crate::auth::Keys;
 use crate::body::ServerBody;
 use crate::{guard, metrics};
 
+/// Largest head of a request in bytes, path and headers: more than any client sends, and less than a process can be given
+/// in its environment.
+const MAX_HEAD: usize = 64 * 1024;
+
 /// What every request needs.
 pub(crate) struct Service {
     pub(crate) platform: Platform,
@@ -61,6 +65,13 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Response<ServerBody> {
     let (parts, incoming) = request.into_parts();
+    if head_bytes(&parts) > MAX_HEAD {
+        return error(ApiError::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "too-large",
+            format!("the request's head is larger than {MAX_HEAD} bytes"),
+        ));
+    }
     // Limits of the body follow when the function, or the route, is known.
     let body = Body::incoming(incoming, u64::MAX, service.body_idle);
     let is_admin = || service.keys.is_admin(&parts.headers);
@@ -119,6 +130,16 @@ async fn answer_control(service: &Service, request: Request<Body>) -> Response<S
     answered
         .unwrap_or_else(|never| match never {})
         .map(|body| ServerBody::control(body, &service.stop))
+}
+
+fn head_bytes(parts: &http::request::Parts) -> usize {
+    let headers: usize = parts
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    let query = parts.uri.query().map_or(0, str::len);
+    parts.uri.path().len() + query + headers
 }
 
 /// The part of a path below the prefix, as a path.
