@@ -10,13 +10,18 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::body::{AnswerBody, Body};
-use crate::{CallError, CallInfo, Target, head};
+use crate::{CallError, CallInfo, Contract, Target, head};
 
 /// Idle connections kept to one instance in one lane. A lane never has more calls in flight to an instance than the
 /// instance takes at once; beyond this many idle ones, which only a burst leaves behind, they are closed.
 const IDLE_CONNECTIONS: usize = 64;
+
+/// How long a kept connection to a function's own server is trusted. Common servers close theirs after two to five idle
+/// seconds, and a request that meets the close is lost; our language hosts never close first.
+const KEPT: Duration = Duration::from_millis(1500);
 
 /// Longest the head of a response may be. hyper reads no more than this ahead, so it also bounds what a body buffers.
 const HEAD_LIMIT: usize = 256 * 1024;
@@ -37,7 +42,13 @@ pub fn enter_lane(lane: usize) {
 /// Idle connections to one instance, a list a serving thread.
 pub struct Lanes(Box<[Lane]>);
 
-type Lane = Mutex<Vec<SendRequest<Body>>>;
+type Lane = Mutex<Vec<Kept>>;
+
+/// An idle connection, and since when.
+struct Kept {
+    sender: SendRequest<Body>,
+    since: Instant,
+}
 
 /// What sending a request takes from its head or changes there, to be put back before it is sent elsewhere. All else that
 /// is done to the head may be done again.
@@ -74,7 +85,7 @@ pub(crate) async fn call(
     let mut kept = true;
     let (lease, mut response) = loop {
         // An idle connection may have died since; a fresh one is only tried once.
-        let found = kept.then(|| target.lanes.0[lane].lock().pop()).flatten();
+        let found = kept.then(|| target.kept_connection(lane)).flatten();
         kept = found.is_some();
         let sender = match found {
             Some(sender) => sender,
@@ -199,12 +210,30 @@ impl Lanes {
     }
 }
 
+impl Target {
+    /// The connection that was used last, if there is one to be trusted.
+    fn kept_connection(&self, lane: usize) -> Option<SendRequest<Body>> {
+        let mut idle = self.lanes.0[lane].lock();
+        let last = idle.pop()?;
+        if self.contract == Contract::Http && last.since.elapsed() > KEPT {
+            // Those below are older still.
+            idle.clear();
+            return None;
+        }
+        Some(last.sender)
+    }
+}
+
 impl Lease {
     /// Gives the connection back for the next call.
     pub(crate) fn put_back(self) {
         let mut idle = self.target.lanes.0[self.lane].lock();
         if !self.sender.is_closed() && idle.len() < IDLE_CONNECTIONS {
-            idle.push(self.sender);
+            let since = Instant::now();
+            idle.push(Kept {
+                sender: self.sender,
+                since,
+            });
         }
     }
 }

@@ -346,7 +346,7 @@ fn scale(scale: &document::Scale, contract: Contract) -> Result<Scale, LowerErro
 mod tests {
     use super::*;
 
-    fn lowered(spec: serde_json::Value) -> Result<FunctionSpec, String> {
+    fn lowered(spec: &serde_json::Value) -> Result<FunctionSpec, String> {
         let mut whole = serde_json::json!({
             "runtime": "python",
             "code": { "digest": format!("sha256:{}", "0".repeat(64)), "entry": "handler.py" },
@@ -360,7 +360,7 @@ mod tests {
 
     #[test]
     fn absent_members_take_the_defaults() {
-        let spec = lowered(serde_json::json!({})).unwrap();
+        let spec = lowered(&serde_json::json!({})).unwrap();
         assert_eq!(spec.contract, "host");
         assert_eq!(spec.limits.memory, defaults::MEMORY);
         assert_eq!(spec.scale.concurrency, 1);
@@ -369,12 +369,12 @@ mod tests {
             (0, defaults::MAX, 1)
         );
         let http =
-            lowered(serde_json::json!({ "runtime": "executable", "contract": "http" })).unwrap();
+            lowered(&serde_json::json!({ "runtime": "executable", "contract": "http" })).unwrap();
         assert_eq!(
             (http.scale.concurrency, http.scale.target_milli),
             (100, 700)
         );
-        let many = lowered(serde_json::json!({ "scale": { "min": 30 } })).unwrap();
+        let many = lowered(&serde_json::json!({ "scale": { "min": 30 } })).unwrap();
         assert_eq!((many.scale.max, many.scale.initial), (30, 30));
     }
 
@@ -450,7 +450,7 @@ mod tests {
                 ["unknown field", "memory", "limits"],
             ),
         ] {
-            let error = lowered(spec.clone()).unwrap_err();
+            let error = lowered(&spec).unwrap_err();
             for part in parts {
                 assert!(error.contains(part), "{spec}: {error:?} lacks {part:?}");
             }

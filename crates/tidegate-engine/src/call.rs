@@ -91,13 +91,16 @@ async fn attempt(
     context: CallContext,
     flight: &mut Flight,
 ) -> Result<(Response<AnswerBody>, Times), Failure> {
+    // Before a slot is waited for, or an instance started, in vain.
+    if let Some(pool) = function.current.load().as_ref() {
+        check_length(&request, pool.revision.spec.limits.body)?;
+    }
     let mut again = true;
     loop {
         let (slot, times) = acquire(host, function, &context).await?;
         let pool = slot.pool().clone();
         let limits = &pool.revision.spec.limits;
         let deadline = context.received + limits.timeout;
-        check_length(&request, limits.body)?;
         request.body_mut().bound(limits.body, limits.stream_idle);
         let watch = request.body_mut().watch();
         let info = CallInfo {
@@ -155,12 +158,9 @@ async fn acquire(
             return Err(Failure::shutting_down());
         }
         let Some(pool) = function.current.load_full() else {
-            return Err(Failure::new(
-                Outcome::Platform,
-                format!(
-                    "function {} has no revision that could take calls yet",
-                    function.key()
-                ),
+            return Err(Failure::busy(
+                Limit::Capacity,
+                format!("function {} is being deployed or removed", function.key()),
             ));
         };
         let refusal = match pool.acquire() {

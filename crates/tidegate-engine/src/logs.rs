@@ -1,7 +1,8 @@
 //! What functions have written, in bounded memory.
 //!
-//! A ring of lines a function, made when it first writes. When all rings together pass [`TOTAL_BYTES`], whoever writes
-//! is held to [`PRESSED_BYTES`], so the bound holds without a walk over every function.
+//! A ring of lines a function, made when it first writes. When all rings together pass [`TOTAL_BYTES`], whoever writes is
+//! held to [`PRESSED_BYTES`]: no walk over every function is needed, and the total can pass the bound only where more than
+//! four thousand functions write, by that much each.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

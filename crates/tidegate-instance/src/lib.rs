@@ -167,7 +167,9 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// The host has as many instances as it may, and none of them became free.
-    #[error("the server has no room for another instance beside the {max} it may have; raise 'instances.max' or scale others down")]
+    #[error(
+        "the server has no room for another instance beside the {max} it may have; raise 'instances.max' or scale others down"
+    )]
     NoRoom {
         /// The bound.
         max: usize,

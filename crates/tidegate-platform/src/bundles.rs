@@ -141,6 +141,11 @@ impl Bundles {
         removed
     }
 
+    /// Somebody is about to use this archive: the next sweep must not take it.
+    pub(crate) fn wanted(&self, digest: &Digest) {
+        self.unused.lock().remove(digest);
+    }
+
     fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.join(digest.hex())
     }

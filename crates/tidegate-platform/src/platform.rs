@@ -221,6 +221,7 @@ impl Platform {
     /// # Errors
     /// The store cannot read.
     pub async fn has_code(&self, digest: &Digest) -> Result<bool, Error> {
+        self.0.bundles.wanted(digest);
         Ok(self.0.store.blobs().exists(digest).await?)
     }
 

@@ -5,8 +5,8 @@
 //! until a signal, stop accepting, let what is in flight finish, end.
 //!
 //! Connections are accepted on the control runtime and handed to serving threads, each with a runtime of its own: a
-//! request, its connection and its connection to the instance stay on one thread. Everything that may block or take long
-//! (starts, the store, the control routes' work) lives elsewhere.
+//! request, its connection and its connection to the instance stay on one thread. What may block or take long
+//! (starts, the store) lives elsewhere; a control route only waits for it there.
 
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,7 @@ mod guard;
 mod listen;
 mod logging;
 mod metrics;
-mod prompt;
+mod patience;
 mod serve;
 mod server;
 mod service;

@@ -13,7 +13,7 @@ use tidegate_platform::Caller;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
-use crate::prompt::Prompt;
+use crate::patience::{Greeting, Unstalled};
 use crate::service::{Service, serve};
 
 /// What a connection buffers of requests and responses in HTTP/1.1: bounds a request's head, and lets an instance get rid
@@ -64,7 +64,7 @@ pub(crate) async fn serve_connection(
     watcher: Watcher,
 ) {
     let stream = match prepare(stream) {
-        Ok(stream) => stream,
+        Ok(stream) => Unstalled::new(stream),
         Err(error) => return tracing::debug!(%error, "a connection was gone before it was served"),
     };
     let Some(tls) = &protocol.tls else {
@@ -99,10 +99,10 @@ async fn serve_stream(
     };
     let answer =
         hyper::service::service_fn(move |request| serve(service.clone(), caller.clone(), request));
-    let connection = protocol.builder.serve_connection_with_upgrades(
-        TokioIo::new(Prompt::new(stream, protocol.header_timeout)),
-        answer,
-    );
+    let stream = Greeting::new(stream, protocol.header_timeout);
+    let connection = protocol
+        .builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), answer);
     if let Err(error) = watcher.watch(connection.into_owned()).await {
         tracing::debug!(%peer, %error, "a connection ended");
     }

@@ -110,6 +110,7 @@ impl Server {
         .await?;
 
         let capabilities = report.capabilities.iter().map(capability).collect();
+        let stop = CancellationToken::new();
         let service = Arc::new(Service {
             control: router(platform.clone(), Info { capabilities }),
             platform: platform.clone(),
@@ -117,8 +118,8 @@ impl Server {
             hosts: settings.hosts.clone(),
             body_idle: BODY_IDLE,
             connections: AtomicI64::new(0),
+            stop: stop.clone(),
         });
-        let stop = CancellationToken::new();
         let protocol = Protocol::new(tls.clone(), settings.header_timeout);
         let (workers, threads) =
             Workers::start(settings.threads, &service, &protocol, &stop, settings.grace)?;

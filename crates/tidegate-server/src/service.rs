@@ -15,11 +15,16 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tidegate_dialect_native::{ApiError, CONTROL_PREFIX, call, is_open, route};
 use tidegate_platform::{Body, Caller, Platform};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::auth::Keys;
 use crate::body::ServerBody;
 use crate::{guard, metrics};
+
+/// Largest head of a request in bytes, path and headers: more than any client sends, and less than a process can be given
+/// in its environment.
+const MAX_HEAD: usize = 64 * 1024;
 
 /// What every request needs.
 pub(crate) struct Service {
@@ -30,6 +35,8 @@ pub(crate) struct Service {
     /// Longest time that the body of a control request may go without a byte.
     pub(crate) body_idle: Duration,
     pub(crate) connections: AtomicI64,
+    /// Cancelled when the server takes no more connections.
+    pub(crate) stop: CancellationToken,
 }
 
 /// Answers a request. A panic while it is answered ends this request and no other.
@@ -58,6 +65,13 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Response<ServerBody> {
     let (parts, incoming) = request.into_parts();
+    if head_bytes(&parts) > MAX_HEAD {
+        return error(ApiError::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "too-large",
+            format!("the request's head is larger than {MAX_HEAD} bytes"),
+        ));
+    }
     // Limits of the body follow when the function, or the route, is known.
     let body = Body::incoming(incoming, u64::MAX, service.body_idle);
     let is_admin = || service.keys.is_admin(&parts.headers);
@@ -115,7 +129,17 @@ async fn answer_control(service: &Service, request: Request<Body>) -> Response<S
     let answered = service.control.clone().oneshot(request).await;
     answered
         .unwrap_or_else(|never| match never {})
-        .map(ServerBody::Control)
+        .map(|body| ServerBody::control(body, &service.stop))
+}
+
+fn head_bytes(parts: &http::request::Parts) -> usize {
+    let headers: usize = parts
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    let query = parts.uri.query().map_or(0, str::len);
+    parts.uri.path().len() + query + headers
 }
 
 /// The part of a path below the prefix, as a path.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tidegate_core::Outcome;
+use tidegate_core::{Limit, Outcome};
 
 use crate::world::{World, failure, key, revision, until};
 
@@ -44,7 +44,7 @@ async fn instances_of_a_revision_that_failed_in_part_end() {
     until("the others have ended", || world.fake.living().is_empty()).await;
     let f = world.engine.function(key("f").borrowed()).unwrap();
     let refused = failure(world.get(&f, "/who").await);
-    assert_eq!(refused.outcome, Outcome::Platform);
+    assert_eq!(refused.outcome, Outcome::Limit(Limit::Capacity));
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,7 +140,7 @@ async fn a_removed_function_finishes_its_calls_and_takes_no_more() {
     assert!(world.engine.function(key("f").borrowed()).is_none());
     assert_eq!(
         failure(world.get(&f, "/who").await).outcome,
-        Outcome::Platform
+        Outcome::Limit(Limit::Capacity)
     );
     world.release();
     for call in held {
