@@ -157,6 +157,8 @@ fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
             "/CN=localhost",
             "-addext",
             "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
         ])
         .arg("-keyout")
         .arg(&key)

@@ -7,9 +7,9 @@ mod server;
 mod wait;
 
 pub(crate) use command::{Ran, program};
-pub(crate) use http::{Call, Connection, Exchange, Reply};
+pub(crate) use http::{Connection, Reply};
 pub(crate) use instances::{code_of, groups_of, is_alive, processes_of, tagged};
-pub(crate) use server::{Options, Server, Start, UNPRIVILEGED};
+pub(crate) use server::{Server, UNPRIVILEGED};
 pub(crate) use wait::{eventually, until};
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
