@@ -118,7 +118,7 @@ fn names_outside_the_rules_are_a_400_with_the_rule() {
     );
     refused(
         put("/namespaces/default/functions/a", |d| {
-            d["metadata"]["name"] = "b".into()
+            d["metadata"]["name"] = "b".into();
         }),
         400,
         "invalid",

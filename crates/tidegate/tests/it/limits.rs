@@ -47,7 +47,7 @@ fn the_head_has_a_limit_of_its_own() {
     );
     server
         .change("head", |spec| {
-            spec["limits"] = json!({ "firstByte": "300ms" })
+            spec["limits"] = json!({ "firstByte": "300ms" });
         })
         .ok();
     let reply = server.get("/fn/head").status(504).says(&["300ms"]);
@@ -64,7 +64,7 @@ fn a_silent_answer_is_broken_off() {
     );
     server
         .change("silent", |spec| {
-            spec["limits"] = json!({ "streamIdle": "300ms" })
+            spec["limits"] = json!({ "streamIdle": "300ms" });
         })
         .ok();
     let began = Instant::now();
@@ -108,7 +108,7 @@ fn a_slow_request_body_is_cut() {
     );
     server
         .change("slow-body", |spec| {
-            spec["limits"] = json!({ "streamIdle": "300ms" })
+            spec["limits"] = json!({ "streamIdle": "300ms" });
         })
         .ok();
     let mut connection = Connection::open(server.address).expect("a connection");
@@ -164,7 +164,7 @@ fn a_body_over_the_limit_is_refused_before_it_is_read() {
     server.deploy("small-process", "#!/bin/sh\nwc -c\n", &[]);
     server
         .change("small-process", |spec| {
-            spec["limits"] = json!({ "body": "1Ki" })
+            spec["limits"] = json!({ "body": "1Ki" });
         })
         .ok();
     let mut connection = Connection::open(server.address).expect("a connection");

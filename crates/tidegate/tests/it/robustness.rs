@@ -247,7 +247,7 @@ fn the_end_under_a_stream_of_calls_breaks_no_answer() {
                 };
                 // A connection that the server closes between two calls, or no longer takes, has no call in flight.
                 load(server, "/fn/quick", done, &judge, &|_| {
-                    done.store(true, Ordering::Relaxed)
+                    done.store(true, Ordering::Relaxed);
                 });
             });
         }
