@@ -271,8 +271,7 @@ fn watch(
     from: Option<ResourceVersion>,
 ) -> Answer<Response> {
     let watch = platform.watch(query, from)?;
-    let changes = watch.into_stream().take_until(platform.closing());
-    let lines = changes.map(move |event| {
+    let lines = watch.into_stream().map(move |event| {
         let event = match event {
             Ok(Event::Added(object)) => watched(&platform, "ADDED", object),
             Ok(Event::Modified(object)) => watched(&platform, "MODIFIED", object),
@@ -507,11 +506,7 @@ pub(crate) async fn function_logs(
         return Ok((headers, Body::empty()).into_response());
     };
     let tail = context.platform.logs(&function, query, params.tail);
-    Ok((
-        headers,
-        logs::body(tail, params.follow.then(|| context.platform.closing())),
-    )
-        .into_response())
+    Ok((headers, logs::body(tail, params.follow)).into_response())
 }
 
 fn since(text: &str) -> Answer<SystemTime> {

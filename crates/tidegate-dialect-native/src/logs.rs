@@ -4,20 +4,14 @@ use std::time::SystemTime;
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _, stream};
+use futures_util::{Stream, stream};
 use tidegate_platform::LogTail;
 
 use crate::document;
 
-/// The lines of a tail, and where it is followed those still to come, until the end given.
-pub(crate) fn body(
-    tail: LogTail,
-    until: Option<impl Future<Output = ()> + Send + 'static>,
-) -> Body {
-    match until {
-        Some(end) => Body::from_stream(lines(tail, true).take_until(end)),
-        None => Body::from_stream(lines(tail, false)),
-    }
+/// The lines of a tail, and with `follow` those still to come.
+pub(crate) fn body(tail: LogTail, follow: bool) -> Body {
+    Body::from_stream(lines(tail, follow))
 }
 
 fn lines(

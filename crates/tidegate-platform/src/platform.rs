@@ -58,8 +58,6 @@ struct Inner {
     controller: Controller,
     /// Notified whenever the controller has brought something in line.
     settled: Notify,
-    /// Cancelled when the end begins: what would go on for ever ends now, so that only calls are waited for.
-    closing: CancellationToken,
     ending: CancellationToken,
     tasks: TaskTracker,
 }
@@ -88,7 +86,6 @@ impl Platform {
                 kinds: parts.kinds,
                 controller: Controller::default(),
                 settled: Notify::new(),
-                closing: CancellationToken::new(),
                 ending: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }
@@ -282,19 +279,8 @@ impl Platform {
         self.0.engine.runtimes()
     }
 
-    /// Begins the end: followed logs and watches come to theirs. Calls go on until [`Platform::drain`].
-    pub fn close(&self) {
-        self.0.closing.cancel();
-    }
-
-    /// Resolves when the end has begun. Answers that would go on for ever end with it.
-    pub fn closing(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.0.closing.clone().cancelled_owned()
-    }
-
     /// Ends the platform: calls in flight get `grace` to finish, then every instance ends. Nothing is deployed any more.
     pub async fn drain(&self, grace: Duration) {
-        self.0.closing.cancel();
         self.0.ending.cancel();
         self.0.engine.drain(grace).await;
         self.0.tasks.close();

@@ -171,7 +171,6 @@ impl Server {
             end.next().await;
             std::process::exit(130);
         });
-        platform.close();
         stop.cancel();
         let _ = accepting.await;
         // Connections finish their requests, then the platform ends; what is left of the grace period is shared.
