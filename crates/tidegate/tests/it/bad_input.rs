@@ -1,5 +1,7 @@
 //! Requests and documents that are wrong.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Connection, Reply, Shared};
@@ -10,6 +12,7 @@ static SERVER: Shared = Shared::new();
 fn put(route: &str, change: impl FnOnce(&mut Value)) -> Reply {
     let server = SERVER.get();
     server.deploy("model", "def handler(event):\n    return 'model'\n", &[]);
+    drop(deploying);
     let mut document = server.function("model");
     document["metadata"] = json!({});
     document
