@@ -250,6 +250,7 @@ fn large_documents_and_foreign_bytes_are_refused() {
 #[test]
 fn routes_methods_and_queries_that_are_not_there() {
     let server = SERVER.get();
+    server.deploy("logged", "def handler(event):\n    return 1\n", &[]);
     let send = |method: &str, route: &str| server.control(method, route).send();
     refused(
         send("GET", "/nope"),
@@ -290,7 +291,7 @@ fn routes_methods_and_queries_that_are_not_there() {
     refused(
         send(
             "GET",
-            "/namespaces/default/functions/model/logs?since=whenever",
+            "/namespaces/default/functions/logged/logs?since=whenever",
         ),
         400,
         "invalid",
