@@ -114,6 +114,7 @@ pub async fn call(
 ) -> Response<CallBody> {
     let id = new_id();
     let version = request.version();
+    let had_body = !request.body().is_empty();
     if routed.strip_credential {
         request.headers_mut().remove(header::AUTHORIZATION);
     }
@@ -143,8 +144,14 @@ pub async fn call(
             if let Ok(id) = HeaderValue::from_bytes(&id.hex()) {
                 parts.headers.insert(REQUEST_ID, id);
             }
-            // What is left of a refused body is not read, so the connection cannot be used again.
-            if parts.status == StatusCode::PAYLOAD_TOO_LARGE && version <= Version::HTTP_11 {
+            // What may be left of the body is not read, so the connection cannot be used again, and a caller that was not
+            // told would lose its next request. Not so where there are too many calls: the body was not touched, most have
+            // come whole with their head and can still be passed over, and many new connections would be no relief.
+            let is_busy = matches!(
+                parts.status,
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+            );
+            if had_body && !is_busy && version <= Version::HTTP_11 {
                 parts
                     .headers
                     .insert(header::CONNECTION, HeaderValue::from_static("close"));

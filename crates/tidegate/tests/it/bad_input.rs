@@ -1,5 +1,7 @@
 //! Requests and documents that are wrong.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde_json::{Value, json};
 
 use crate::harness::{Connection, Reply, Shared};
@@ -9,7 +11,11 @@ static SERVER: Shared = Shared::new();
 /// Puts a document of a function whose code is there, with something wrong.
 fn put(route: &str, change: impl FnOnce(&mut Value)) -> Reply {
     let server = SERVER.get();
+    // One at a time, since they share the file.
+    static DEPLOYING: Mutex<()> = Mutex::new(());
+    let deploying = DEPLOYING.lock().unwrap_or_else(PoisonError::into_inner);
     server.deploy("model", "def handler(event):\n    return 'model'\n", &[]);
+    drop(deploying);
     let mut document = server.function("model");
     document["metadata"] = json!({});
     document

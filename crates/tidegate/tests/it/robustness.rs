@@ -148,9 +148,12 @@ fn killed_instances_cost_their_own_calls_alone() {
         let deed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut killed = 0;
             for _ in 0..10 {
-                let pid = crate::harness::eventually("an instance to kill", || {
-                    code_of(server.pid()).pop()
+                // None is starting: who waits for a start that is killed fails with it.
+                until("all instances are ready", || {
+                    let ready = |name| server.count(name, "idle") + server.count(name, "busy");
+                    ready("victim") == 6 && ready("bystander") == 1
                 });
+                let pid = code_of(server.pid()).pop().expect("an instance to kill");
                 if kill_process(Pid::from_raw(pid).expect("not zero"), Signal::KILL).is_ok() {
                     killed += 1;
                 }
