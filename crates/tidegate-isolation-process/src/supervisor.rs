@@ -385,8 +385,9 @@ impl Supervisor {
     /// Ends the launcher without waiting.
     pub(crate) fn stop(&self) {
         self.close();
-        self.channel.hang_up();
+        // First, so that the end of the channel is not taken for the launcher's own.
         self.stop.cancel();
+        self.channel.hang_up();
     }
 
     fn take_slot(

@@ -168,8 +168,8 @@ mod linux {
     fn tell(context: &mut Context, ready: &Ready, as_json: bool) {
         for capability in &ready.shortcomings {
             context.note(format!(
-                "{}: {} {}",
-                capability.state, capability.name, capability.detail
+                "{} ({}): {}",
+                capability.name, capability.state, capability.detail
             ));
         }
         context.note(format!(
