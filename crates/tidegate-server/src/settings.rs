@@ -215,7 +215,7 @@ pub fn reference() -> String {
             default => format!(" [default: {default}]"),
         };
         page.push_str(&format!(
-            "  {:<30} {}{default}\n",
+            "  {}{default}\n      {}\n",
             setting.key, setting.help
         ));
     }
