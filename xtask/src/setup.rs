@@ -28,7 +28,7 @@ struct Need {
     there: fn() -> bool,
 }
 
-const FOR_TESTS: [Need; 3] = [
+const FOR_TESTS: [Need; 4] = [
     Need {
         package: "python3",
         why: "Python functions run on it",
@@ -43,6 +43,11 @@ const FOR_TESTS: [Need; 3] = [
         package: "curl",
         why: "the demo calls functions with it",
         there: || paths::find_program("curl").is_some(),
+    },
+    Need {
+        package: "openssl",
+        why: "the tests of TLS make their certificate with it",
+        there: || paths::find_program("openssl").is_some(),
     },
 ];
 
