@@ -21,6 +21,7 @@ mod ignore;
 mod limits;
 mod link;
 mod pack;
+mod plan;
 mod tree;
 #[cfg(unix)]
 mod unpack;
@@ -31,6 +32,7 @@ pub use ignore::IgnoreError;
 pub use limits::{MAX_ARCHIVE, MAX_DEPTH, MAX_ENTRIES, MAX_EXPANDED, MAX_PATH};
 pub use link::LinkError;
 pub use pack::{Archive, PackError, PackOptions, Packed, pack};
+pub use plan::{Compile, Dependencies, Plan, Step};
 pub use tree::TreeError;
 #[cfg(unix)]
 pub use unpack::{NameError, UnpackError, UnpackLimits, unpack};

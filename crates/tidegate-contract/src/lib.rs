@@ -129,15 +129,15 @@ impl Contract {
     /// What an instance runs so that it can be called this way.
     #[must_use]
     pub fn program(self, spec: &FunctionSpec) -> Program {
-        let entry = spec.code.entry.clone();
+        let (runtime, entry) = (spec.runtime.clone(), spec.code.entry.clone());
         match self {
             Self::Host => Program::Host {
-                runtime: spec.runtime.clone(),
+                runtime,
                 entry,
                 handler: spec.handler.clone(),
             },
-            Self::Http => Program::Server { entry },
-            Self::Stdio => Program::PerCall { entry },
+            Self::Http => Program::Server { runtime, entry },
+            Self::Stdio => Program::PerCall { runtime, entry },
         }
     }
 

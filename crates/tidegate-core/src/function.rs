@@ -38,6 +38,10 @@ pub struct Code {
     pub digest: String,
     /// Path of the file to start or load, relative to the bundle's root.
     pub entry: String,
+    /// Digest of the installed dependencies, where they are kept apart from the code so that a change of the one does not
+    /// touch the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
 }
 
 /// A secret that the function names.

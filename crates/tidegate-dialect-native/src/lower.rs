@@ -164,6 +164,7 @@ fn code(code: &document::Code) -> Result<Code, LowerError> {
     Ok(Code {
         digest: code.digest.clone(),
         entry: entry.clone(),
+        layer: None,
     })
 }
 

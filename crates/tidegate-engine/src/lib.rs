@@ -54,6 +54,8 @@ pub trait Resources: Send + Sync {
 pub struct Materials {
     /// The unpacked bundle, readable by everyone.
     pub bundle: PathBuf,
+    /// The unpacked dependencies, where they are apart.
+    pub layer: Option<PathBuf>,
     /// Secrets as environment variables.
     pub env: Vec<(String, String)>,
     /// Secrets as files.

@@ -481,6 +481,7 @@ impl Pool {
                 function: self.key.clone(),
                 revision: self.revision.id.clone(),
                 bundle: materials.bundle,
+                layer: materials.layer,
                 program: self.revision.contract.program(spec),
                 env,
                 secrets: materials.files,

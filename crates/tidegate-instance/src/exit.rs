@@ -24,6 +24,10 @@ pub enum Reason {
     Memory,
     /// It had as many processes as it may have when it ended.
     Processes,
+    /// It wrote more than it may.
+    Disk,
+    /// It took longer than it may.
+    Time,
 }
 
 impl Exit {
@@ -52,6 +56,8 @@ impl fmt::Display for Exit {
             Reason::Exited | Reason::Killed => Ok(()),
             Reason::Memory => f.write_str(" over its memory limit"),
             Reason::Processes => f.write_str(" at its process limit"),
+            Reason::Disk => f.write_str(" over its disk limit"),
+            Reason::Time => f.write_str(" over its time limit"),
         }
     }
 }

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod exit;
+mod job;
 mod spec;
 mod stream;
 
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use tidegate_core::{InstanceId, InvocationId};
 
 pub use exit::{Exit, Reason};
+pub use job::{Egress, Folder, Job, JobEnd, JobLimits, JobOutput};
 pub use spec::{InstanceSpec, LogSink, LogStream, Program, SecretFile};
 pub use stream::Stream;
 
@@ -39,6 +41,16 @@ pub trait Isolation: Send + Sync {
 
     /// Starts an instance and waits until it can be called. Dropping the future ends what had been started.
     async fn start(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, StartError>;
+
+    /// Runs a tool once in a sandbox of its own and waits for its end. Dropping the future ends the tool and all it
+    /// started.
+    async fn run(&self, job: Job) -> Result<JobEnd, StartError> {
+        Err(StartError::Runtime(format!(
+            "{} cannot be run: the isolation {:?} builds nothing",
+            job.name,
+            self.name()
+        )))
+    }
 
     /// Ends everything, waiting at most for what the kernel takes.
     async fn shutdown(&self);

@@ -17,6 +17,8 @@ pub struct InstanceSpec {
     pub revision: Arc<str>,
     /// The unpacked bundle on this machine; read-only inside, at `/function`.
     pub bundle: PathBuf,
+    /// The unpacked dependencies on this machine, where they are apart; read-only inside, at `/layer`.
+    pub layer: Option<PathBuf>,
     /// What to run.
     pub program: Program,
     /// The whole environment of the code: nothing of the server's is added but `PATH`, `HOME`, `TMPDIR` and `LANG` where
@@ -50,11 +52,15 @@ pub enum Program {
     },
     /// A program that listens for HTTP on the port given in `$PORT`.
     Server {
+        /// The runtime whose interpreter runs the file, or that of a file which the kernel runs.
+        runtime: String,
         /// File to run, relative to the bundle.
         entry: String,
     },
     /// A program that is run once a call.
     PerCall {
+        /// The runtime whose interpreter runs the file, or that of a file which the kernel runs.
+        runtime: String,
         /// File to run, relative to the bundle.
         entry: String,
     },

@@ -67,6 +67,7 @@ async fn measure(count: usize) {
     isolation.prepare("python").await.expect("python");
 
     let program = || Program::PerCall {
+        runtime: "executable".to_owned(),
         entry: "run".to_owned(),
     };
     let python = || Program::Host {
@@ -135,6 +136,7 @@ async fn one(
 ) -> (Arc<dyn Instance>, Duration) {
     let name = |text| Name::new(text).expect("a name");
     let spec = InstanceSpec {
+        layer: None,
         id: InstanceId(0),
         function: FunctionKey::new(&name("default"), &name("measured")),
         revision: Arc::from("1"),

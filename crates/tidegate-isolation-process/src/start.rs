@@ -62,13 +62,13 @@ pub(crate) async fn start(
     spec: InstanceSpec,
 ) -> Result<Arc<dyn Instance>, StartError> {
     match &spec.program {
-        Program::PerCall { entry } => {
+        Program::PerCall { entry, .. } => {
             check_entry(&spec, entry)?;
             let (instance, _) = walls(supervisor, &spec, entry, Some(environment(&spec))).await?;
             let _ = instance.inner.kind.set(Kind::PerCall);
             Ok(Arc::new(instance))
         }
-        Program::Server { entry } => {
+        Program::Server { entry, .. } => {
             check_entry(&spec, entry)?;
             server(supervisor, &spec, entry).await
         }

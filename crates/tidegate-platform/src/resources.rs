@@ -19,16 +19,18 @@ impl Resources for PlatformResources {
     ) -> Result<Materials, StartError> {
         let platform = self.0.upgrade().ok_or(StartError::ShuttingDown)?;
         let code = |message: String| StartError::Code { message };
-        let digest = spec.code.digest.parse().map_err(|e| code(format!("{e}")))?;
-        let bundle = platform
-            .bundles()
-            .get(&digest)
-            .await
-            .map_err(|e| code(e.to_string()))?;
+        let unpacked = async |digest: &str| {
+            let digest = digest.parse().map_err(|e| code(format!("{e}")))?;
+            let folder = platform.bundles().get(&digest).await;
+            folder.map_err(|e| code(e.to_string()))
+        };
         let mut materials = Materials {
-            bundle,
+            bundle: unpacked(&spec.code.digest).await?,
             ..Materials::default()
         };
+        if let Some(layer) = &spec.code.layer {
+            materials.layer = Some(unpacked(layer).await?);
+        }
         for used in &spec.secrets {
             let value = platform
                 .secret_value(&function.namespace, &used.name)

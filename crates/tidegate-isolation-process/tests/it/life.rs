@@ -16,6 +16,7 @@ pub(crate) async fn fifty_starts_at_once(world: &World) {
     let bundle = world.bundle(&[("run", script)]);
     let starts = (0..50).map(|_| {
         let program = tidegate_instance::Program::PerCall {
+            runtime: "executable".to_owned(),
             entry: "run".to_owned(),
         };
         let (spec, _) = world.spec(&bundle, program);

@@ -78,6 +78,7 @@ pub(crate) async fn what_cannot_be_run_is_explained(world: &World) {
     }
     let (mut spec, _) = world.per_call("");
     spec.program = tidegate_instance::Program::PerCall {
+        runtime: "executable".to_owned(),
         entry: "nothing".to_owned(),
     };
     let error = world.refused(spec).await.to_string();

@@ -181,6 +181,7 @@ impl World {
                 &Name::new("tested").expect("a name"),
             ),
             revision: Arc::from("r1"),
+            layer: None,
             bundle: bundle.to_owned(),
             program,
             env: vec![("GREETING".to_owned(), "hello".to_owned())],
@@ -208,6 +209,7 @@ impl World {
         self.spec(
             &bundle,
             Program::PerCall {
+                runtime: "executable".to_owned(),
                 entry: "run".to_owned(),
             },
         )
@@ -218,6 +220,7 @@ impl World {
         self.spec(
             &bundle,
             Program::Server {
+                runtime: "executable".to_owned(),
                 entry: "serve".to_owned(),
             },
         )
