@@ -73,6 +73,7 @@ pub(crate) fn revision(id: &str, change: impl FnOnce(&mut FunctionSpec)) -> Revi
         runtime: "fake".to_owned(),
         contract: "http".to_owned(),
         code: Code {
+            layer: None,
             digest: format!("sha256:{}", "0".repeat(64)),
             entry: "main".to_owned(),
         },

@@ -94,6 +94,7 @@ impl World {
             runtime: "fake".to_owned(),
             contract: "http".to_owned(),
             code: Code {
+                layer: None,
                 digest: self.code.clone(),
                 entry: "main.sh".to_owned(),
             },
