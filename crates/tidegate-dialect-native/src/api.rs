@@ -22,12 +22,12 @@ use tidegate_platform::{
 use utoipa::IntoParams;
 
 use crate::document::{
-    API_VERSION, CapabilityInfo, ErrorBody, FUNCTION, Function, FunctionList, FunctionSpec,
+    API_VERSION, BuildLine, CapabilityInfo, ErrorBody, FUNCTION, Function, FunctionList, FunctionSpec,
     LogLine, Metadata, Namespace, NamespaceList, RuntimeInfo, ScaleChange, SecretInfo, SecretList,
     SecretValue, ServerInfo, WatchEvent,
 };
 use crate::error::{self, ApiError};
-use crate::lower::spec_of;
+use crate::lower::{build, spec_of};
 use crate::{CONTROL_PREFIX, logs, openapi, render};
 
 /// Largest archive in bytes that is taken.
@@ -81,6 +81,10 @@ pub fn router(platform: Platform, info: Info) -> Router {
         .route(
             "/namespaces/{namespace}/functions/{name}/logs",
             get(function_logs),
+        )
+        .route(
+            "/namespaces/{namespace}/functions/{name}/build",
+            get(function_build),
         )
         .route("/namespaces/{namespace}/secrets", get(list_secrets))
         .route(
@@ -359,6 +363,7 @@ pub(crate) async fn put_function(
     let key = function_key(&namespace, &name)?;
     check_identity(&document, &key)?;
     check_runtime(platform, &document.spec)?;
+    build(document.spec.build.as_ref())?;
     let spec = spec_of(&document.spec)?;
     platform.require_namespace(key.namespace()).await?;
     // A secret or archive that is missing is the request's mistake, not a missing page.
@@ -507,6 +512,39 @@ pub(crate) async fn function_logs(
     };
     let tail = context.platform.logs(&function, query, params.tail);
     Ok((headers, logs::body(tail, params.follow)).into_response())
+}
+
+/// Which build.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct BuildParams {
+    /// That of this generation, or of a newer one; of the newest where absent.
+    generation: Option<u64>,
+}
+
+/// What the build of a function says, from its beginning to its end, as newline-delimited JSON. Empty where there was
+/// nothing to build, and where a build was too long ago.
+#[utoipa::path(get, path = "/tidegate/v1/namespaces/{namespace}/functions/{name}/build", tag = "functions",
+    params(("namespace" = String, Path), ("name" = String, Path), BuildParams),
+    responses((status = 200, body = BuildLine, content_type = "application/x-ndjson"), (status = 404, body = ErrorBody)))]
+pub(crate) async fn function_build(
+    State(context): State<Context>,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(params): Query<BuildParams>,
+) -> Answer<Response> {
+    let key = function_key(&namespace, &name)?;
+    let object = get_object(&context.platform, &key).await?;
+    let generation = params.generation.unwrap_or_else(|| object.generation());
+    if generation > object.generation() {
+        return Err(ApiError::invalid(format!(
+            "generation: {generation} is not there yet; the newest of {name} is {}",
+            object.generation()
+        )));
+    }
+    let tail = context.platform.build_log(&key, generation);
+    let headers = [(CONTENT_TYPE, "application/x-ndjson")];
+    Ok((headers, logs::build(tail)).into_response())
 }
 
 fn since(text: &str) -> Answer<SystemTime> {

@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidegate_core::parse_duration;
+use tidegate_core::{parse_bytes, parse_cpu, parse_duration};
+use tidegate_platform::{BUILD_LIMITS, JobLimits};
 
 /// Everything a server can be told, checked.
 #[derive(Clone, Debug)]
@@ -50,10 +51,27 @@ pub struct Settings {
     pub minimum_limits: bool,
     /// The Python interpreter, under `/usr`.
     pub python: Option<PathBuf>,
+    /// What builds may use.
+    pub build: BuildSettings,
     /// Which log lines of the server's.
     pub log: String,
     /// How they are written.
     pub log_format: LogFormat,
+}
+
+/// What builds may use.
+#[derive(Clone, Debug)]
+pub struct BuildSettings {
+    /// Walls of each step; `time` is that of the whole build.
+    pub limits: JobLimits,
+    /// Builds at the same time.
+    pub at_once: usize,
+    /// Whether steps that fetch reach the network.
+    pub network: bool,
+    /// Addresses and host names that builds reach although they are of a private network.
+    pub allow: Vec<String>,
+    /// Environment of every step.
+    pub env: Vec<(String, String)>,
 }
 
 /// Who may use the control routes.
@@ -189,6 +207,51 @@ const SETTINGS: &[Setting] = &[
         help: "the Python interpreter, under /usr; /usr/bin/python3 where absent",
     },
     Setting {
+        key: "build.timeout",
+        default: "15m",
+        help: "longest time of a build",
+    },
+    Setting {
+        key: "build.memory",
+        default: "2Gi",
+        help: "memory of a build",
+    },
+    Setting {
+        key: "build.cpu",
+        default: "4",
+        help: "cores of a build",
+    },
+    Setting {
+        key: "build.disk",
+        default: "8Gi",
+        help: "bytes that a build may write, downloads that are kept for the next included",
+    },
+    Setting {
+        key: "build.pids",
+        default: "1024",
+        help: "processes and threads of a build",
+    },
+    Setting {
+        key: "build.concurrent",
+        default: "2",
+        help: "builds at the same time",
+    },
+    Setting {
+        key: "build.network",
+        default: "outbound",
+        help: "'outbound', steps that fetch dependencies reach registries; 'none', they fail",
+    },
+    Setting {
+        key: "build.allow",
+        default: "",
+        help: "hosts (name, address or network, :port where it matters) that builds reach although they are private; separated by commas",
+    },
+    Setting {
+        key: "build.environment",
+        default: PACKAGE_VARIABLES,
+        help: "variables of the server's environment that builds see, where they are set; separated by commas",
+    },
+    Setting {
         key: "log.level",
         default: "info",
         help: "which log lines: error, warn, info, debug, trace, or a filter such as info,tidegate_engine=debug",
@@ -199,6 +262,12 @@ const SETTINGS: &[Setting] = &[
         help: "'text' or 'json'",
     },
 ];
+
+/// What package managers read of an environment to know where packages are: an operator who has set them for himself
+/// means them for the builds too. None of them is meant for credentials; those are secrets that a function names.
+const PACKAGE_VARIABLES: &str = "PIP_INDEX_URL,PIP_EXTRA_INDEX_URL,PIP_TRUSTED_HOST,UV_INDEX_URL,UV_DEFAULT_INDEX,\
+NPM_CONFIG_REGISTRY,npm_config_registry,GOPROXY,GONOPROXY,GOPRIVATE,GOSUMDB,GONOSUMDB,GOTOOLCHAIN,\
+CARGO_REGISTRIES_CRATES_IO_PROTOCOL,BUNDLE_MIRROR__ALL,COMPOSER_REPO_PACKAGIST";
 
 /// Memory of the machine for each instance that it may have.
 const MEMORY_PER_INSTANCE: u64 = 32 << 20;
@@ -425,6 +494,7 @@ impl Layers {
                 || false,
             ),
             python: self.get("runtimes.python", path, || None),
+            build: self.build(environment),
             log: self.get("log.level", logging_filter, || "info".to_owned()),
             log_format: self.get(
                 "log.format",
@@ -438,6 +508,47 @@ impl Layers {
             Err(SettingsError {
                 mistakes: self.mistakes,
             })
+        }
+    }
+}
+
+impl Layers {
+    fn build(&mut self, environment: &impl Fn(&str) -> Option<OsString>) -> BuildSettings {
+        let bytes = |text: &str| match parse_bytes(text) {
+            Ok(0) => Err("write a size above zero, such as 2Gi".to_owned()),
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(error.to_string()),
+        };
+        let words = |text: &str| {
+            let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+            Ok::<_, String>(words.map(str::to_owned).collect::<Vec<_>>())
+        };
+        let count = |text: &str| match text.parse::<u32>() {
+            Ok(n) if n > 0 => Ok(n),
+            _ => Err("write a whole number above zero"),
+        };
+        let names = self.get("build.environment", words, Vec::new);
+        let value = |name: String| {
+            let value = environment(&name)?.into_string().ok()?;
+            Some((name, value))
+        };
+        BuildSettings {
+            limits: JobLimits {
+                memory: self.get("build.memory", bytes, || BUILD_LIMITS.memory),
+                cpu_milli: self.get("build.cpu", parse_cpu, || BUILD_LIMITS.cpu_milli),
+                pids: self.get("build.pids", count, || BUILD_LIMITS.pids),
+                disk: self.get("build.disk", bytes, || BUILD_LIMITS.disk),
+                time: self.get("build.timeout", duration, || BUILD_LIMITS.time),
+                ..BUILD_LIMITS
+            },
+            at_once: self.get("build.concurrent", count, || 1) as usize,
+            network: self.get(
+                "build.network",
+                one_of(&[("outbound", true), ("none", false)]),
+                || true,
+            ),
+            allow: self.get("build.allow", words, Vec::new),
+            env: names.into_iter().filter_map(value).collect(),
         }
     }
 }
@@ -581,6 +692,7 @@ mod tests {
     fn defaults_are_all_valid() {
         let settings = Settings::load(None, none, &[]).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(settings.build.limits, BUILD_LIMITS);
         assert!(!settings.listen_is_explicit);
         assert!(settings.tls.is_none() && settings.auth == Auth::Key);
     }
