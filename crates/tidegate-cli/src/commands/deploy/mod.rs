@@ -6,40 +6,27 @@
 
 mod name;
 mod settings;
+mod ship;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
-use tidegate_build::{Archive, PackOptions, Packed, Runtime, pack};
+use tidegate_build::{PackOptions, Packed, Runtime};
 use tidegate_core::Name;
-use tidegate_document::{
-    API_VERSION, Code, FUNCTION, Function, FunctionSpec, FunctionStatus, LogLine, Metadata, Phase,
-};
+use tidegate_document::{API_VERSION, Code, FUNCTION, Function, FunctionSpec, Metadata, Phase};
 
 use super::functions::{path, short, url};
 use crate::client::{ANSWER, Client};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::progress::{self, Spinner};
+use crate::progress::Spinner;
 use crate::time::elapsed;
 use settings::Settings;
-
-/// How long one question for the state is held open by the server, in seconds.
-const HOLD: u64 = 20;
-
-/// How long a deploy is waited for. A start has its own, shorter limit at the server; this one ends the wait for a server
-/// that does not get to it.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-/// Wait between two questions, for a server that answers at once that it is not ready.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) use ship::{PATIENCE, Ship};
 
 /// Tries to write over a function that others are changing too.
 const TRIES: usize = 4;
-
-/// Lines shown of a start that failed.
-const LOG_LINES: &str = "20";
 
 /// Deploy a file or folder as a function, and print its URL
 ///
@@ -80,27 +67,13 @@ impl Deploy {
     pub(crate) async fn run(self, context: &mut Context) -> Result {
         let began = Instant::now();
         let settings = self.settings.clone().checked()?;
-        let Packed {
-            archive,
-            digest,
-            size,
-            detected,
-            warnings,
-            ..
-        } = self.pack()?;
-        for warning in warnings {
+        let packed = self.pack()?;
+        for warning in &packed.warnings {
             context.warn(warning);
         }
         let name = self.name(context)?;
         let client = context.client()?;
-        upload(context, &client, archive, &digest, size).await?;
-        let code = (
-            detected.runtime,
-            Code {
-                digest,
-                entry: detected.entry,
-            },
-        );
+        let code = ship::upload(context.draws(), &client, packed).await?;
         let written = self
             .write(context, &client, &settings, &name, &code)
             .await?;
@@ -109,7 +82,14 @@ impl Deploy {
             context.note(format!("deploying {name}; {how} tells how it goes"));
             return self.print(context, &client, &written);
         }
-        let function = await_ready(context, &client, &name, &written).await?;
+        let ship = Ship {
+            client: &client,
+            namespace: &context.namespace,
+            name: &name,
+        };
+        let spinner = Spinner::new(context.draws(), format!("starting {name}"));
+        let function = ship.settled(&written).await?;
+        drop(spinner);
         let status = function.status.clone().unwrap_or_default();
         match status.phase {
             Phase::Ready => {
@@ -120,7 +100,13 @@ impl Deploy {
                 ));
                 self.print(context, &client, &function)
             }
-            Phase::Failed => Err(failed(context, &client, &name, &status).await),
+            Phase::Failed => {
+                let (lines, error) = ship.failed(&status).await;
+                for line in lines {
+                    context.note(format!("  | {line}"));
+                }
+                Err(error)
+            }
             Phase::Pending => Err(Error::failed(format!(
                 "{name} is still not ready after {}",
                 elapsed(PATIENCE)
@@ -143,13 +129,7 @@ impl Deploy {
             runtime,
             entry: self.entry.clone(),
         };
-        pack(&self.path, &options).map_err(|e| {
-            let told = Error::usage(&e);
-            match std::error::Error::source(&e) {
-                Some(source) => told.because(source),
-                None => told,
-            }
-        })
+        ship::pack(&self.path, &options)
     }
 
     fn name(&self, context: &mut Context) -> Result<Name> {
@@ -265,90 +245,5 @@ impl Deploy {
         } else {
             context.line(url(client, function))
         }
-    }
-}
-
-/// Sends the archive, if the server does not have it.
-async fn upload(
-    context: &Context,
-    client: &Client,
-    archive: Archive,
-    digest: &str,
-    size: u64,
-) -> Result {
-    if client.has_blob(digest).await? {
-        return Ok(());
-    }
-    let bar = progress::bytes(context.draws(), "uploading", size);
-    let counted = bar.clone();
-    let sent = client
-        .put_blob(digest, archive, size, move |n| counted.inc(n))
-        .await;
-    bar.finish_and_clear();
-    Ok(sent?)
-}
-
-/// Asks until the written generation is ready or failed, or patience ends.
-async fn await_ready(
-    context: &Context,
-    client: &Client,
-    name: &Name,
-    written: &Function,
-) -> Result<Function> {
-    let _spinner = Spinner::new(context.draws(), format!("starting {name}"));
-    let path = path(&context.namespace, name.as_str());
-    let generation = written.metadata.generation;
-    let wanted = generation.to_string();
-    let hold = HOLD.to_string();
-    let query = [("waitGeneration", wanted.as_str()), ("wait", hold.as_str())];
-    let began = Instant::now();
-    loop {
-        let function: Function = client
-            .get(&path, &query, ANSWER + Duration::from_secs(HOLD))
-            .await?;
-        let status = function.status.clone().unwrap_or_default();
-        let settled = status.observed_generation >= generation && status.phase != Phase::Pending;
-        if settled {
-            return Ok(function);
-        }
-        if began.elapsed() > PATIENCE {
-            // What was read may be ready in an older generation, which is not what was asked for.
-            let mut function = function;
-            function.status = Some(FunctionStatus {
-                phase: Phase::Pending,
-                ..status
-            });
-            return Ok(function);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Says why a start failed: the server's line, then the last lines that the code wrote.
-async fn failed(
-    context: &mut Context,
-    client: &Client,
-    name: &Name,
-    status: &FunctionStatus,
-) -> Error {
-    let target = format!("{}/logs", path(&context.namespace, name.as_str()));
-    if let Ok(mut lines) = client.lines(&target, &[("tail", LOG_LINES)]).await {
-        while let Ok(Some(line)) = lines.next::<LogLine>().await {
-            context.note(format!("  | {}", line.text));
-        }
-    }
-    let why = if status.message.is_empty() {
-        "the server gives no reason"
-    } else {
-        &status.message
-    };
-    let error = Error::failed(format!("{name} could not be started: {why}"));
-    if status.revision.is_empty() {
-        error
-    } else {
-        error.hint(format!(
-            "the earlier revision {} keeps serving",
-            short(&status.revision)
-        ))
     }
 }
