@@ -105,6 +105,7 @@ impl Server {
                 ready_within: settings.ready_within,
             },
             bundles: settings.data.join("bundles"),
+            builds: build_options(settings)?,
             kinds: vec![Arc::new(Native)],
         })
         .await?;
@@ -257,6 +258,17 @@ fn isolation_options(settings: &Settings) -> Options {
         options.minimum = Minimum::Limits;
     }
     options
+}
+
+fn build_options(settings: &Settings) -> Result<BuildOptions, Error> {
+    let build = &settings.build;
+    Ok(BuildOptions {
+        folder: settings.data.join("builds"),
+        limits: build.limits,
+        at_once: build.at_once,
+        egress: None,
+        env: build.env.clone(),
+    })
 }
 
 fn capability(capability: &Capability) -> CapabilityInfo {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_build::{CONFIG_FILES, Plan, Step, Wanted};
+use tidegate_build::{Compile, Dependencies, HOME, Plan, Step, Wanted};
 use tidegate_core::{BuildSecretPlace, FunctionSpec};
 use tidegate_egress::EgressProxy;
 use tidegate_instance::{Egress, Folder, Job, JobLimits};
@@ -19,22 +19,6 @@ use crate::{Lowered, Platform};
 
 /// Folder of builds under way.
 pub(super) const WORK: &str = "work";
-
-/// Where a step's home is, inside.
-const HOME: &str = "/home";
-
-/// The machine's certificates, which are what tools that bring their own list have to trust too: an organisation's own
-/// registry is signed by its own authority more often than not.
-const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
-const CERTIFICATE_VARIABLES: [&str; 7] = [
-    "SSL_CERT_FILE",
-    "NODE_EXTRA_CA_CERTS",
-    "PIP_CERT",
-    "REQUESTS_CA_BUNDLE",
-    "CARGO_HTTP_CAINFO",
-    "GIT_SSL_CAINFO",
-    "CURL_CA_BUNDLE",
-];
 
 /// One build's means.
 struct Build<'a> {
@@ -50,9 +34,11 @@ struct Build<'a> {
 }
 
 /// What a stage begins with.
-enum Input<'a> {
-    Files(&'a Path, &'a [String]),
-    Whole(&'a Path),
+enum Input {
+    /// The files that name dependencies.
+    Named(Dependencies),
+    /// The whole source.
+    Whole(Compile),
 }
 
 /// Builds what there is to build.
@@ -93,9 +79,9 @@ pub(super) async fn build(
     if let Some(stage) = &dependencies {
         let scope = if stage.pinned { "" } else { namespace };
         let key = super::Cache::key(&["layer", scope, &stage.key, &build.fingerprint()]);
-        let input = Input::Files(&source, &stage.inputs);
+        let input = Input::Named(stage.clone());
         let (digest, cached) = build
-            .stage("dependencies", &key, &input, &stage.steps, None)
+            .stage("dependencies", &key, &source, input, None)
             .await?;
         status.dependencies = if cached { "cached" } else { "installed" }.to_owned();
         spec.code.layer = Some(digest.to_string());
@@ -111,9 +97,9 @@ pub(super) async fn build(
             &stage.key,
             &build.fingerprint(),
         ]);
-        let input = Input::Whole(&source);
+        let input = Input::Whole(stage.clone());
         let (digest, cached) = build
-            .stage("the build", &key, &input, &stage.steps, layer.as_ref())
+            .stage("the build", &key, &source, input, layer.as_ref())
             .await?;
         status.bundle = if cached { "cached" } else { "built" }.to_owned();
         spec.code.digest = digest.to_string();
@@ -127,12 +113,26 @@ pub(super) async fn build(
 
 async fn plan(platform: &Platform, lowered: &Lowered, source: &Path) -> Result<Plan, BuildError> {
     let spec = &lowered.spec;
+    let runtime = match spec.runtime.parse() {
+        Ok(runtime) => runtime,
+        // A runtime that is the isolation's alone runs what it is given.
+        Err(_) if lowered.build.command.is_none() => return Ok(Plan::default()),
+        Err(unknown) => return Err(crate::Error::Invalid(unknown).into()),
+    };
     let wanted = Wanted {
-        runtime: spec.runtime.clone(),
+        runtime,
         contract: spec.contract.clone(),
         entry: spec.code.entry.clone(),
         handler: spec.handler.clone(),
         command: lowered.build.command.clone(),
+        env: platform
+            .builds()
+            .options
+            .env
+            .iter()
+            .cloned()
+            .chain(lowered.build.env.clone())
+            .collect(),
     };
     let (platform, source) = (platform.clone(), source.to_owned());
     let planned = tokio::task::spawn_blocking(move || {
@@ -142,13 +142,9 @@ async fn plan(platform: &Platform, lowered: &Lowered, source: &Path) -> Result<P
 }
 
 impl Build<'_> {
-    /// The environment and the files that come from secrets and settings.
+    /// The environment and the files that come from secrets.
     async fn read_secrets(&mut self) -> Result<(), BuildError> {
         let lowered = self.lowered;
-        self.env
-            .clone_from(&self.platform.builds().options.env);
-        let own = lowered.build.env.iter();
-        self.env.extend(own.map(|(k, v)| (k.clone(), v.clone())));
         for secret in &lowered.build.secrets {
             let value = self
                 .platform
@@ -170,12 +166,10 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// What the user says beside the code, as far as a result can depend on it. Secrets are known by name only: a renewed
-    /// token installs the same packages.
+    /// What a result can depend on beside the plan. Secrets are known by name only: a renewed token installs the same
+    /// packages.
     fn fingerprint(&self) -> String {
-        let build = &self.lowered.build;
-        let said = (&build.env, &build.secrets, &build.command);
-        serde_json::to_string(&said).unwrap_or_default()
+        serde_json::to_string(&self.lowered.build.secrets).unwrap_or_default()
     }
 
     /// The result of a stage, and whether it was there already.
@@ -183,8 +177,8 @@ impl Build<'_> {
         &self,
         title: &'static str,
         key: &Digest,
-        input: &Input<'_>,
-        steps: &[Step],
+        source: &Path,
+        input: Input,
         layer: Option<&Digest>,
     ) -> Result<(Digest, bool), BuildError> {
         let builds = self.platform.builds();
@@ -205,8 +199,9 @@ impl Build<'_> {
             return Err(tidegate_instance::StartError::ShuttingDown.into());
         };
         let scratch = Scratch::new(&builds.options.folder.join(WORK))?;
-        let folders = self.folders(&scratch, input, layer).await?;
-        for step in steps {
+        let steps = input.steps().to_vec();
+        let folders = self.folders(&scratch, source, input, layer).await?;
+        for step in &steps {
             self.step(step, &folders).await?;
         }
         let out = scratch.path("out");
@@ -232,7 +227,8 @@ impl Build<'_> {
     async fn folders(
         &self,
         scratch: &Scratch,
-        input: &Input<'_>,
+        source: &Path,
+        input: Input,
         layer: Option<&Digest>,
     ) -> Result<Vec<Folder>, BuildError> {
         let builds = self.platform.builds();
@@ -252,22 +248,15 @@ impl Build<'_> {
             }
             fs::write(path, value)?;
         }
-        let work = scratch.path("work");
-        let (from, files) = match input {
-            Input::Files(from, files) => (from.to_path_buf(), Some(files.to_vec())),
-            Input::Whole(from) => (from.to_path_buf(), None),
-        };
-        let copied = tokio::task::spawn_blocking(move || match files {
-            Some(files) => files.iter().try_for_each(|file| {
-                let to = work.join(file);
-                if let Some(parent) = to.parent() {
-                    fs::create_dir_all(parent)?;
-                }
-                copy(&from.join(file), &to)
-            }),
-            None => copy(&from, &work),
+        let (work, source) = (scratch.path("work"), source.to_owned());
+        let filled = tokio::task::spawn_blocking(move || match input {
+            Input::Named(stage) => stage.fill(&source, &work),
+            Input::Whole(stage) => {
+                copy(&source, &work)?;
+                stage.write_files(&work)
+            }
         });
-        joined(copied.await)?;
+        joined(filled.await)?;
         let writable = |outside: PathBuf, inside: &str| Folder {
             outside,
             inside: inside.to_owned(),
@@ -309,10 +298,6 @@ impl Build<'_> {
         };
         let mut env = self.env.clone();
         env.push(("HOME".to_owned(), HOME.to_owned()));
-        if step.network && Path::new(CERTIFICATES).exists() {
-            let variables = CERTIFICATE_VARIABLES.iter();
-            env.extend(variables.map(|v| ((*v).to_owned(), CERTIFICATES.to_owned())));
-        }
         env.extend(step.env.iter().cloned());
         let left = self.until.saturating_duration_since(Instant::now());
         let job = Job {
@@ -342,6 +327,15 @@ impl Build<'_> {
             how,
             last,
         })
+    }
+}
+
+impl Input {
+    fn steps(&self) -> &[Step] {
+        match self {
+            Self::Named(stage) => &stage.steps,
+            Self::Whole(stage) => &stage.steps,
+        }
     }
 }
 

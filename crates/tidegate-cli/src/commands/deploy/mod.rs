@@ -4,6 +4,7 @@
 //! version of a function should not lose its memory limit because one forgot to repeat it. What was kept is said in one
 //! line, and `--reset` starts from the defaults.
 
+mod build;
 mod name;
 mod settings;
 mod ship;
@@ -22,6 +23,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::progress::Spinner;
 use crate::time::elapsed;
+use build::BuildSettings;
 use settings::Settings;
 pub(super) use ship::{PATIENCE, Ship};
 
@@ -58,6 +60,8 @@ pub(crate) struct Deploy {
     /// Print the function as JSON instead of its URL
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    build: BuildSettings,
     // Last, since its heading would stand over all that follows.
     #[command(flatten)]
     settings: Settings,
@@ -82,11 +86,13 @@ impl Deploy {
             context.note(format!("deploying {name}; {how} tells how it goes"));
             return self.print(context, &client, &written);
         }
+        let namespace = context.namespace.clone();
         let ship = Ship {
             client: &client,
-            namespace: &context.namespace,
+            namespace: &namespace,
             name: &name,
         };
+        ship.build(&written, |line| build::say(context, line)).await?;
         let spinner = Spinner::new(context.draws(), format!("starting {name}"));
         let function = ship.settled(&written).await?;
         drop(spinner);
@@ -228,6 +234,7 @@ impl Deploy {
             (None, _) => detected.to_owned(),
         };
         spec.contract = Some(contract);
+        self.build.apply(&mut spec, &mut kept);
         settings.apply(&mut spec, &mut metadata.labels, &mut kept)?;
         let function = Function {
             api_version: API_VERSION.to_owned(),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_build::{PackOptions, Packed, Runtime};
 use tidegate_core::Name;
-use tidegate_document::{Code, Function, FunctionStatus, LogLine, Phase};
+use tidegate_document::{BuildLine, Code, Function, FunctionStatus, LogLine, Phase};
 
 use crate::client::{ANSWER, Client};
 use crate::commands::functions::{path, short};
@@ -71,6 +71,22 @@ pub(crate) async fn upload(draw: bool, client: &Client, packed: Packed) -> Resul
 }
 
 impl Ship<'_> {
+    /// Tells every line of the build of the written generation, until it ends; at once where there is nothing to build.
+    pub(crate) async fn build(
+        &self,
+        written: &Function,
+        mut said: impl FnMut(&BuildLine),
+    ) -> Result {
+        let target = format!("{}/build", path(self.namespace, self.name.as_str()));
+        let generation = written.metadata.generation.to_string();
+        let query = [("generation", generation.as_str())];
+        let mut lines = self.client.lines(&target, &query).await?;
+        while let Some(line) = lines.next::<BuildLine>().await? {
+            said(&line);
+        }
+        Ok(())
+    }
+
     /// Asks until the written generation is ready or failed, or patience ends: then what is told is still pending.
     pub(crate) async fn settled(&self, written: &Function) -> Result<Function> {
         let path = path(self.namespace, self.name.as_str());
@@ -105,9 +121,13 @@ impl Ship<'_> {
 
     /// Why a start failed: the last lines that the code wrote, and the server's line.
     pub(crate) async fn failed(&self, status: &FunctionStatus) -> (Vec<String>, Error) {
+        let built = status.build.as_ref().is_none_or(|build| !build.failed);
         let target = format!("{}/logs", path(self.namespace, self.name.as_str()));
         let mut written = Vec::new();
-        if let Ok(mut lines) = self.client.lines(&target, &[("tail", LOG_LINES)]).await {
+        // What a build said was told while it ran; the code has said nothing yet.
+        if built
+            && let Ok(mut lines) = self.client.lines(&target, &[("tail", LOG_LINES)]).await
+        {
             while let Ok(Some(line)) = lines.next::<LogLine>().await {
                 written.push(line.text);
             }
@@ -117,7 +137,9 @@ impl Ship<'_> {
         } else {
             &status.message
         };
-        let error = Error::failed(format!("{} could not be started: {why}", self.name));
+        let what = if built { "started" } else { "built" };
+        let why = why.strip_prefix("build failed: ").unwrap_or(why);
+        let error = Error::failed(format!("{} could not be {what}: {why}", self.name));
         let error = if status.revision.is_empty() {
             error
         } else {
