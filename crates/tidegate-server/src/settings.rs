@@ -53,6 +53,8 @@ pub struct Settings {
     pub python: Option<PathBuf>,
     /// What builds may use.
     pub build: BuildSettings,
+    /// Interpreters of the other languages by name, under `/usr`, where they are not the usual ones.
+    pub interpreters: BTreeMap<String, PathBuf>,
     /// Which log lines of the server's.
     pub log: String,
     /// How they are written.
@@ -202,6 +204,21 @@ const SETTINGS: &[Setting] = &[
         help: "'limits' refuses to run where the kernel does not hold the limits of instances",
     },
     Setting {
+        key: "runtimes.java",
+        default: "",
+        help: "the Java program, under /usr; /usr/bin/java where absent",
+    },
+    Setting {
+        key: "runtimes.node",
+        default: "",
+        help: "the Node.js interpreter, under /usr; /usr/bin/node where absent",
+    },
+    Setting {
+        key: "runtimes.php",
+        default: "",
+        help: "the PHP interpreter, under /usr; /usr/bin/php where absent",
+    },
+    Setting {
         key: "runtimes.python",
         default: "",
         help: "the Python interpreter, under /usr; /usr/bin/python3 where absent",
@@ -252,6 +269,11 @@ const SETTINGS: &[Setting] = &[
         help: "variables of the server's environment that builds see, where they are set; separated by commas",
     },
     Setting {
+        key: "runtimes.ruby",
+        default: "",
+        help: "the Ruby interpreter, under /usr; /usr/bin/ruby where absent",
+    },
+    Setting {
         key: "log.level",
         default: "info",
         help: "which log lines: error, warn, info, debug, trace, or a filter such as info,tidegate_engine=debug",
@@ -271,6 +293,14 @@ CARGO_REGISTRIES_CRATES_IO_PROTOCOL,BUNDLE_MIRROR__ALL,COMPOSER_REPO_PACKAGIST";
 
 /// Memory of the machine for each instance that it may have.
 const MEMORY_PER_INSTANCE: u64 = 32 << 20;
+/// Languages whose interpreter may be named, beside Python.
+const INTERPRETERS: [(&str, &str); 4] = [
+    ("java", "runtimes.java"),
+    ("node", "runtimes.node"),
+    ("php", "runtimes.php"),
+    ("ruby", "runtimes.ruby"),
+];
+
 /// Bytes of a settings file that are read: it is a page of text.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -495,6 +525,13 @@ impl Layers {
             ),
             python: self.get("runtimes.python", path, || None),
             build: self.build(environment),
+            interpreters: INTERPRETERS
+                .iter()
+                .filter_map(|&(name, key)| {
+                    let program = self.get(key, path, || None)?;
+                    Some((name.to_owned(), program))
+                })
+                .collect(),
             log: self.get("log.level", logging_filter, || "info".to_owned()),
             log_format: self.get(
                 "log.format",
