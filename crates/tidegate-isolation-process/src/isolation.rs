@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidegate_instance::{Instance, InstanceSpec, Isolation, Program, Runtime, StartError};
+use tidegate_instance::{
+    Instance, InstanceSpec, Isolation, Job, JobEnd, Program, Runtime, StartError,
+};
 use tokio::runtime::Handle;
 
 use crate::error::Error;
+use crate::job;
 use crate::options::{Minimum, Options};
 use crate::python::{self, Python};
 use crate::report::{Report, State};
@@ -171,6 +174,13 @@ impl Isolation for ProcessIsolation {
             Program::Server { .. } | Program::PerCall { .. } => None,
         };
         start::start(&self.supervisor, zygotes, spec).await
+    }
+
+    async fn run(&self, job: Job) -> Result<JobEnd, StartError> {
+        if self.supervisor.is_closed() {
+            return Err(StartError::ShuttingDown);
+        }
+        job::run(&self.supervisor, job).await
     }
 
     async fn shutdown(&self) {

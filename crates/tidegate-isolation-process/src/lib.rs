@@ -23,10 +23,12 @@
 
 mod cgroup;
 mod channel;
+mod disk;
 mod error;
 mod explain;
 mod instance;
 mod isolation;
+mod job;
 mod launcher;
 mod options;
 mod output;
@@ -38,6 +40,7 @@ mod start;
 mod supervisor;
 mod sys;
 mod usage;
+mod walk;
 mod wire;
 mod zygote;
 

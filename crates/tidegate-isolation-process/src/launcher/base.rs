@@ -26,7 +26,7 @@ const MAX_COPY: u64 = 16 * 1024 * 1024;
 /// Deepest folder copied from `/etc`.
 const MAX_DEPTH: u32 = 6;
 
-/// What a function sees of the machine's `/etc`, besides every `python3*` folder.
+/// What a function sees of the machine's `/etc`, besides the folders of [`VERSIONED`].
 const ETC: &[&str] = &[
     "ssl",
     "pki",
@@ -37,11 +37,16 @@ const ETC: &[&str] = &[
     "ld.so.conf.d",
     "alternatives",
     "localtime",
+    "maven",
     "timezone",
     "mime.types",
     "protocols",
     "services",
 ];
+
+/// Beginnings of folders in `/etc` that carry a version in their name, where a language keeps what it cannot start
+/// without: Java's security settings are links to there.
+const VERSIONED: &[&str] = &["python3", "java-"];
 
 const FOLDERS: &[&str] = &[
     "usr",
@@ -199,7 +204,9 @@ fn etc(to: &Path) -> io::Result<()> {
         )?;
     }
     for entry in fs::read_dir("/etc")?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with("python3") {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if VERSIONED.iter().any(|v| name.starts_with(v)) {
             copy(
                 &entry.path(),
                 &to.join(entry.file_name()),

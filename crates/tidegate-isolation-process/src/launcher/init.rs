@@ -174,6 +174,7 @@ impl Init {
         }
         spawn(
             program,
+            &[],
             FOLDER,
             &env,
             [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],

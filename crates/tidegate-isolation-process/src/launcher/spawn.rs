@@ -17,9 +17,10 @@ struct Start<'a> {
     errno: libc::c_int,
 }
 
-/// Runs `path` with these streams, in a session of its own. The error is the one that `execve` gave.
+/// Runs `path` with these arguments and streams, in a session of its own. The error is the one that `execve` gave.
 pub(super) fn spawn(
     path: &CStr,
+    arguments: &[CString],
     folder: &CStr,
     env: &[CString],
     streams: [BorrowedFd<'_>; 3],
@@ -30,7 +31,11 @@ pub(super) fn spawn(
     let mut start = Start {
         path,
         folder,
-        argv: ends_null(&mut [path.as_ptr()].into_iter()),
+        argv: ends_null(
+            &mut [path.as_ptr()]
+                .into_iter()
+                .chain(arguments.iter().map(|a| a.as_ptr())),
+        ),
         envp: ends_null(&mut env.iter().map(|e| e.as_ptr())),
         streams: streams.map(|s| s.as_raw_fd()),
         errno: 0,
