@@ -47,8 +47,8 @@ const FAREWELL: Duration = Duration::from_secs(20);
 const DOOR_REST: Duration = Duration::from_millis(50);
 
 /// Refused forks after which a job is no build that tries once too often but one that will never stop, as a multiple of
-/// the processes that it may have.
-const HOPELESS: u64 = 8;
+/// the processes that it may have: a shell waits for seconds between its tries, so each of a bomb's processes has had two.
+const HOPELESS: u64 = 2;
 
 /// What an isolation shows at its root and no folder may cover.
 const TAKEN: &[&str] = &[
@@ -403,8 +403,8 @@ impl Running {
                     path.map_or("", |(_, path)| path)
                 )
             }
-            libc::ENOENT | libc::ENOTDIR => format!(
-                "{program:?} cannot be run in {:?}: one of them is not there inside",
+            libc::ENOTDIR => format!(
+                "{program:?} cannot be run in {:?}: there is no such folder inside",
                 self.job.workdir
             ),
             _ => format!("{program:?} cannot be run: {error}"),

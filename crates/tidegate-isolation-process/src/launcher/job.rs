@@ -391,6 +391,9 @@ fn exec(payload: &JobPayload, fds: &[OwnedFd]) -> io::Result<i32> {
     };
     let (program, arguments) = payload.command.split_first().ok_or_else(invalid)?;
     let c_string = |text: &str| CString::new(text).map_err(|_| invalid());
+    if !super::is_dir(Path::new(&payload.workdir)) {
+        return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+    }
     let path = find(program, &payload.env)?;
     let arguments = arguments
         .iter()
