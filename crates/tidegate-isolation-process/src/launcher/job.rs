@@ -43,6 +43,9 @@ const OWN: &[&str] = &["proc", "sys", "tmp", "run", "var"];
 /// The folder of the base root on which a job's own root is mounted: what an instance has there, a job has not.
 const PLACE: &str = "function";
 
+/// What else of the base root is an instance's only.
+const INSTANCES: &[&str] = &["layer", PLACE];
+
 /// Connections that may wait to be taken at the door.
 const WAITING: i32 = 128;
 
@@ -167,11 +170,7 @@ fn live(plan: Plan<'_>, payload: &OwnedFd, channel: &OwnedFd) {
         Ok((payload, door)) => {
             let setup_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             let door = door.as_ref().map(AsFd::as_fd);
-            say(
-                &channel,
-                &Word::Ready { setup_us },
-                door.as_ref().map_or(&[], std::slice::from_ref),
-            );
+            say(&channel, &Word::Ready { setup_us }, door.as_slice());
             serve(&channel, &payload, watchdog);
         }
         Err(StepError { step, errno }) => say(&channel, &Word::Broken { step, errno }, &[]),
@@ -247,7 +246,7 @@ fn entries(base: &Path, root: &Path) -> Result<(), StepError> {
     for entry in step("read the base root", fs::read_dir(base))?.flatten() {
         let name = entry.file_name();
         let shown = name.to_string_lossy().into_owned();
-        if shown == PLACE || OWN.contains(&&*shown) {
+        if INSTANCES.contains(&&*shown) || OWN.contains(&&*shown) {
             continue;
         }
         let (from, to) = (entry.path(), root.join(&name));
@@ -395,18 +394,22 @@ fn exec(payload: &JobPayload, fds: &[OwnedFd]) -> io::Result<i32> {
         return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
     }
     let path = find(program, &payload.env)?;
+    let path = c_path(&path)?;
     let arguments = arguments
         .iter()
         .map(|a| c_string(a))
         .collect::<io::Result<Vec<_>>>()?;
+    let argv: Vec<_> = std::iter::once(&path)
+        .chain(&arguments)
+        .map(|a| a.as_c_str())
+        .collect();
     let env = payload
         .env
         .iter()
         .map(|(name, value)| c_string(&format!("{name}={value}")))
         .collect::<io::Result<Vec<_>>>()?;
     spawn(
-        &c_path(&path)?,
-        &arguments,
+        &argv,
         &c_string(&payload.workdir)?,
         &env,
         [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],

@@ -8,6 +8,7 @@
 
 mod contain;
 mod job;
+mod languages;
 mod life;
 mod per_call;
 mod python;
@@ -97,6 +98,13 @@ cases! {
         what_is_left_ends_with_the_tool,
         a_dropped_job_is_ended,
         a_flood_of_output_is_bounded;
+    languages:
+        every_language_is_listed_with_its_version_or_how_to_get_it,
+        a_layer_is_read_only_beside_the_code,
+        python_packages_of_a_layer_are_imported,
+        a_python_server_is_run_by_its_interpreter,
+        a_python_program_is_run_once_a_call,
+        an_unknown_runtime_is_refused;
     life:
         fifty_starts_at_once,
         a_dropped_start_leaves_nothing,
