@@ -61,11 +61,24 @@ const SOURCES: &[(&str, &str)] = &[
 ];
 
 /// Who runs the code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Runtime {
     /// The Python host.
     Python,
+    /// Node: JavaScript and TypeScript.
+    Node,
+    /// The kernel, once the Go compiler has made a program of it.
+    Go,
+    /// The kernel, once the Rust compiler has made a program of it.
+    Rust,
+    /// The Java virtual machine, once the compiler has made classes of it.
+    Java,
+    /// The Ruby interpreter.
+    Ruby,
+    /// The PHP interpreter.
+    Php,
     /// The kernel: an ELF program or a script with a `#!` line.
+    #[default]
     Executable,
 }
 
@@ -174,6 +187,7 @@ pub(crate) fn detect(
         (Some(Runtime::Executable), Ok(Guess::Python { .. })) => {
             return Err(DetectError::NoShebang(entry));
         }
+        (Some(runtime), _) => runtime,
         (_, Err(error)) => return Err(error),
         (None, Ok(Guess::Program)) => Runtime::Executable,
         (None, guessed @ Ok(Guess::Python { .. })) => {
@@ -183,8 +197,8 @@ pub(crate) fn detect(
     };
     match runtime {
         Runtime::Python if only.is_none() => python::warn_dependencies(tree, root),
-        Runtime::Python => {}
         Runtime::Executable => tree.set_executable(&entry),
+        _ => {}
     }
     Ok(Detected {
         contract: runtime.contract(),
@@ -318,21 +332,40 @@ fn read_head(path: &Path) -> Result<Vec<u8>, DetectError> {
 // === impl Runtime ===
 
 impl Runtime {
-    /// The word for it in documents: `python` or `executable`.
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Python,
+        Self::Node,
+        Self::Go,
+        Self::Rust,
+        Self::Java,
+        Self::Ruby,
+        Self::Php,
+        Self::Executable,
+    ];
+
+    /// The word for it in documents: `python`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Python => "python",
+            Self::Node => "node",
+            Self::Go => "go",
+            Self::Rust => "rust",
+            Self::Java => "java",
+            Self::Ruby => "ruby",
+            Self::Php => "php",
             Self::Executable => "executable",
         }
     }
 
-    /// How its code is called unless the user says otherwise.
+    /// How its code is called unless the user or the code says otherwise.
     #[must_use]
     pub const fn contract(self) -> &'static str {
         match self {
-            Self::Python => "host",
-            Self::Executable => "stdio",
+            Self::Python | Self::Node | Self::Java | Self::Ruby | Self::Php => "host",
+            Self::Go => "http",
+            Self::Rust | Self::Executable => "stdio",
         }
     }
 }
@@ -347,13 +380,14 @@ impl FromStr for Runtime {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "python" => Ok(Self::Python),
-            "executable" => Ok(Self::Executable),
-            other => Err(format!(
-                "runtime {other:?} is not known; write python or executable"
-            )),
-        }
+        Self::ALL
+            .into_iter()
+            .find(|r| r.as_str() == text)
+            .ok_or_else(|| {
+                format!(
+                    "runtime {text:?} is not known; write python, node, go, rust, java, ruby, php or executable"
+                )
+            })
     }
 }
 

@@ -22,6 +22,10 @@ mod limits;
 mod link;
 mod pack;
 mod plan;
+#[cfg(unix)]
+mod recipe;
+#[cfg(unix)]
+mod tools;
 mod tree;
 #[cfg(unix)]
 mod unpack;
@@ -32,7 +36,11 @@ pub use ignore::IgnoreError;
 pub use limits::{MAX_ARCHIVE, MAX_DEPTH, MAX_ENTRIES, MAX_EXPANDED, MAX_PATH};
 pub use link::LinkError;
 pub use pack::{Archive, PackError, PackOptions, Packed, pack};
-pub use plan::{Compile, Dependencies, Plan, Step};
+pub use plan::{CONFIG_FILES, Compile, Dependencies, Generated, HOME, Plan, Step};
+#[cfg(unix)]
+pub use recipe::{PlanError, Wanted, plan};
+#[cfg(unix)]
+pub use tools::{Missing, Tool, ToolName, ToolPaths, Toolchain, Tools};
 pub use tree::TreeError;
 #[cfg(unix)]
 pub use unpack::{NameError, UnpackError, UnpackLimits, unpack};

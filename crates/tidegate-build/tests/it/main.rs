@@ -1,0 +1,6 @@
+//! Plans run for real, with this machine's tools and the registries.
+
+mod run;
+
+mod node;
+mod python;
