@@ -17,14 +17,14 @@ use serde::de::DeserializeOwned;
 use tidegate_core::{FunctionRef, Name, parse_duration};
 use tidegate_platform::{
     Digest, Event, LogQuery, Object, ObjectKey, Phase, Platform, Preconditions, Put,
-    ResourceVersion, canonical_namespace, settled_phase,
+    ResourceVersion, Runtime, canonical_namespace, settled_phase,
 };
 use utoipa::IntoParams;
 
 use crate::document::{
-    API_VERSION, BuildLine, CapabilityInfo, ErrorBody, FUNCTION, Function, FunctionList, FunctionSpec,
-    LogLine, Metadata, Namespace, NamespaceList, RuntimeInfo, ScaleChange, SecretInfo, SecretList,
-    SecretValue, ServerInfo, WatchEvent,
+    API_VERSION, BuildLine, CapabilityInfo, ErrorBody, FUNCTION, Function, FunctionList,
+    FunctionSpec, LogLine, Metadata, Namespace, NamespaceList, RuntimeInfo, ScaleChange,
+    SecretInfo, SecretList, SecretValue, ServerInfo, WatchEvent,
 };
 use crate::error::{self, ApiError};
 use crate::lower::{build, spec_of};
@@ -121,20 +121,31 @@ pub fn is_open(path: &str) -> bool {
 /// What this server is.
 #[utoipa::path(get, path = "/tidegate/v1", tag = "server", security(()), responses((status = 200, body = ServerInfo)))]
 pub(crate) async fn server_info(State(context): State<Context>) -> Json<ServerInfo> {
-    let runtimes = context
-        .platform
-        .runtimes()
-        .into_iter()
-        .map(|runtime| RuntimeInfo {
-            name: runtime.name,
-            version: runtime.version,
-            available: runtime.available.is_ok(),
-            detail: runtime.available.unwrap_or_else(|how| how),
-        })
-        .collect();
+    let told = |runtime: Runtime| RuntimeInfo {
+        name: runtime.name,
+        version: runtime.version,
+        available: runtime.available.is_ok(),
+        detail: runtime.available.unwrap_or_else(|how| how),
+    };
+    let tools = context.platform.tools().await;
+    let runtimes = context.platform.runtimes().into_iter().map(|mut runtime| {
+        // What is compiled needs nothing to run, and its compiler to be deployed.
+        let compiler = match &*runtime.name {
+            "go" => "go",
+            "rust" => "cargo",
+            _ => return runtime,
+        };
+        if let Some(tool) = tools.iter().find(|tool| tool.name == compiler) {
+            runtime.version.clone_from(&tool.version);
+            runtime.available.clone_from(&tool.available);
+        }
+        runtime
+    });
+    let runtimes = runtimes.map(told).collect();
     Json(ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         runtimes,
+        tools: tools.into_iter().map(told).collect(),
         capabilities: context.info.capabilities.to_vec(),
     })
 }

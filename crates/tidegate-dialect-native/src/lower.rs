@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize as _;
 use tidegate_core::{
-    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionSpec, Limits, Name, Network, Scale, SecretUse, parse_bytes,
-    parse_cpu, parse_duration,
+    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionSpec, Limits, Name,
+    Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
 };
 use tidegate_platform::{CONFIG_FILES, Contract, Lower, LowerError, Lowered, Object, Switch};
 
@@ -85,14 +85,11 @@ impl Lower for Native {
 pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, LowerError> {
     // What the kernel runs has no language host.
     let compiled = matches!(&*spec.runtime, "executable" | "go" | "rust");
-    let word = spec
-        .contract
-        .as_deref()
-        .unwrap_or(match &*spec.runtime {
-            "go" => "http",
-            _ if compiled => "stdio",
-            _ => "host",
-        });
+    let word = spec.contract.as_deref().unwrap_or(match &*spec.runtime {
+        "go" => "http",
+        _ if compiled => "stdio",
+        _ => "host",
+    });
     let contract: Contract = word
         .parse()
         .map_err(|e: tidegate_platform::UnknownContract| {

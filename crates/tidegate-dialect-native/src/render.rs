@@ -40,7 +40,7 @@ pub(crate) fn function(platform: &Platform, object: Object) -> Result<Function, 
         },
         message: status.message,
         revision: status.revision,
-        build: (status.build != tidegate_platform::BuildStatus::default()).then(|| {
+        build: (status.build != tidegate_platform::BuildStatus::default()).then_some({
             document::BuildStatus {
                 dependencies: status.build.dependencies,
                 bundle: status.build.bundle,

@@ -419,6 +419,9 @@ pub struct ServerInfo {
     pub version: String,
     /// Runtimes and whether they can be used here.
     pub runtimes: Vec<RuntimeInfo>,
+    /// Tools that builds may use.
+    #[serde(default)]
+    pub tools: Vec<RuntimeInfo>,
     /// What this machine permits, and what it does not.
     pub capabilities: Vec<CapabilityInfo>,
 }

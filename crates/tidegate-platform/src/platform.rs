@@ -286,13 +286,35 @@ impl Platform {
     pub(crate) async fn keep(&self, archive: tidegate_build::Folded) -> Result<Digest, Error> {
         let digest: Digest = archive.digest.parse()?;
         let stream = tokio_util::io::ReaderStream::new(tokio::fs::File::from_std(archive.file));
-        self.put_code(digest, stream, tidegate_build::MAX_RESULT).await
+        self.put_code(digest, stream, tidegate_build::MAX_RESULT)
+            .await
     }
 
     /// The runtimes of this host.
     #[must_use]
     pub fn runtimes(&self) -> Vec<Runtime> {
         self.0.engine.runtimes()
+    }
+
+    /// The tools that builds may use, each present with its version or with how to get it. Runs those that were not looked
+    /// at before.
+    pub async fn tools(&self) -> Vec<Runtime> {
+        let platform = self.clone();
+        let looked = tokio::task::spawn_blocking(move || platform.builds().tools().toolchains());
+        let tools = looked
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        tools
+            .into_iter()
+            .map(|toolchain| Runtime {
+                name: toolchain.name.as_str().to_owned(),
+                version: toolchain.tool.as_ref().ok().map(|t| t.version.clone()),
+                available: match toolchain.tool {
+                    Ok(tool) => Ok(tool.program.display().to_string()),
+                    Err(missing) => Err(missing.to_string()),
+                },
+            })
+            .collect()
     }
 
     /// Ends the platform: calls in flight get `grace` to finish, then every instance ends. Nothing is deployed any more.

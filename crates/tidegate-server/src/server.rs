@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate_dialect_native::document::CapabilityInfo;
 use tidegate_dialect_native::{Info, Native, router};
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
-use tidegate_platform::{Parts, Platform};
+use tidegate_platform::{BuildOptions, Parts, Platform, ToolPaths};
 use tidegate_store::{OpenReport, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -268,6 +268,7 @@ fn build_options(settings: &Settings) -> Result<BuildOptions, Error> {
         limits: build.limits,
         at_once: build.at_once,
         egress: None,
+        tools: ToolPaths::from_env(|name| std::env::var_os(name)),
         env: build.env.clone(),
     })
 }

@@ -19,8 +19,8 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tidegate_core::{InstanceId, InvocationId};
 use tidegate_instance::{
-    Exec, Exit, Instance, InstanceSpec, Isolation, Job, JobEnd, LogStream, Process, Reason, Runtime, StartError,
-    StartTimes, Stream, Usage,
+    Exec, Exit, Instance, InstanceSpec, Isolation, Job, JobEnd, LogStream, Process, Reason,
+    Runtime, StartError, StartTimes, Stream, Usage,
 };
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};

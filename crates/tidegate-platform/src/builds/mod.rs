@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidegate_build::Tools;
+use tidegate_build::{ToolPaths, Tools};
 use tidegate_core::FunctionSpec;
 use tidegate_egress::Policy;
 use tidegate_instance::{Isolation, JobLimits};
@@ -49,6 +49,8 @@ pub struct BuildOptions {
     pub at_once: usize,
     /// What a step that fetches may reach. `None` where none may reach anything.
     pub egress: Option<Policy>,
+    /// Where the languages' tools are looked for.
+    pub tools: ToolPaths,
     /// Environment of every step: where registries are.
     pub env: Vec<(String, String)>,
 }
@@ -72,9 +74,6 @@ pub(crate) enum BuildError {
         /// The tool's last lines.
         last: Vec<String>,
     },
-    /// A step needs the network, which the server's settings do not let builds have.
-    #[error("build failed: {0} needs the network, which builds of this server may not use ('build.network' is \"none\")")]
-    NoNetwork(String),
     /// The machine did not let the step run.
     #[error("build failed: {0}")]
     Start(#[from] tidegate_instance::StartError),
@@ -158,7 +157,7 @@ impl Builds {
         Ok(Self {
             results: Cache::new(options.folder.join("results"))?,
             room: Semaphore::new(options.at_once.max(1)),
-            tools: Tools::find(),
+            tools: Tools::find(options.tools.clone()),
             options,
             isolation,
             caches: Mutex::default(),
@@ -196,7 +195,11 @@ impl Builds {
     fn begin_log(&self, key: &ObjectKey, generation: u64) -> Arc<BuildLog> {
         let log = Arc::new(BuildLog::default());
         let mut logs = self.logs.lock();
-        if logs.of.insert(key.clone(), (generation, log.clone())).is_some() {
+        if logs
+            .of
+            .insert(key.clone(), (generation, log.clone()))
+            .is_some()
+        {
             logs.order.retain(|k| k != key);
         }
         logs.order.push_back(key.clone());

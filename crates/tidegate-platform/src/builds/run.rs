@@ -198,6 +198,7 @@ impl Build<'_> {
         let Ok(_room) = builds.room.acquire().await else {
             return Err(tidegate_instance::StartError::ShuttingDown.into());
         };
+        self.bound_cache().await?;
         let scratch = Scratch::new(&builds.options.folder.join(WORK))?;
         let steps = input.steps().to_vec();
         let folders = self.folders(&scratch, source, input, layer).await?;
@@ -206,13 +207,40 @@ impl Build<'_> {
         }
         let out = scratch.path("out");
         let archive = tokio::task::spawn_blocking(move || tidegate_build::archive_folder(&out));
-        let archive = joined(archive.await).map_err(|source| BuildError::Result {
-            title,
-            source,
-        })?;
+        let archive =
+            joined(archive.await).map_err(|source| BuildError::Result { title, source })?;
         let digest = self.platform.keep(archive).await?;
         builds.results.put(key, &digest)?;
         Ok((digest, false))
+    }
+
+    /// Clears what tools have downloaded for this namespace once it takes half of what a build may write: no tool bounds
+    /// its own.
+    async fn bound_cache(&self) -> Result<(), BuildError> {
+        let (cache, limit) = (self.cache(), self.platform.builds().options.limits.disk / 2);
+        let cleared = tokio::task::spawn_blocking(move || {
+            let size = size_of(&cache)?;
+            if size > limit {
+                fs::remove_dir_all(&cache)?;
+            }
+            Ok::<_, io::Error>((size > limit).then_some(size))
+        });
+        if let Some(size) = joined(cleared.await)? {
+            let size = size >> 20;
+            let note = format!("the download cache of {size} MiB was cleared");
+            self.log.push(BuildLineKind::Note, note);
+        }
+        Ok(())
+    }
+
+    fn cache(&self) -> PathBuf {
+        let namespace = self.lowered.key.namespace.as_ref();
+        self.platform
+            .builds()
+            .options
+            .folder
+            .join("cache")
+            .join(namespace)
     }
 
     async fn known(&self, key: &Digest) -> Option<Digest> {
@@ -231,12 +259,7 @@ impl Build<'_> {
         input: Input,
         layer: Option<&Digest>,
     ) -> Result<Vec<Folder>, BuildError> {
-        let builds = self.platform.builds();
-        let cache = builds
-            .options
-            .folder
-            .join("cache")
-            .join(self.lowered.key.namespace.as_ref());
+        let cache = self.cache();
         fs::create_dir_all(&cache)?;
         for name in ["work", "out", "home"] {
             fs::create_dir(scratch.path(name))?;
@@ -286,16 +309,13 @@ impl Build<'_> {
     async fn step(&self, step: &Step, folders: &[Folder]) -> Result<(), BuildError> {
         self.log.push(BuildLineKind::Step, step.title.clone());
         let builds = self.platform.builds();
-        let egress: Option<Arc<dyn Egress>> = match (&builds.options.egress, step.network) {
-            (_, false) => None,
-            (None, true) => return Err(BuildError::NoNetwork(step.title.clone())),
-            (Some(policy), true) => {
-                let log = self.log.clone();
-                Some(EgressProxy::new(policy.clone(), move |said| {
-                    log.push(BuildLineKind::Note, said.to_string());
-                }))
-            }
-        };
+        let policy = builds.options.egress.as_ref().filter(|_| step.network);
+        let egress: Option<Arc<dyn Egress>> = policy.map(|policy| {
+            let log = self.log.clone();
+            EgressProxy::new(policy.clone(), move |said| {
+                log.push(BuildLineKind::Note, said);
+            })
+        });
         let mut env = self.env.clone();
         env.push(("HOME".to_owned(), HOME.to_owned()));
         env.extend(step.env.iter().cloned());
@@ -321,6 +341,9 @@ impl Build<'_> {
         let mut how = end.exit.to_string();
         if let Some(line) = tidegate_build::explain(&last, step) {
             how = format!("{how}: {line}");
+        }
+        if step.network && builds.options.egress.is_none() {
+            how.push_str(" (builds of this server reach no network: 'build.network' is \"none\")");
         }
         Err(BuildError::Step {
             title: step.title.clone(),
@@ -350,6 +373,25 @@ impl Scratch {
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
+}
+
+/// Bytes of the files in a folder; 0 where there is none.
+fn size_of(folder: &Path) -> io::Result<u64> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut size = 0;
+    for entry in entries {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        size += if meta.is_dir() {
+            size_of(&entry.path())?
+        } else {
+            meta.len()
+        };
+    }
+    Ok(size)
 }
 
 /// Copies a file, a link or a folder with all in it.

@@ -70,7 +70,10 @@ async fn what_a_build_says_can_be_followed_to_its_end() {
         said.extend(lines.into_iter().map(|l| (l.kind, l.text.to_string())));
     }
     assert_eq!(said[0].0, BuildLineKind::Step);
-    assert_eq!(said.last().unwrap(), &(BuildLineKind::Stderr, "no rule".to_owned()));
+    assert_eq!(
+        said.last().unwrap(),
+        &(BuildLineKind::Stderr, "no rule".to_owned())
+    );
 
     // Nothing to build, nothing to say.
     let plain = world.put("g", &world.spec("1")).await;

@@ -13,8 +13,9 @@ use tidegate_core::{
 };
 use tidegate_engine::Options;
 use tidegate_platform::{
-    BUILD_LIMITS, Body, BuildOptions, CallContext, Digest, Failure, Function, Lower, LowerError, Lowered, Object, ObjectKey,
-    Parts, Platform, Preconditions, Prefix, Status, Switch, new_id,
+    BUILD_LIMITS, Body, BuildOptions, CallContext, Digest, Failure, Function, Lower, LowerError,
+    Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix, Status, Switch, ToolPaths,
+    new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -85,6 +86,7 @@ impl World {
                 limits: BUILD_LIMITS,
                 at_once: 2,
                 egress: None,
+                tools: ToolPaths::default(),
                 env: Vec::new(),
             },
             kinds: vec![Arc::new(Plain)],

@@ -92,7 +92,8 @@ impl Deploy {
             namespace: &namespace,
             name: &name,
         };
-        ship.build(&written, |line| build::say(context, line)).await?;
+        ship.build(&written, |line| build::say(context, line))
+            .await?;
         let spinner = Spinner::new(context.draws(), format!("starting {name}"));
         let function = ship.settled(&written).await?;
         drop(spinner);

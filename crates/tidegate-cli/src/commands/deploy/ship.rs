@@ -125,9 +125,7 @@ impl Ship<'_> {
         let target = format!("{}/logs", path(self.namespace, self.name.as_str()));
         let mut written = Vec::new();
         // What a build said was told while it ran; the code has said nothing yet.
-        if built
-            && let Ok(mut lines) = self.client.lines(&target, &[("tail", LOG_LINES)]).await
-        {
+        if built && let Ok(mut lines) = self.client.lines(&target, &[("tail", LOG_LINES)]).await {
             while let Ok(Some(line)) = lines.next::<LogLine>().await {
                 written.push(line.text);
             }
