@@ -24,6 +24,7 @@ mod pack;
 mod plan;
 #[cfg(unix)]
 mod recipe;
+mod source;
 #[cfg(unix)]
 mod tools;
 mod tree;

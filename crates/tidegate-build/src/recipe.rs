@@ -9,8 +9,12 @@
 
 mod context;
 mod custom;
+mod go;
 mod node;
+mod php;
 mod python;
+mod ruby;
+mod rust;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -80,7 +84,11 @@ pub fn plan(source: &Path, wanted: &Wanted, tools: &Tools) -> Result<Plan, PlanE
     let mut plan = match wanted.runtime {
         Runtime::Python => python::plan(&mut context)?,
         Runtime::Node => node::plan(&mut context)?,
-        _ => Plan::default(),
+        Runtime::Go => go::plan(&mut context)?,
+        Runtime::Rust => rust::plan(&mut context)?,
+        Runtime::Ruby => ruby::plan(&mut context)?,
+        Runtime::Php => php::plan(&mut context)?,
+        Runtime::Java | Runtime::Executable => Plan::default(),
     };
     if let Some(command) = &wanted.command {
         plan.compile = Some(custom::compile(&mut context, command));

@@ -235,6 +235,15 @@ pub(super) fn path_of(tools: &[&Tool]) -> String {
     path + "/usr/local/bin:/usr/bin:/bin"
 }
 
+/// A name for a program beside the source's own files.
+pub(super) fn free_name(context: &Context<'_>, name: &str) -> String {
+    let mut free = name.to_owned();
+    while fs::symlink_metadata(context.source.join(&free)).is_ok() {
+        free.push_str("-program");
+    }
+    free
+}
+
 /// The environment that points a tool to [`AUTHORITIES`], by the variable it reads.
 pub(super) fn authorities(variable: &'static str) -> Option<(&'static str, &'static str)> {
     Path::new(AUTHORITIES)
