@@ -27,6 +27,8 @@ class Response {
   #headers = null;
   #real = null;
   #status;
+  /** The content type that a string has by itself. */
+  #type = 'text/plain;charset=UTF-8';
 
   constructor(body = null, init = undefined) {
     if (init !== undefined && init !== null && typeof init !== 'object' && typeof init !== 'function') {
@@ -58,9 +60,7 @@ class Response {
       throw new TypeError('Response.json: the value cannot be written as JSON');
     }
     const response = new Response(text, init);
-    if (!response.headers.has('content-type')) {
-      response.headers.set('content-type', 'application/json');
-    }
+    response.#type = 'application/json';
     return response;
   }
 
@@ -88,13 +88,9 @@ class Response {
   }
 
   get headers() {
-    if (this.#headers === null) {
-      this.#headers = new native.Headers();
-      if (typeof this.#body === 'string') {
-        this.#headers.set('content-type', 'text/plain;charset=UTF-8');
-      }
-    } else if (typeof this.#body === 'string' && !this.#headers.has('content-type')) {
-      this.#headers.set('content-type', 'text/plain;charset=UTF-8');
+    this.#headers ??= new native.Headers();
+    if (typeof this.#body === 'string' && !this.#headers.has('content-type')) {
+      this.#headers.set('content-type', this.#type);
     }
     return this.#headers;
   }
@@ -181,7 +177,7 @@ class Response {
       flatten(fields, response.#headers);
     }
     if (typeof body === 'string' && (response.#headers === null || !response.#headers.has('content-type'))) {
-      fields.push('content-type', 'text/plain;charset=UTF-8');
+      fields.push('content-type', response.#type);
     }
     const bytes = body === null ? '' : typeof body === 'string' ? body : ArrayBuffer.isView(body)
       ? new Uint8Array(body.buffer, body.byteOffset, body.byteLength) : new Uint8Array(body);
