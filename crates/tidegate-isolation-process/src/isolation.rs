@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidegate_instance::{Instance, InstanceSpec, Isolation, Runtime, StartError};
+use tidegate_instance::{Instance, InstanceSpec, Isolation, Job, JobEnd, Runtime, StartError};
 use tokio::runtime::Handle;
 
 use crate::error::Error;
+use crate::job;
 use crate::language::Languages;
 use crate::options::{Minimum, Options};
 use crate::python;
@@ -175,6 +176,13 @@ impl Isolation for ProcessIsolation {
             None => Means::Zygote(self.zygotes()?),
         };
         start::start(&self.supervisor, means, spec).await
+    }
+
+    async fn run(&self, job: Job) -> Result<JobEnd, StartError> {
+        if self.supervisor.is_closed() {
+            return Err(StartError::ShuttingDown);
+        }
+        job::run(&self.supervisor, job).await
     }
 
     async fn shutdown(&self) {

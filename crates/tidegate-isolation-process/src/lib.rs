@@ -23,10 +23,12 @@
 
 mod cgroup;
 mod channel;
+mod disk;
 mod error;
 mod explain;
 mod instance;
 mod isolation;
+mod job;
 mod language;
 mod launcher;
 mod options;
@@ -39,6 +41,7 @@ mod start;
 mod supervisor;
 mod sys;
 mod usage;
+mod walk;
 mod wire;
 mod zygote;
 

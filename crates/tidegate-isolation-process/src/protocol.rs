@@ -32,6 +32,9 @@ pub(crate) enum Ask {
         host_network: bool,
         limits: GroupLimits,
     },
+    /// Make a sandbox for a tool that is run once. Descriptors: payload (a [`JobPayload`] in a memory file), the init's end
+    /// of its channel.
+    Job { slot: u32, limits: GroupLimits },
     /// Start a zygote that lives as long as the launcher. Descriptors: its socket (3), its standard error.
     Zygote { number: u64, argv: Vec<String> },
 }
@@ -103,6 +106,33 @@ pub(crate) struct Payload {
     pub(crate) rlimits: Rlimits,
 }
 
+/// All that the init of a job needs to know.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct JobPayload {
+    pub(crate) hostname: String,
+    /// Program and arguments; the program is looked up in the environment's `PATH` when it has no slash.
+    pub(crate) command: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) workdir: String,
+    pub(crate) folders: Vec<JobFolder>,
+    /// Port of the loopback device on which a listening socket is made and handed out with [`Word::Ready`].
+    pub(crate) door: Option<u16>,
+    /// Bytes under `/tmp`.
+    pub(crate) tmp: u64,
+    /// Bytes of memory that the watchdog allows.
+    pub(crate) memory: u64,
+    pub(crate) rlimits: Rlimits,
+}
+
+/// A folder of the machine's in a job's sandbox.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct JobFolder {
+    pub(crate) outside: PathBuf,
+    /// Below the root, without a leading slash.
+    pub(crate) inside: PathBuf,
+    pub(crate) writable: bool,
+}
+
 /// Resource limits, as the zygote takes them too.
 #[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Rlimits {
@@ -134,7 +164,7 @@ pub(crate) enum Order {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub(crate) enum Word {
-    /// The walls stand.
+    /// The walls stand. Descriptor: of a job, its door, where it has one.
     Ready { setup_us: u64 },
     /// A step of the set-up failed; the init ends.
     Broken { step: String, errno: i32 },

@@ -29,7 +29,7 @@ use crate::zygote::Zygotes;
 const PORT: u16 = 8080;
 
 /// Open files of one process: enough for a server with ten thousand connections.
-const OPEN_FILES: u64 = 16 * 1024;
+pub(crate) const OPEN_FILES: u64 = 16 * 1024;
 
 /// Files may be as large as `/tmp` is, and a little more, so that a full disk and not a signal is what code meets.
 const FILE_SLACK: u64 = 1024 * 1024;
@@ -56,7 +56,7 @@ const LOAD_HINT: &str =
     "what a module does when it is loaded has to end; long work belongs into the handler";
 
 /// What code finds set when it sets nothing itself.
-const DEFAULT_ENV: [(&str, &str); 4] = [
+pub(crate) const DEFAULT_ENV: [(&str, &str); 4] = [
     ("PATH", "/usr/local/bin:/usr/bin:/bin"),
     ("HOME", "/tmp"),
     ("TMPDIR", "/tmp"),
@@ -492,7 +492,7 @@ fn rlimits(supervisor: &Supervisor, spec: &InstanceSpec) -> Rlimits {
 }
 
 /// The function's name as a host name: what the kernel and resolvers take.
-fn host_name(name: &str) -> String {
+pub(crate) fn host_name(name: &str) -> String {
     let clean: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })

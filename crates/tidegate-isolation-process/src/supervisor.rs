@@ -23,7 +23,7 @@ use crate::channel::Channel;
 use crate::error::Error;
 use crate::launcher::{NAME, STAGE};
 use crate::options::Options;
-use crate::protocol::{Ask, LastWords, Payload, Setup, Tell};
+use crate::protocol::{Ask, JobPayload, LastWords, Payload, Setup, Tell};
 use crate::report::Report;
 use crate::wire;
 
@@ -239,7 +239,32 @@ impl Supervisor {
         host_network: bool,
         payload: &Payload,
     ) -> Result<(Sandbox, oneshot::Receiver<LastWords>), StartError> {
-        let payload = serde_json::to_vec(payload)
+        let ask = |slot| Ask::Sandbox {
+            slot,
+            bundle: bundle.to_owned(),
+            layer: layer.map(Path::to_owned),
+            host_network,
+            limits,
+        };
+        self.made(ask, serde_json::to_vec(payload)).await
+    }
+
+    /// The same for a tool that is run once.
+    pub(crate) async fn job(
+        &self,
+        limits: GroupLimits,
+        payload: &JobPayload,
+    ) -> Result<(Sandbox, oneshot::Receiver<LastWords>), StartError> {
+        let ask = |slot| Ask::Job { slot, limits };
+        self.made(ask, serde_json::to_vec(payload)).await
+    }
+
+    async fn made(
+        &self,
+        ask: impl FnOnce(u32) -> Ask,
+        payload: serde_json::Result<Vec<u8>>,
+    ) -> Result<(Sandbox, oneshot::Receiver<LastWords>), StartError> {
+        let payload = payload
             .map_err(io::Error::from)
             .and_then(|bytes| wire::memory_file("tidegate", &bytes))
             .map_err(|e| failed("payload", e))?;
@@ -250,13 +275,7 @@ impl Supervisor {
         let (started, is_started) = oneshot::channel();
         let (gone, is_gone) = oneshot::channel();
         let slot = self.take_slot(started, gone)?;
-        let ask = Ask::Sandbox {
-            slot,
-            bundle: bundle.to_owned(),
-            layer: layer.map(Path::to_owned),
-            host_network,
-            limits,
-        };
+        let ask = ask(slot);
         let asked = match serde_json::to_vec(&ask) {
             Ok(bytes) => {
                 self.channel

@@ -37,6 +37,7 @@ const ETC: &[&str] = &[
     "ld.so.conf.d",
     "alternatives",
     "localtime",
+    "maven",
     "timezone",
     "mime.types",
     "protocols",

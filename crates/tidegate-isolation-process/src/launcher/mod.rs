@@ -7,7 +7,9 @@
 
 mod base;
 mod enter;
+mod ids;
 mod init;
+mod job;
 mod network;
 mod sandbox;
 mod spawn;
@@ -272,6 +274,12 @@ impl Launcher {
                     },
                     &[],
                 ),
+            },
+            Ask::Job { slot, limits } => match self.job(slot, limits, &fds) {
+                Ok(()) => Ok(()),
+                Err(StepError { step, errno }) => {
+                    tell(&self.socket, &Tell::Failed { slot, step, errno }, &[])
+                }
             },
             Ask::Zygote { number, argv } => {
                 let answer = match self.zygote(number, &argv, fds) {

@@ -26,7 +26,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::base::{Base, mount_proc};
 use super::{StepError, init, step};
-use crate::protocol::{MAX_PAYLOAD, Payload, Word};
+use crate::protocol::{MAX_PAYLOAD, Payload, Rlimits, Word};
 use crate::sys::{self, Fork, Resource};
 use crate::{seccomp, wire};
 
@@ -155,7 +155,7 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
 }
 
 /// The part that is the same for everyone. Gives back the machine's `/proc`, which is needed once more.
-fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError> {
+pub(super) fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError> {
     let proc = step(
         "open /proc",
         rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
@@ -200,31 +200,30 @@ fn settle(
     if let Some(layer) = layer {
         step("mount the layer", hang(layer, "/layer"))?;
     }
-    let quiet = MountFlags::NOSUID | MountFlags::NODEV;
-    let scratch = |size: u64| {
-        CString::new(format!("size={size},mode=1777")).expect("digits hold no zero byte")
-    };
-    let tmp = payload.tmp.max(MIN_TMP);
-    step(
-        "mount /tmp",
-        mount(c"tmp", c"/tmp", c"tmpfs", quiet, &*scratch(tmp)),
-    )?;
-    step(
-        "mount /dev/shm",
-        mount(
-            c"shm",
-            c"/dev/shm",
-            c"tmpfs",
-            quiet,
-            &*scratch(SHM.min(tmp)),
-        ),
-    )?;
+    scratch(payload.tmp)?;
     if !payload.secrets.is_empty() {
         secrets(&payload, plan.outer_id)?;
     }
     become_nobody(proc, plan.outer_id)?;
-    drop_rights(&payload)?;
+    drop_rights(&payload.rlimits)?;
     Ok(payload)
+}
+
+/// Space to write into that is gone with the sandbox.
+pub(super) fn scratch(tmp: u64) -> Result<(), StepError> {
+    let quiet = MountFlags::NOSUID | MountFlags::NODEV;
+    let sized = |size: u64| {
+        CString::new(format!("size={size},mode=1777")).expect("digits hold no zero byte")
+    };
+    let tmp = tmp.max(MIN_TMP);
+    step(
+        "mount /tmp",
+        mount(c"tmp", c"/tmp", c"tmpfs", quiet, &*sized(tmp)),
+    )?;
+    step(
+        "mount /dev/shm",
+        mount(c"shm", c"/dev/shm", c"tmpfs", quiet, &*sized(SHM.min(tmp))),
+    )
 }
 
 fn secrets(payload: &Payload, outer_id: u32) -> Result<(), StepError> {
@@ -278,8 +277,18 @@ fn swap_root() -> Result<(), StepError> {
     step("enter /", rustix::process::chdir("/"))
 }
 
-/// A user namespace with one id. The outer id is taken first, since an id may always map itself.
-fn become_nobody(proc: &OwnedFd, outer_id: u32) -> Result<(), StepError> {
+/// A user namespace with one id.
+pub(super) fn become_nobody(proc: &OwnedFd, outer_id: u32) -> Result<(), StepError> {
+    become_mapped(proc, (INNER_ID, INNER_ID), outer_id)
+}
+
+/// A user namespace in which the outer id is this user and this group. The outer id is taken first, since an id may always
+/// map itself.
+pub(super) fn become_mapped(
+    proc: &OwnedFd,
+    inner: (u32, u32),
+    outer_id: u32,
+) -> Result<(), StepError> {
     let uid = Uid::from_raw(outer_id);
     let gid = Gid::from_raw(outer_id_group(outer_id));
     if rustix::process::geteuid() != uid {
@@ -311,23 +320,23 @@ fn become_nobody(proc: &OwnedFd, outer_id: u32) -> Result<(), StepError> {
     step("setgroups", put("self/setgroups", "deny"))?;
     step(
         "uid map",
-        put("self/uid_map", &format!("{INNER_ID} {outer_id} 1")),
+        put("self/uid_map", &format!("{} {outer_id} 1", inner.0)),
     )?;
     step(
         "gid map",
         put(
             "self/gid_map",
-            &format!("{INNER_ID} {} 1", outer_id_group(outer_id)),
+            &format!("{} {} 1", inner.1, outer_id_group(outer_id)),
         ),
     )
 }
 
-fn drop_rights(payload: &Payload) -> Result<(), StepError> {
+pub(super) fn drop_rights(rlimits: &Rlimits) -> Result<(), StepError> {
     for (resource, value) in [
-        (Resource::Files, Some(payload.rlimits.nofile)),
-        (Resource::Core, Some(payload.rlimits.core)),
-        (Resource::FileSize, Some(payload.rlimits.fsize)),
-        (Resource::Processes, payload.rlimits.nproc),
+        (Resource::Files, Some(rlimits.nofile)),
+        (Resource::Core, Some(rlimits.core)),
+        (Resource::FileSize, Some(rlimits.fsize)),
+        (Resource::Processes, rlimits.nproc),
     ] {
         if let Some(value) = value {
             step("resource limit", sys::limit(resource, value))?;

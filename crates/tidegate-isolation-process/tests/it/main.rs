@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 mod contain;
+mod job;
 mod languages;
 mod life;
 mod per_call;
@@ -84,6 +85,19 @@ cases! {
         the_host_process_has_no_rights,
         a_killed_zygote_is_replaced_and_its_children_live,
         drain_ends_a_host;
+    job:
+        it_has_the_walls_of_an_instance,
+        folders_are_there_and_what_is_written_is_the_servers,
+        folders_go_back_and_forth_where_ids_cannot_be_mapped,
+        what_cannot_be_run_is_told,
+        there_is_no_network_but_through_the_door,
+        time_is_limited,
+        memory_is_limited,
+        disk_is_limited,
+        processes_are_limited,
+        what_is_left_ends_with_the_tool,
+        a_dropped_job_is_ended,
+        a_flood_of_output_is_bounded;
     languages:
         every_language_is_listed_with_its_version_or_how_to_get_it,
         a_layer_is_read_only_beside_the_code,
