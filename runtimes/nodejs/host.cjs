@@ -89,10 +89,12 @@ function guard(server) {
 function wait() {
   const control = new Control();
   let server = null;
+  let configured = false;
   // What came while the function was loaded.
   const early = [];
   const orders = {
     config(config) {
+      configured = true;
       become(control, config).then((made) => {
         server = made;
         server.onDrained = () => process.exit(0);
@@ -120,7 +122,13 @@ function wait() {
     },
   };
   control.listen(orders);
-  warm();
+  // Where the configuration is there already, it goes first.
+  setImmediate(() => setImmediate(() => {
+    if (!configured) {
+      warm();
+      control.waiting();
+    }
+  }));
 }
 
 /** Does ahead of time what any function would pay for. */

@@ -20,6 +20,11 @@ class Control {
     }
   }
 
+  /** Says that all is loaded that does not depend on whose it will be. */
+  waiting() {
+    this.send('W');
+  }
+
   ready() {
     this.send('R');
   }
