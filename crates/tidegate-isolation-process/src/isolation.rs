@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidegate_instance::{Instance, InstanceSpec, Isolation, Job, JobEnd, Runtime, StartError};
+use tidegate_instance::{
+    Instance, InstanceSpec, Isolation, Job, JobEnd, Program, Runtime, StartError,
+};
 use tokio::runtime::Handle;
 
 use crate::error::Error;
 use crate::job;
 use crate::language::Languages;
+use crate::node::NodeStock;
 use crate::options::{Minimum, Options};
 use crate::python;
 use crate::report::{Report, State};
@@ -24,6 +27,7 @@ pub struct ProcessIsolation {
     supervisor: Arc<Supervisor>,
     languages: Languages,
     zygotes: Option<Arc<Zygotes>>,
+    node: Option<Arc<NodeStock>>,
 }
 
 impl ProcessIsolation {
@@ -87,11 +91,17 @@ impl ProcessIsolation {
                 ];
                 Zygotes::new(supervisor.clone(), argv.into())
             });
+        let node = languages.interpreter("node").ok().and_then(|node| {
+            let program = node.program.as_ref()?.to_string_lossy().into_owned();
+            let version = node.version.as_deref().unwrap_or_default();
+            Some(NodeStock::new(supervisor.clone(), program, version))
+        });
         Ok((
             Self {
                 supervisor,
                 languages,
                 zygotes,
+                node,
             },
             report,
         ))
@@ -160,6 +170,7 @@ impl Isolation for ProcessIsolation {
         self.languages.interpreter(runtime)?;
         match runtime {
             "python" => self.zygotes()?.get().await.map(drop),
+            "node" => self.node()?.prepare().await,
             _ => Ok(()),
         }
     }
@@ -173,6 +184,7 @@ impl Isolation for ProcessIsolation {
             .command(&spec.program, &spec.limits, spec.concurrency)?;
         let means = match command {
             Some(command) => Means::Command(command),
+            None if runtime(&spec.program) == "node" => Means::Node(self.node()?),
             None => Means::Zygote(self.zygotes()?),
         };
         start::start(&self.supervisor, means, spec).await
@@ -191,12 +203,26 @@ impl Isolation for ProcessIsolation {
 }
 
 impl ProcessIsolation {
+    fn node(&self) -> Result<&Arc<NodeStock>, StartError> {
+        let node = self.languages.interpreter("node")?;
+        self.node
+            .as_ref()
+            .ok_or_else(|| StartError::Runtime(format!("no program of {} is run", node.place())))
+    }
+
     fn zygotes(&self) -> Result<&Arc<Zygotes>, StartError> {
         let python = self.languages.interpreter("python")?;
         self.zygotes
             .as_ref()
             .ok_or_else(|| StartError::Runtime(format!("no zygote runs {}", python.place())))
     }
+}
+
+fn runtime(program: &Program) -> &str {
+    let (Program::Host { runtime, .. }
+    | Program::Server { runtime, .. }
+    | Program::PerCall { runtime, .. }) = program;
+    runtime
 }
 
 impl Drop for ProcessIsolation {

@@ -31,6 +31,7 @@ mod isolation;
 mod job;
 mod language;
 mod launcher;
+mod node;
 mod options;
 mod output;
 mod protocol;

@@ -35,6 +35,22 @@ pub(crate) enum Ask {
     /// Make a sandbox for a tool that is run once. Descriptors: payload (a [`JobPayload`] in a memory file), the init's end
     /// of its channel.
     Job { slot: u32, limits: GroupLimits },
+    /// Start a program in a sandbox behind all walls before it is anybody's, to become somebody's by `Settle`. Descriptors:
+    /// its standard output and error, then those that it finds as 3 and 4.
+    Early {
+        slot: u32,
+        host_network: bool,
+        program: Early,
+    },
+    /// Make the sandbox of a program that waits somebody's. Descriptors as for `Sandbox`.
+    Settle {
+        /// Names the answer: the slot may be another's by the time it comes.
+        n: u64,
+        slot: u32,
+        bundle: PathBuf,
+        layer: Option<PathBuf>,
+        limits: GroupLimits,
+    },
     /// Start a zygote that lives as long as the launcher. Descriptors: its socket (3), its standard error.
     Zygote { number: u64, argv: Vec<String> },
 }
@@ -65,6 +81,12 @@ pub(crate) enum Tell {
     },
     /// A sandbox could not be made.
     Failed { slot: u32, step: String, errno: i32 },
+    /// A sandbox was made somebody's, or at which step not; it ends then.
+    Settled {
+        n: u64,
+        failed: Option<(String, i32)>,
+        made_us: u64,
+    },
     /// A sandbox is gone with all its processes, its groups are removed.
     Gone { slot: u32, last: LastWords },
     /// A zygote was started. Descriptor: its pidfd.
@@ -77,6 +99,16 @@ pub(crate) enum Tell {
         code: Option<i32>,
         signal: Option<i32>,
     },
+}
+
+/// A program that waits, all of it the same for everyone.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Early {
+    /// Program and arguments; the program is a path inside.
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    /// Until the function's own apply.
+    pub(crate) rlimits: Rlimits,
 }
 
 /// What the kernel's accounts said when a sandbox ended.

@@ -19,9 +19,10 @@ use crate::cgroup::GroupLimits;
 use crate::channel::Channel;
 use crate::instance::{Inner, Kind, MAIN, ProcessInstance};
 use crate::language::Command;
+use crate::node::NodeStock;
 use crate::output::{MAX_LINE, Output, REST};
 use crate::protocol::{Payload, Rlimits};
-use crate::supervisor::{Supervisor, failed};
+use crate::supervisor::{Supervisor, Unclaimed, failed};
 use crate::wire;
 use crate::zygote::Zygotes;
 
@@ -69,6 +70,8 @@ pub(crate) enum Means<'a> {
     Command(Command),
     /// Forked into it.
     Zygote(&'a Arc<Zygotes>),
+    /// One that has waited.
+    Node(&'a Arc<NodeStock>),
 }
 
 /// Starts an instance. Dropping the future ends what had been started.
@@ -84,7 +87,8 @@ pub(crate) async fn start(
     match (&spec.program, means) {
         (Program::PerCall { .. }, Means::Command(command)) => {
             let env = environment(&spec, &command);
-            let (instance, _) = walls(supervisor, &spec, entry, Some((command.argv, env))).await?;
+            let (instance, _) =
+                walls(supervisor, &spec, entry, Some((command.argv, env)), None).await?;
             let _ = instance.inner.kind.set(Kind::PerCall);
             Ok(Arc::new(instance))
         }
@@ -92,7 +96,10 @@ pub(crate) async fn start(
         (Program::Host { handler, .. }, Means::Zygote(zygotes)) => {
             host(supervisor, zygotes, &spec, entry, handler.as_deref()).await
         }
-        (_, Means::Zygote(_)) => Err(StartError::Runtime(format!(
+        (Program::Host { handler, .. }, Means::Node(stock)) => {
+            node(supervisor, stock, &spec, entry, handler.as_deref()).await
+        }
+        (_, Means::Zygote(_) | Means::Node(_)) => Err(StartError::Runtime(format!(
             "{entry:?} is no module for a language host"
         ))),
     }
@@ -121,6 +128,7 @@ async fn walls(
     spec: &InstanceSpec,
     entry: &str,
     program: Option<(Vec<String>, Vec<(String, String)>)>,
+    waiting: Option<Unclaimed>,
 ) -> Result<(ProcessInstance, Vec<OwnedFd>), StartError> {
     let began = Instant::now();
     let (argv, env) = program.unwrap_or_default();
@@ -145,9 +153,14 @@ async fn walls(
     };
     let host_network = spec.network == Network::Host;
     let code = (&*spec.bundle, spec.layer.as_deref());
-    let (mut sandbox, gone) = supervisor
-        .sandbox(code, limits, host_network, &payload)
-        .await?;
+    let (mut sandbox, gone) = match waiting {
+        Some(waiting) => supervisor.settle(waiting, code, limits, &payload).await?,
+        None => {
+            supervisor
+                .sandbox(code, limits, host_network, &payload)
+                .await?
+        }
+    };
     let doors = std::mem::take(&mut sandbox.doors);
     let made_us = sandbox.made_us;
     let control = supervisor.control().clone();
@@ -195,7 +208,7 @@ async fn server(
     let mut env = environment(spec, &command);
     env.retain(|(name, _)| name != "PORT");
     env.push(("PORT".to_owned(), port.to_string()));
-    let (instance, _) = walls(supervisor, spec, entry, Some((command.argv, env))).await?;
+    let (instance, _) = walls(supervisor, spec, entry, Some((command.argv, env)), None).await?;
     let began = Instant::now();
     let inner = &instance.inner;
     let _ = inner.kind.set(Kind::Server { port });
@@ -259,21 +272,9 @@ async fn host(
     entry: &str,
     handler: Option<&str>,
 ) -> Result<Arc<dyn Instance>, StartError> {
-    let config = serde_json::json!({
-        "function": &*spec.function.name,
-        "namespace": &*spec.function.namespace,
-        "revision": &*spec.revision,
-        "entry": format!("/function/{entry}"),
-        "handler": handler,
-        "concurrency": spec.concurrency,
-        "path": spec.layer.iter().map(|_| LAYER_PATH).collect::<Vec<_>>(),
-        "env": with_defaults(spec.env.clone()).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-        "memory": spec.limits.memory,
-        "timeout_ms": u64::try_from(spec.limits.timeout.as_millis()).unwrap_or(u64::MAX),
-        "max_body": spec.limits.body,
-    });
+    let config = configuration(spec, entry, handler);
     // The zygote may have to start: that goes on while the walls are made.
-    let (walls, zygote) = tokio::join!(walls(supervisor, spec, entry, None), zygotes.get());
+    let (walls, zygote) = tokio::join!(walls(supervisor, spec, entry, None, None), zygotes.get());
     let (instance, doors) = walls?;
     zygote?;
     let inner = &instance.inner;
@@ -312,6 +313,78 @@ async fn host(
             Err(_) => watched.kill(),
         }
     });
+    loaded(instance, spec, entry, told, began).await
+}
+
+/// Makes one of the processes that wait the function's.
+async fn node(
+    supervisor: &Arc<Supervisor>,
+    stock: &Arc<NodeStock>,
+    spec: &InstanceSpec,
+    entry: &str,
+    handler: Option<&str>,
+) -> Result<Arc<dyn Instance>, StartError> {
+    let config = configuration(spec, entry, handler);
+    let host_network = spec.network == Network::Host;
+    let limits = rlimits(supervisor, spec);
+    let process = stock.take(spec.limits.memory, host_network, limits).await?;
+    let (channel, orders) = (process.control, process.orders);
+    let (instance, _) = walls(supervisor, spec, entry, None, Some(process.unclaimed)).await?;
+    let inner = &instance.inner;
+    let began = Instant::now();
+    for (pipe, stream) in [
+        (process.stdout, LogStream::Stdout),
+        (process.stderr, LogStream::Stderr),
+    ] {
+        inner
+            .pump(pipe, stream, None)
+            .map_err(|e| failed("output pipes", e))?;
+    }
+    let _ = inner.kind.set(Kind::Node { channel, orders });
+    let (tell, told) = oneshot::channel();
+    supervisor.control().spawn(hear(inner.clone(), tell));
+    if let Some(Kind::Node { orders, .. }) = inner.kind.get() {
+        // A process that has died is told of by the end of its sandbox.
+        let _ = orders.config(&config).await;
+    }
+    let taken = inner.clone();
+    supervisor.control().spawn(async move {
+        if let Some(Kind::Node { orders, .. }) = taken.kind.get() {
+            orders.until_closed().await;
+        }
+    });
+    inner.times.lock().runtime_us = micros(began);
+    let instance = loaded(instance, spec, entry, told, Instant::now()).await;
+    stock.refill();
+    instance
+}
+
+/// What a host is told of its function.
+fn configuration(spec: &InstanceSpec, entry: &str, handler: Option<&str>) -> serde_json::Value {
+    serde_json::json!({
+        "function": &*spec.function.name,
+        "namespace": &*spec.function.namespace,
+        "revision": &*spec.revision,
+        "entry": format!("/function/{entry}"),
+        "handler": handler,
+        "concurrency": spec.concurrency,
+        "path": spec.layer.iter().map(|_| LAYER_PATH).collect::<Vec<_>>(),
+        "env": with_defaults(spec.env.clone()).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "memory": spec.limits.memory,
+        "timeout_ms": u64::try_from(spec.limits.timeout.as_millis()).unwrap_or(u64::MAX),
+        "max_body": spec.limits.body,
+    })
+}
+
+/// Waits until a host has loaded the code.
+async fn loaded(
+    instance: ProcessInstance,
+    spec: &InstanceSpec,
+    entry: &str,
+    told: oneshot::Receiver<Loaded>,
+    began: Instant,
+) -> Result<Arc<dyn Instance>, StartError> {
+    let inner = &instance.inner;
     match timeout(spec.ready_within, told).await {
         Ok(Ok(Loaded::Ready)) => {
             inner.times.lock().load_us = micros(began);
@@ -339,7 +412,7 @@ async fn host(
 
 /// Hears what a host says, until it ends.
 async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
-    let Some(Kind::Host { channel, .. }) = inner.kind.get() else {
+    let Some(Kind::Host { channel, .. } | Kind::Node { channel, .. }) = inner.kind.get() else {
         return;
     };
     let mut loaded = Some(loaded);
@@ -391,6 +464,8 @@ async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
                     tokio::time::sleep(REST).await;
                 }
             }
+            // A process that waited has said so, and nobody asked.
+            b'W' => {}
             // The code inside can write to this channel too, so nothing on it may upset us.
             _ => tracing::debug!(instance = %inner.id, kind, "a host said something unknown"),
         }

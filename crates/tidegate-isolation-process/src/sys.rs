@@ -293,6 +293,18 @@ pub(crate) fn limit(resource: Resource, value: u64) -> io::Result<()> {
     }
 }
 
+/// Lowers a resource limit of another process, one that we have rights over.
+pub(crate) fn limit_of(pid: i32, resource: Resource, value: u64) -> io::Result<()> {
+    let new = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    // SAFETY: the structure outlives the call; where to put the old limit is null, and nothing is put there.
+    check(libc::c_long::from(unsafe {
+        libc::prlimit(pid, resource.number(), &raw const new, std::ptr::null_mut())
+    }))
+}
+
 /// The limits we set.
 #[derive(Clone, Copy)]
 pub(crate) enum Resource {

@@ -136,7 +136,7 @@ impl Languages {
         }
     }
 
-    /// How this program is started. `None` for a host that a zygote forks.
+    /// How this program is started. `None` for a host that a zygote forks, or that has waited.
     ///
     /// # Errors
     /// The runtime is unknown or missing here, has no host, or needs more memory than the function may use.
@@ -173,7 +173,7 @@ impl Languages {
         };
         let arguments = if !is_host {
             (language.run)(&code)
-        } else if runtime == table::PYTHON {
+        } else if runtime == table::PYTHON || runtime == table::NODE {
             return Ok(None);
         } else if let Some(host) = language.host {
             host(&code)

@@ -5,6 +5,9 @@ use super::{Code, Language};
 /// The one whose hosts are forked from a zygote.
 pub(super) const PYTHON: &str = "python";
 
+/// The one whose hosts wait before they are anybody's.
+pub(super) const NODE: &str = "node";
+
 const MIB: u64 = 1024 * 1024;
 
 /// Every language that this isolation knows, in the order in which they are listed.
@@ -30,14 +33,14 @@ pub(crate) static ALL: &[Language] = &[
         env: no_env,
     },
     Language {
-        name: "node",
+        name: NODE,
         title: "Node.js",
         programs: &["/usr/bin/node", "/usr/local/bin/node", "/usr/bin/nodejs"],
         version: &["--version"],
         oldest: (18, 0),
         package: "nodejs",
         least_memory: 64 * MIB,
-        sources: &[],
+        sources: NODE_HOST,
         host: None,
         run: node_run,
         env: no_env,
@@ -135,6 +138,58 @@ fn python_env(code: &Code<'_>) -> Vec<(&'static str, String)> {
 }
 
 // === Node.js
+
+/// The host's files.
+const NODE_HOST: &[(&str, &str)] = &[
+    (
+        "host.cjs",
+        include_str!("../../../../runtimes/nodejs/host.cjs"),
+    ),
+    (
+        "lib/answers.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/answers.cjs"),
+    ),
+    (
+        "lib/apps.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/apps.cjs"),
+    ),
+    (
+        "lib/body.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/body.cjs"),
+    ),
+    (
+        "lib/control.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/control.cjs"),
+    ),
+    (
+        "lib/event.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/event.cjs"),
+    ),
+    (
+        "lib/http1.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/http1.cjs"),
+    ),
+    (
+        "lib/load.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/load.cjs"),
+    ),
+    (
+        "lib/logs.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/logs.cjs"),
+    ),
+    (
+        "lib/respond.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/respond.cjs"),
+    ),
+    (
+        "lib/server.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/server.cjs"),
+    ),
+    (
+        "lib/web.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/web.cjs"),
+    ),
+];
 
 /// Node takes its limits from the machine, not from the sandbox: without this its heap grows until it is killed.
 fn node_run(code: &Code<'_>) -> Vec<String> {

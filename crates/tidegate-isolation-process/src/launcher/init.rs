@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::spawn::spawn;
 use super::watch;
+use crate::instance::MAIN;
 use crate::protocol::{MAX_PAYLOAD, Order, Payload, Word};
 use crate::{sys, wire};
 
@@ -32,7 +33,15 @@ struct Init {
 }
 
 /// Serves until the channel closes.
-pub(super) fn run(channel: OwnedFd, payload: Payload, watchdog: bool, setup_us: u64) {
+///
+/// `early`: the program that waited to become somebody's, which is the instance's main one from now on.
+pub(super) fn run(
+    channel: OwnedFd,
+    payload: Payload,
+    early: Option<i32>,
+    watchdog: bool,
+    setup_us: u64,
+) {
     // Whatever else was open belongs to the launcher.
     let Ok(()) = sys::dup_onto(channel.as_fd(), 3) else {
         return;
@@ -57,9 +66,11 @@ pub(super) fn run(channel: OwnedFd, payload: Payload, watchdog: bool, setup_us: 
             .collect::<Result<_, _>>()
             .unwrap_or_default(),
         env: payload.env,
-        runs: HashMap::new(),
+        runs: early.map(|pid| (pid, MAIN)).into_iter().collect(),
     };
     init.say(&Word::Ready { setup_us }, &[]);
+    // It may have ended before anything was told of ends.
+    init.reap();
     let mut buffer = vec![0; wire::MAX_MESSAGE];
     let timeout = Timespec {
         tv_sec: 0,

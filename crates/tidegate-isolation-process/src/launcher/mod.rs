@@ -6,6 +6,7 @@
 //! however it went, the launcher's socket says so, and it ends every sandbox, removes the control groups and exits.
 
 mod base;
+mod early;
 mod enter;
 mod ids;
 mod init;
@@ -141,6 +142,8 @@ struct Launcher {
     seats: Seats,
     /// By process number, held and settled alike.
     inits: HashMap<i32, Init>,
+    /// By slot: those in which a program waits to become somebody's.
+    early: HashMap<u32, Held>,
     zygotes: HashMap<i32, u64>,
     /// Groups that the kernel did not let go yet.
     stale: Vec<Group>,
@@ -192,6 +195,7 @@ impl Launcher {
             watchdog,
             seats: Seats::default(),
             inits: HashMap::new(),
+            early: HashMap::new(),
             zygotes: HashMap::new(),
             stale: Vec::new(),
         };
@@ -281,6 +285,23 @@ impl Launcher {
                     tell(&self.socket, &Tell::Failed { slot, step, errno }, &[])
                 }
             },
+            Ask::Early {
+                slot,
+                host_network,
+                program,
+            } => match self.early(slot, host_network, &program, &fds) {
+                Ok(()) => Ok(()),
+                Err(StepError { step, errno }) => {
+                    tell(&self.socket, &Tell::Failed { slot, step, errno }, &[])
+                }
+            },
+            Ask::Settle {
+                n,
+                slot,
+                bundle,
+                layer,
+                limits,
+            } => self.settle(n, slot, (&bundle, layer.as_deref()), limits, &fds),
             Ask::Zygote { number, argv } => {
                 let answer = match self.zygote(number, &argv, fds) {
                     Ok(pidfd) => {
@@ -476,6 +497,7 @@ impl Launcher {
                     // One that waited and was killed: its place in the stock is found empty when it is wanted.
                     continue;
                 };
+                self.early.remove(&slot);
                 let last = LastWords {
                     oom_kills: reading.oom_kills,
                     fork_refusals: reading.fork_refusals,

@@ -25,7 +25,7 @@ use rustix::process::{DumpableBehavior, Gid, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::base::{Base, mount_proc};
-use super::{StepError, init, step};
+use super::{StepError, early, init, step};
 use crate::protocol::{MAX_PAYLOAD, Payload, Rlimits, Word};
 use crate::sys::{self, Fork, Resource};
 use crate::{seccomp, wire};
@@ -41,6 +41,9 @@ const SHM: u64 = 64 * 1024 * 1024;
 
 /// Space for secrets in bytes.
 const SECRETS_OPTIONS: &std::ffi::CStr = c"size=8m,nr_inodes=1024,mode=0755";
+
+/// Tells a process 1 that it is somebody's. Every other message is a program that waits.
+const SETTLE: &[u8] = b"settle";
 
 /// What a process 1 is forked with.
 pub(super) struct Plan<'a> {
@@ -64,7 +67,13 @@ impl Held {
     /// Makes it somebody's: payload, the bundle as a mount that hangs nowhere, the channel to the server, and the layer
     /// as another mount where there is one.
     pub(super) fn settle(&self, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        wire::send(&self.socket, b"settle", fds)
+        wire::send(&self.socket, SETTLE, fds)
+    }
+
+    /// Starts a program in it that waits until it is somebody's: an [`Early`](crate::protocol::Early) as JSON, with its
+    /// descriptors.
+    pub(super) fn early(&self, program: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        wire::send(&self.socket, program, fds)
     }
 }
 
@@ -125,10 +134,20 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
     let socket = unsafe { sys::adopt(3) };
     let held = held.and_then(|()| prepare(plan.base, plan.watchdog));
 
-    let mut buffer = [0; 16];
-    // Nothing is received when the launcher is gone.
-    let Ok((_, fds)) = wire::receive(&socket, &mut buffer) else {
-        return;
+    let mut buffer = vec![0; wire::MAX_MESSAGE];
+    let mut early = None;
+    let fds = loop {
+        let Ok((len, fds)) = wire::receive(&socket, &mut buffer) else {
+            return;
+        };
+        match (&buffer[..len], &held) {
+            // Nothing is received when the launcher is gone.
+            ([], _) => return,
+            (SETTLE, _) => break fds,
+            // One that does not start is missed at its channel, which nobody holds then.
+            (program, Ok(proc)) => early = early::start(plan.outer_id, proc, program, fds).ok(),
+            (_, Err(_)) => {}
+        }
     };
     let mut fds = fds.into_iter();
     let (Some(file), Some(bundle), Some(channel)) = (fds.next(), fds.next(), fds.next()) else {
@@ -136,12 +155,15 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
     };
     let layer = fds.next();
     let began = Instant::now();
-    let settled = held.and_then(|proc| settle(plan, &proc, &file, &bundle, layer.as_ref()));
-    drop((file, bundle, layer));
+    let settled = held.and_then(|proc| {
+        let code = (&bundle, layer.as_ref());
+        settle(plan.outer_id, &proc, &file, code, early)
+    });
+    drop((buffer, file, bundle, layer));
     match settled {
         Ok(payload) => {
             let setup_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            init::run(channel, payload, plan.watchdog, setup_us);
+            init::run(channel, payload, early, plan.watchdog, setup_us);
         }
         Err(StepError { step, errno }) => {
             let word = Word::Broken { step, errno };
@@ -181,11 +203,11 @@ pub(super) fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError>
 
 /// The part that makes it somebody's, after which it has no rights.
 fn settle(
-    plan: &Plan<'_>,
+    outer_id: u32,
     proc: &OwnedFd,
     file: &OwnedFd,
-    bundle: &OwnedFd,
-    layer: Option<&OwnedFd>,
+    (bundle, layer): (&OwnedFd, Option<&OwnedFd>),
+    early: Option<i32>,
 ) -> Result<Payload, StepError> {
     let bytes = step("read payload", wire::read_memory_file(file, MAX_PAYLOAD))?;
     let payload: Payload = step("read payload", serde_json::from_slice(&bytes))?;
@@ -202,9 +224,12 @@ fn settle(
     }
     scratch(payload.tmp)?;
     if !payload.secrets.is_empty() {
-        secrets(&payload, plan.outer_id)?;
+        secrets(&payload, outer_id)?;
     }
-    become_nobody(proc, plan.outer_id)?;
+    if let Some(pid) = early {
+        early::limit(pid, &payload.rlimits)?;
+    }
+    become_nobody(proc, outer_id)?;
     drop_rights(&payload.rlimits)?;
     Ok(payload)
 }

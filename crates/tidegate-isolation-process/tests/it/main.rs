@@ -10,6 +10,7 @@ mod contain;
 mod job;
 mod languages;
 mod life;
+mod node;
 mod per_call;
 mod python;
 mod server;
@@ -105,6 +106,19 @@ cases! {
         a_python_server_is_run_by_its_interpreter,
         a_python_program_is_run_once_a_call,
         an_unknown_runtime_is_refused;
+    node:
+        a_handler_answers_and_its_lines_are_attributed,
+        packages_of_a_layer_are_found_by_require_and_by_import,
+        what_cannot_be_loaded_is_quoted_with_file_and_line,
+        secrets_and_the_environment_are_the_functions_own,
+        the_process_has_no_rights,
+        one_that_waited_is_taken_and_replaced,
+        two_functions_never_share_a_process,
+        a_cancelled_call_is_told_and_the_instance_lives_on,
+        drain_ends_a_host,
+        a_memory_hog_dies_alone,
+        a_server_of_its_own_is_run,
+        the_machines_network_is_there_when_asked_for;
     life:
         fifty_starts_at_once,
         a_dropped_start_leaves_nothing,
