@@ -31,7 +31,6 @@ pub use status::{Phase, Status};
 
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, Prefix, UnknownContract};
-pub use tidegate_egress::Policy as EgressPolicy;
 pub use tidegate_engine::{
     BUCKETS_SECONDS, CallContext, Failure, Function, FunctionMetrics, LogLine, LogQuery, LogTail,
     OUTCOMES, PoolCounts, ReplyBody, new_id,

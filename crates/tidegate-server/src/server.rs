@@ -105,7 +105,7 @@ impl Server {
                 ready_within: settings.ready_within,
             },
             bundles: settings.data.join("bundles"),
-            builds: build_options(settings)?,
+            builds: build_options(settings),
             kinds: vec![Arc::new(Native)],
         })
         .await?;
@@ -261,16 +261,16 @@ fn isolation_options(settings: &Settings) -> Options {
     options
 }
 
-fn build_options(settings: &Settings) -> Result<BuildOptions, Error> {
+fn build_options(settings: &Settings) -> BuildOptions {
     let build = &settings.build;
-    Ok(BuildOptions {
+    BuildOptions {
         folder: settings.data.join("builds"),
         limits: build.limits,
         at_once: build.at_once,
-        egress: None,
+        egress: build.egress.clone(),
         tools: ToolPaths::from_env(|name| std::env::var_os(name)),
         env: build.env.clone(),
-    })
+    }
 }
 
 fn capability(capability: &Capability) -> CapabilityInfo {

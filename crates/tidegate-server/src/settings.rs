@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidegate_core::{parse_bytes, parse_cpu, parse_duration};
+use tidegate_egress::{Policy as EgressPolicy, Target, Upstreams};
 use tidegate_platform::{BUILD_LIMITS, JobLimits};
 
 /// Everything a server can be told, checked.
@@ -68,10 +69,8 @@ pub struct BuildSettings {
     pub limits: JobLimits,
     /// Builds at the same time.
     pub at_once: usize,
-    /// Whether steps that fetch reach the network.
-    pub network: bool,
-    /// Addresses and host names that builds reach although they are of a private network.
-    pub allow: Vec<String>,
+    /// What steps that fetch reach; `None` where they reach nothing.
+    pub egress: Option<EgressPolicy>,
     /// Environment of every step.
     pub env: Vec<(String, String)>,
 }
@@ -564,11 +563,18 @@ impl Layers {
             Ok(n) if n > 0 => Ok(n),
             _ => Err("write a whole number above zero"),
         };
+        let network = self.get(
+            "build.network",
+            one_of(&[("outbound", true), ("none", false)]),
+            || true,
+        );
         let names = self.get("build.environment", words, Vec::new);
         let value = |name: String| {
             let value = environment(&name)?.into_string().ok()?;
             Some((name, value))
         };
+        let env: Vec<_> = names.into_iter().filter_map(value).collect();
+        let egress = self.egress(&env, environment);
         BuildSettings {
             limits: JobLimits {
                 memory: self.get("build.memory", bytes, || BUILD_LIMITS.memory),
@@ -579,14 +585,32 @@ impl Layers {
                 ..BUILD_LIMITS
             },
             at_once: self.get("build.concurrent", count, || 1) as usize,
-            network: self.get(
-                "build.network",
-                one_of(&[("outbound", true), ("none", false)]),
-                || true,
-            ),
-            allow: self.get("build.allow", words, Vec::new),
-            env: names.into_iter().filter_map(value).collect(),
+            egress: network.then_some(egress),
+            env,
         }
+    }
+
+    /// What builds reach: the open network, what the operator names, and the registries that the operator's own
+    /// environment names, be they private or not.
+    fn egress(
+        &mut self,
+        env: &[(String, String)],
+        environment: &impl Fn(&str) -> Option<OsString>,
+    ) -> EgressPolicy {
+        let mut policy = self.get("build.allow", allowed, EgressPolicy::default);
+        let words = env
+            .iter()
+            .flat_map(|(_, value)| value.split([',', '|', ' ']));
+        policy
+            .named
+            .extend(words.filter_map(|word| Target::of_url(word).ok()));
+        match Upstreams::from_env(|name| environment(name)?.into_string().ok()) {
+            Ok(upstreams) => policy.upstreams = upstreams,
+            Err(error) => self
+                .mistakes
+                .push(format!("a proxy of the environment: {error}")),
+        }
+        policy
     }
 }
 
@@ -641,6 +665,28 @@ fn hosts(text: &str) -> Result<Vec<String>, String> {
         )),
         None => Ok(hosts),
     }
+}
+
+fn allowed(text: &str) -> Result<EgressPolicy, String> {
+    let mut policy = EgressPolicy::default();
+    let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+    for word in words {
+        if let Ok(network) = word.parse() {
+            policy.networks.push(network);
+            continue;
+        }
+        let (host, ports) = match word.rsplit_once(':').map(|(h, p)| (h, p.parse())) {
+            Some((host, Ok(port))) => (host, vec![port]),
+            _ => (word, vec![80, 443]),
+        };
+        for port in ports {
+            let target = Target::new(host, port).ok_or_else(|| {
+                format!("{word:?} is no host name, address or network; write registry.example.org, registry.example.org:4873 or 10.0.0.0/8")
+            })?;
+            policy.named.push(target);
+        }
+    }
+    Ok(policy)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate_build::{Compile, Dependencies, HOME, Plan, Step, Wanted};
 use tidegate_core::{BuildSecretPlace, FunctionSpec};
-use tidegate_egress::EgressProxy;
+use tidegate_egress::{EgressProxy, Event};
 use tidegate_instance::{Egress, Folder, Job, JobLimits};
 use tidegate_store::{Digest, Object};
 use tokio::time::Instant;
@@ -312,9 +312,12 @@ impl Build<'_> {
         let policy = builds.options.egress.as_ref().filter(|_| step.network);
         let egress: Option<Arc<dyn Egress>> = policy.map(|policy| {
             let log = self.log.clone();
-            EgressProxy::new(policy.clone(), move |said| {
-                log.push(BuildLineKind::Note, said);
-            })
+            let proxy = EgressProxy::new(policy.clone(), move |event| match event {
+                // What everybody expects is not worth a line.
+                Event::Connected { .. } => {}
+                told => log.push(BuildLineKind::Note, told.to_string()),
+            });
+            proxy as Arc<dyn Egress>
         });
         let mut env = self.env.clone();
         env.push(("HOME".to_owned(), HOME.to_owned()));
