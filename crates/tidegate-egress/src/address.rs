@@ -50,8 +50,9 @@ fn kind_v4(address: Ipv4Addr) -> Kind {
         (172, 16..=31, _) => Kind::Private,
         // Shared by a carrier's customers; some clouds have services here.
         (100, 64..=127, _) => Kind::Private,
-        // Protocol assignments, documentation, benchmarks.
-        (192, 0, 0 | 2) | (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => Kind::Special,
+        // Protocol assignments, benchmarks. The ranges for documentation are not among them: they lead nowhere but where
+        // an operator's name service sends names to a mirror under one of them, and there is no service to protect.
+        (192, 0, 0) | (198, 18 | 19, _) => Kind::Special,
         // "This" network, multicast, reserved, broadcast.
         (0 | 224.., ..) => Kind::Special,
         _ => Kind::Public,
@@ -141,6 +142,7 @@ mod tests {
             ("2001:db8::1", Kind::Special),
             ("2001::1", Kind::Special),
             ("64:ff9b:1::1", Kind::Special),
+            ("192.0.2.1", Kind::Public),
             ("1.1.1.1", Kind::Public),
             ("172.32.0.1", Kind::Public),
             ("100.128.0.1", Kind::Public),

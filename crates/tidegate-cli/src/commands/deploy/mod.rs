@@ -43,7 +43,7 @@ pub(crate) struct Deploy {
     #[arg(long)]
     name: Option<Name>,
     /// Who runs the code; by default told from the code
-    #[arg(long, value_parser = ["python", "executable"])]
+    #[arg(long, value_parser = ["python", "node", "go", "rust", "java", "ruby", "php", "executable"])]
     runtime: Option<String>,
     /// How it is called: host (a handler or app), stdio (a process a call), http (a server on $PORT)
     #[arg(long, value_parser = ["host", "stdio", "http"])]
