@@ -118,7 +118,10 @@ impl GoPackage {
             return;
         };
         self.cgo |= path == "C";
-        self.foreign |= path.split('/').next().is_some_and(|host| host.contains('.'));
+        self.foreign |= path
+            .split('/')
+            .next()
+            .is_some_and(|host| host.contains('.'));
     }
 }
 
@@ -197,8 +200,13 @@ mod tests {
         let file = java_file(
             "package com.acme;\n// handle(\npublic class H {\n  public Object handle(Map<String, Object> e) {}\n}\n",
         );
-        assert_eq!((&*file.package, file.handles, file.main), ("com.acme", true, false));
-        let file = java_file("class M {\n public static void main(String[] a) {\n  x.handle(1); return handle(2);\n }}\n");
+        assert_eq!(
+            (&*file.package, file.handles, file.main),
+            ("com.acme", true, false)
+        );
+        let file = java_file(
+            "class M {\n public static void main(String[] a) {\n  x.handle(1); return handle(2);\n }}\n",
+        );
         assert_eq!((&*file.package, file.handles, file.main), ("", false, true));
     }
 }

@@ -76,15 +76,20 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
         Some(_) if context.has(&join(&at, "vendor/modules.txt")) => {}
         Some(_) => {
             let text = context.read(&join(&at, "go.mod"))?.unwrap_or_default();
-            let requires = text
-                .lines()
-                .any(|l| l.trim_start().starts_with("require"));
+            let requires = text.lines().any(|l| l.trim_start().starts_with("require"));
             if requires && !context.has(&join(&at, "go.sum")) {
                 context.note("there is no go.sum; commit it, so that what is fetched is checked");
                 steps.push(tool(go, "go mod tidy", &["mod", "tidy"], &at, &env, true));
             } else {
                 // Fetches a newer toolchain as well, where go.mod asks for one.
-                steps.push(tool(go, "go mod download", &["mod", "download"], &at, &env, true));
+                steps.push(tool(
+                    go,
+                    "go mod download",
+                    &["mod", "download"],
+                    &at,
+                    &env,
+                    true,
+                ));
             }
         }
     }
@@ -107,7 +112,13 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
         &env,
         false,
     ));
-    steps.push(shell("keep the result", KEEP, &[&join(&at, MAIN)], &[], false));
+    steps.push(shell(
+        "keep the result",
+        KEEP,
+        &[&join(&at, MAIN)],
+        &[],
+        false,
+    ));
     Ok(Plan {
         compile: Some(context.compile(files, steps, entry, None)),
         ..Plan::default()
@@ -178,7 +189,11 @@ fn wrap(
         )));
     }
     let beside = package.name == "main";
-    let main = if beside { folder.to_owned() } else { join(root, MAIN) };
+    let main = if beside {
+        folder.to_owned()
+    } else {
+        join(root, MAIN)
+    };
     let text = if beside {
         BESIDE.replace("{HANDLER}", &handler)
     } else {
@@ -213,7 +228,14 @@ fn module_name(context: &Context<'_>, root: &str) -> Result<String, PlanError> {
     let text = context.read(&file)?.unwrap_or_default();
     text.lines()
         .find_map(|l| l.trim().strip_prefix("module "))
-        .map(|name| name.split("//").next().unwrap_or(name).trim().trim_matches('"').to_owned())
+        .map(|name| {
+            name.split("//")
+                .next()
+                .unwrap_or(name)
+                .trim()
+                .trim_matches('"')
+                .to_owned()
+        })
         .filter(|name| !name.is_empty() && !name.contains(['"', '\\', ' ']))
         .ok_or_else(|| manifest(&file, "has no line 'module NAME'"))
 }

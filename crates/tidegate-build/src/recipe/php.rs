@@ -83,7 +83,9 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
         if context.has("composer.lock") {
             inputs.push("composer.lock".to_owned());
         } else {
-            context.note("there is no composer.lock; with one, every deploy installs the same packages");
+            context.note(
+                "there is no composer.lock; with one, every deploy installs the same packages",
+            );
         }
         let mut env = env.clone();
         env.push(("COMPOSER_VENDOR_DIR", "/out/vendor"));
@@ -124,9 +126,7 @@ fn reduced(package: &Map<String, Value>) -> String {
         .filter(|(name, _)| READ.contains(&name.as_str()))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    let config = kept
-        .entry("config")
-        .or_insert_with(|| value!({}));
+    let config = kept.entry("config").or_insert_with(|| value!({}));
     if let Some(config) = config.as_object_mut() {
         config.insert("autoloader-suffix".into(), value!("Tidegate"));
         config.remove("vendor-dir");

@@ -181,7 +181,9 @@ fn binary(context: &Context<'_>, path: &str) -> Result<String, PlanError> {
         _ if known(name) => Ok(name.to_owned()),
         _ => Err(manifest(
             path,
-            format!("has several programs, {listed}; name one as package.default-run or with --handler"),
+            format!(
+                "has several programs, {listed}; name one as package.default-run or with --handler"
+            ),
         )),
     }
 }
