@@ -27,6 +27,7 @@ mod error;
 mod explain;
 mod instance;
 mod isolation;
+mod language;
 mod launcher;
 mod options;
 mod output;
@@ -42,7 +43,7 @@ mod wire;
 mod zygote;
 
 pub use error::Error;
-pub use isolation::{ProcessIsolation, probe};
+pub use isolation::{ProcessIsolation, languages, probe};
 pub use launcher::{is_launcher, launcher_main};
 pub use options::{Cgroups, Minimum, Options};
 pub use report::{Capability, Report, State};

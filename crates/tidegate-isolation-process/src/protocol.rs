@@ -27,6 +27,8 @@ pub(crate) enum Ask {
     Sandbox {
         slot: u32,
         bundle: PathBuf,
+        /// Dependencies beside the bundle.
+        layer: Option<PathBuf>,
         host_network: bool,
         limits: GroupLimits,
     },
@@ -89,8 +91,8 @@ pub(crate) struct LastWords {
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Payload {
     pub(crate) hostname: String,
-    /// Program relative to the bundle, for `exec`.
-    pub(crate) entry: Option<String>,
+    /// Program and arguments, for `exec`; the program is a path inside. Empty where nothing is executed.
+    pub(crate) argv: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     /// Name and base64 of the value.
     pub(crate) secrets: Vec<(String, String)>,

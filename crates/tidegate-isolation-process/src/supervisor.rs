@@ -234,7 +234,7 @@ impl Supervisor {
     /// A sandbox whose init has been told to set itself up, and the receiver of its last words.
     pub(crate) async fn sandbox(
         &self,
-        bundle: &Path,
+        (bundle, layer): (&Path, Option<&Path>),
         limits: GroupLimits,
         host_network: bool,
         payload: &Payload,
@@ -253,6 +253,7 @@ impl Supervisor {
         let ask = Ask::Sandbox {
             slot,
             bundle: bundle.to_owned(),
+            layer: layer.map(Path::to_owned),
             host_network,
             limits,
         };

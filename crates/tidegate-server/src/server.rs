@@ -253,6 +253,7 @@ fn tell(report: &OpenReport) {
 fn isolation_options(settings: &Settings) -> Options {
     let mut options = Options::new(settings.data.join("isolation"));
     options.python.clone_from(&settings.python);
+    options.interpreters.clone_from(&settings.interpreters);
     if settings.minimum_limits {
         options.minimum = Minimum::Limits;
     }

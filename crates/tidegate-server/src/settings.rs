@@ -50,6 +50,8 @@ pub struct Settings {
     pub minimum_limits: bool,
     /// The Python interpreter, under `/usr`.
     pub python: Option<PathBuf>,
+    /// Interpreters of the other languages by name, under `/usr`, where they are not the usual ones.
+    pub interpreters: BTreeMap<String, PathBuf>,
     /// Which log lines of the server's.
     pub log: String,
     /// How they are written.
@@ -184,9 +186,29 @@ const SETTINGS: &[Setting] = &[
         help: "'limits' refuses to run where the kernel does not hold the limits of instances",
     },
     Setting {
+        key: "runtimes.java",
+        default: "",
+        help: "the Java program, under /usr; /usr/bin/java where absent",
+    },
+    Setting {
+        key: "runtimes.node",
+        default: "",
+        help: "the Node.js interpreter, under /usr; /usr/bin/node where absent",
+    },
+    Setting {
+        key: "runtimes.php",
+        default: "",
+        help: "the PHP interpreter, under /usr; /usr/bin/php where absent",
+    },
+    Setting {
         key: "runtimes.python",
         default: "",
         help: "the Python interpreter, under /usr; /usr/bin/python3 where absent",
+    },
+    Setting {
+        key: "runtimes.ruby",
+        default: "",
+        help: "the Ruby interpreter, under /usr; /usr/bin/ruby where absent",
     },
     Setting {
         key: "log.level",
@@ -202,6 +224,14 @@ const SETTINGS: &[Setting] = &[
 
 /// Memory of the machine for each instance that it may have.
 const MEMORY_PER_INSTANCE: u64 = 32 << 20;
+/// Languages whose interpreter may be named, beside Python.
+const INTERPRETERS: [(&str, &str); 4] = [
+    ("java", "runtimes.java"),
+    ("node", "runtimes.node"),
+    ("php", "runtimes.php"),
+    ("ruby", "runtimes.ruby"),
+];
+
 /// Bytes of a settings file that are read: it is a page of text.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -425,6 +455,13 @@ impl Layers {
                 || false,
             ),
             python: self.get("runtimes.python", path, || None),
+            interpreters: INTERPRETERS
+                .iter()
+                .filter_map(|&(name, key)| {
+                    let program = self.get(key, path, || None)?;
+                    Some((name.to_owned(), program))
+                })
+                .collect(),
             log: self.get("log.level", logging_filter, || "info".to_owned()),
             log_format: self.get(
                 "log.format",

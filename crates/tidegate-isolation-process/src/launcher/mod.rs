@@ -252,9 +252,16 @@ impl Launcher {
             Ask::Sandbox {
                 slot,
                 bundle,
+                layer,
                 host_network,
                 limits,
-            } => match self.sandbox(slot, &bundle, host_network, limits, &fds) {
+            } => match self.sandbox(
+                slot,
+                (&bundle, layer.as_deref()),
+                host_network,
+                limits,
+                &fds,
+            ) {
                 Ok(()) => Ok(()),
                 Err(error) => tell(
                     &self.socket,
@@ -292,7 +299,7 @@ impl Launcher {
     fn sandbox(
         &mut self,
         slot: u32,
-        bundle: &Path,
+        (bundle, layer): (&Path, Option<&Path>),
         host_network: bool,
         limits: GroupLimits,
         fds: &[OwnedFd],
@@ -302,14 +309,16 @@ impl Launcher {
             let wrong = io::Error::from_raw_os_error(libc::EINVAL);
             return step("descriptors", Err(wrong));
         };
-        let bundle = sandbox::bundle(bundle)?;
+        let bundle = sandbox::code("bundle", bundle)?;
+        let layer = layer.map(|path| sandbox::code("layer", path)).transpose()?;
         let (held, doors) = self.take(host_network)?;
         let init = self.inits.get_mut(&held.pid);
         let Some(init) = init else {
             return step("hold", Err(io::Error::from_raw_os_error(libc::ESRCH)));
         };
         let settled = step("limits", init.group.limit(limits)).and_then(|()| {
-            let fds = [payload.as_fd(), bundle.as_fd(), channel.as_fd()];
+            let mut fds = vec![payload.as_fd(), bundle.as_fd(), channel.as_fd()];
+            fds.extend(layer.iter().map(AsFd::as_fd));
             step("settle", held.settle(&fds))
         });
         if let Err(error) = settled {

@@ -61,18 +61,19 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Makes it somebody's: payload, the bundle as a mount that hangs nowhere, the channel to the server.
-    pub(super) fn settle(&self, fds: &[BorrowedFd<'_>; 3]) -> io::Result<()> {
+    /// Makes it somebody's: payload, the bundle as a mount that hangs nowhere, the channel to the server, and the layer
+    /// as another mount where there is one.
+    pub(super) fn settle(&self, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         wire::send(&self.socket, b"settle", fds)
     }
 }
 
-/// The bundle as a mount, read-only, to be hung into a sandbox.
-pub(super) fn bundle(path: &Path) -> Result<OwnedFd, StepError> {
+/// A folder of code (`what`: the bundle, the layer) as a mount, read-only, to be hung into a sandbox.
+pub(super) fn code(what: &str, path: &Path) -> Result<OwnedFd, StepError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = step("open the bundle", open_tree(CWD, path, flags))?;
+    let mount = step(format!("open the {what}"), open_tree(CWD, path, flags))?;
     step(
-        "bundle read-only",
+        format!("{what} read-only"),
         sys::detached_mount_set(
             mount.as_fd(),
             libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
@@ -129,12 +130,14 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
     let Ok((_, fds)) = wire::receive(&socket, &mut buffer) else {
         return;
     };
-    let Ok([file, bundle, channel]) = <[OwnedFd; 3]>::try_from(fds) else {
+    let mut fds = fds.into_iter();
+    let (Some(file), Some(bundle), Some(channel)) = (fds.next(), fds.next(), fds.next()) else {
         return;
     };
+    let layer = fds.next();
     let began = Instant::now();
-    let settled = held.and_then(|proc| settle(plan, &proc, &file, &bundle));
-    drop((file, bundle));
+    let settled = held.and_then(|proc| settle(plan, &proc, &file, &bundle, layer.as_ref()));
+    drop((file, bundle, layer));
     match settled {
         Ok(payload) => {
             let setup_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -182,6 +185,7 @@ fn settle(
     proc: &OwnedFd,
     file: &OwnedFd,
     bundle: &OwnedFd,
+    layer: Option<&OwnedFd>,
 ) -> Result<Payload, StepError> {
     let bytes = step("read payload", wire::read_memory_file(file, MAX_PAYLOAD))?;
     let payload: Payload = step("read payload", serde_json::from_slice(&bytes))?;
@@ -189,16 +193,13 @@ fn settle(
         "host name",
         rustix::system::sethostname(payload.hostname.as_bytes()),
     )?;
-    step(
-        "mount the bundle",
-        move_mount(
-            bundle,
-            "",
-            CWD,
-            "/function",
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-        ),
-    )?;
+    let hang = |mount: &OwnedFd, at: &str| {
+        move_mount(mount, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    };
+    step("mount the bundle", hang(bundle, "/function"))?;
+    if let Some(layer) = layer {
+        step("mount the layer", hang(layer, "/layer"))?;
+    }
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let scratch = |size: u64| {
         CString::new(format!("size={size},mode=1777")).expect("digits hold no zero byte")

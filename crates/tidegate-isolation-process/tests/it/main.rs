@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 mod contain;
+mod languages;
 mod life;
 mod per_call;
 mod python;
@@ -83,6 +84,13 @@ cases! {
         the_host_process_has_no_rights,
         a_killed_zygote_is_replaced_and_its_children_live,
         drain_ends_a_host;
+    languages:
+        every_language_is_listed_with_its_version_or_how_to_get_it,
+        a_layer_is_read_only_beside_the_code,
+        python_packages_of_a_layer_are_imported,
+        a_python_server_is_run_by_its_interpreter,
+        a_python_program_is_run_once_a_call,
+        an_unknown_runtime_is_refused;
     life:
         fifty_starts_at_once,
         a_dropped_start_leaves_nothing,
