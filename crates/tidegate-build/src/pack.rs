@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
 
-use crate::detect::{self, DetectError, Detected, Runtime};
+use crate::detect::{self, DetectError, Detected, Hints, Runtime};
 use crate::digest::digest;
 use crate::limits::MAX_ARCHIVE;
 use crate::tree::{Kind, Tree, TreeError};
@@ -30,6 +30,8 @@ pub struct PackOptions {
     pub runtime: Option<Runtime>,
     /// The file to load or run, relative to the folder.
     pub entry: Option<String>,
+    /// A command of the user's makes the entry, so it need not be there yet.
+    pub built: bool,
 }
 
 /// An archive, what is in it, and what its maker should know.
@@ -134,8 +136,11 @@ pub fn pack(path: &Path, options: &PackOptions) -> Result<Packed, PackError> {
         &mut tree,
         root,
         only,
-        options.entry.as_deref(),
-        options.runtime,
+        Hints {
+            runtime: options.runtime,
+            entry: options.entry.as_deref(),
+            built: options.built,
+        },
     )?;
     let mut archive = write_archive(&tree, root)?;
     let size = archive.0.seek(SeekFrom::End(0)).map_err(PackError::Write)?;

@@ -10,6 +10,7 @@
 mod context;
 mod custom;
 mod go;
+mod java;
 mod node;
 mod php;
 mod python;
@@ -88,7 +89,8 @@ pub fn plan(source: &Path, wanted: &Wanted, tools: &Tools) -> Result<Plan, PlanE
         Runtime::Rust => rust::plan(&mut context)?,
         Runtime::Ruby => ruby::plan(&mut context)?,
         Runtime::Php => php::plan(&mut context)?,
-        Runtime::Java | Runtime::Executable => Plan::default(),
+        Runtime::Java => java::plan(&mut context)?,
+        Runtime::Executable => Plan::default(),
     };
     if let Some(command) = &wanted.command {
         plan.compile = Some(custom::compile(&mut context, command));

@@ -2,5 +2,7 @@
 
 mod run;
 
+mod compiled;
+mod interpreted;
 mod node;
 mod python;
