@@ -50,10 +50,12 @@ fn kind_v4(address: Ipv4Addr) -> Kind {
         (172, 16..=31, _) => Kind::Private,
         // Shared by a carrier's customers; some clouds have services here.
         (100, 64..=127, _) => Kind::Private,
-        // Protocol assignments, documentation, benchmarks.
-        (192, 0, 0 | 2) | (198, 18 | 19, _) | (198, 51, 100) | (203, 0, 113) => Kind::Special,
+        // Protocol assignments, some of which are a cloud's services.
+        (192, 0, 0) => Kind::Special,
         // "This" network, multicast, reserved, broadcast.
         (0 | 224.., ..) => Kind::Special,
+        // Those for documents and benchmarks as well: where they are in use, it is by a laboratory or a resolver that has
+        // them stand for public ones.
         _ => Kind::Public,
     }
 }
@@ -136,7 +138,7 @@ mod tests {
             ("255.255.255.255", Kind::Special),
             ("240.0.0.1", Kind::Special),
             ("192.0.0.192", Kind::Special),
-            ("198.18.0.1", Kind::Special),
+            ("198.18.0.1", Kind::Public),
             ("ff02::1", Kind::Special),
             ("2001:db8::1", Kind::Special),
             ("2001::1", Kind::Special),
