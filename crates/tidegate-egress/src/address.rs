@@ -50,11 +50,12 @@ fn kind_v4(address: Ipv4Addr) -> Kind {
         (172, 16..=31, _) => Kind::Private,
         // Shared by a carrier's customers; some clouds have services here.
         (100, 64..=127, _) => Kind::Private,
-        // Protocol assignments, benchmarks. The ranges for documentation are not among them: they lead nowhere but where
-        // an operator's name service sends names to a mirror under one of them, and there is no service to protect.
-        (192, 0, 0) | (198, 18 | 19, _) => Kind::Special,
+        // Protocol assignments, some of which are a cloud's services.
+        (192, 0, 0) => Kind::Special,
         // "This" network, multicast, reserved, broadcast.
         (0 | 224.., ..) => Kind::Special,
+        // Those for documents and benchmarks as well: where they are in use, it is by a laboratory or a resolver that has
+        // them stand for public ones.
         _ => Kind::Public,
     }
 }
@@ -137,12 +138,11 @@ mod tests {
             ("255.255.255.255", Kind::Special),
             ("240.0.0.1", Kind::Special),
             ("192.0.0.192", Kind::Special),
-            ("198.18.0.1", Kind::Special),
+            ("198.18.0.1", Kind::Public),
             ("ff02::1", Kind::Special),
             ("2001:db8::1", Kind::Special),
             ("2001::1", Kind::Special),
             ("64:ff9b:1::1", Kind::Special),
-            ("192.0.2.1", Kind::Public),
             ("1.1.1.1", Kind::Public),
             ("172.32.0.1", Kind::Public),
             ("100.128.0.1", Kind::Public),

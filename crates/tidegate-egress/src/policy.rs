@@ -110,12 +110,13 @@ impl Policy {
         }
         let kind = address::kind(ip);
         let words = match kind {
-            Kind::Public if !address::is_own(address) => return Ok(()),
-            Kind::Private if self.private && !address::is_own(address) => return Ok(()),
+            Kind::Loopback | Kind::LinkLocal | Kind::Special => kind.words(),
             Kind::Public | Kind::Private if address::is_own(address) => {
                 "this machine's own address"
             }
-            _ => kind.words(),
+            Kind::Public => return Ok(()),
+            Kind::Private if self.private => return Ok(()),
+            Kind::Private => kind.words(),
         };
         Err(format!(
             "{ip} is {words}, which the operator has not allowed"

@@ -14,6 +14,7 @@ mod node;
 mod per_call;
 mod python;
 mod server;
+mod tools;
 mod walls;
 mod world;
 
@@ -99,6 +100,14 @@ cases! {
         what_is_left_ends_with_the_tool,
         a_dropped_job_is_ended,
         a_flood_of_output_is_bounded;
+    tools:
+        the_tools_of_every_language_run,
+        go_compiles,
+        java_compiles,
+        c_and_rust_compile,
+        git_commits_and_clones,
+        a_tool_fetches_through_the_proxy_what_it_may,
+        real_registries_are_reached_when_asked_for;
     languages:
         every_language_is_listed_with_its_version_or_how_to_get_it,
         a_layer_is_read_only_beside_the_code,
