@@ -15,6 +15,8 @@ module Tidegate
       return false unless @pending
 
       @pending = false
+      # The name that brought us here, or would bring us here again.
+      Object.send(:remove_const, :Gem) if Object.autoload?(:Gem)
       Kernel.module_eval do
         alias_method :require, :require_without_gems
         private :require

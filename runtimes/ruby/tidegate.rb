@@ -51,6 +51,8 @@ module Tidegate
     end
 
     def each
+      return to_enum unless block_given?
+
       keys.each { |key| yield key, self[key] }
     end
 
@@ -118,6 +120,8 @@ module Tidegate
     # The body decoded by the charset of its content type, UTF-8 by default.
     def text
       name = headers["content-type"].to_s[/;\s*charset=["']?([^"';\s]+)/i, 1] || "UTF-8"
+      # The one name that the world uses and Ruby does not know.
+      name = "ISO-8859-1" if name.casecmp?("latin1")
       encoding = begin
         Encoding.find(name)
       rescue ArgumentError
@@ -201,6 +205,8 @@ module Tidegate
 
     # Line by line.
     def each
+      return to_enum unless block_given?
+
       while (line = gets)
         yield line
       end

@@ -97,6 +97,9 @@ final class Connection {
       }
       for (; look + 3 < to; look++) {
         if (buffer[look] == '\r' && buffer[look + 1] == '\n' && buffer[look + 2] == '\r' && buffer[look + 3] == '\n') {
+          if (look - from > HEAD_MAX) {
+            break;
+          }
           String text = new String(buffer, from, look - from, StandardCharsets.ISO_8859_1);
           from = look + 4;
           return Head.parse(text);
