@@ -293,7 +293,7 @@ pub(crate) fn limit(resource: Resource, value: u64) -> io::Result<()> {
     }
 }
 
-/// Lowers a resource limit of another process, one that we have rights over.
+/// Lowers a resource limit of another process of the same user.
 pub(crate) fn limit_of(pid: i32, resource: Resource, value: u64) -> io::Result<()> {
     let new = libc::rlimit {
         rlim_cur: value,

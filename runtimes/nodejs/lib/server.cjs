@@ -353,7 +353,7 @@ class Connection {
     this.server.connections.delete(this);
     this.release();
     x.abort?.abort();
-    this.socket.resetAndDestroy?.() ?? this.socket.destroy();
+    this.socket.destroy();
   }
 }
 

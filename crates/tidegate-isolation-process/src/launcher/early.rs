@@ -108,12 +108,22 @@ pub(super) fn start(
     fds: Vec<OwnedFd>,
 ) -> io::Result<i32> {
     let program: Early = serde_json::from_slice(program)?;
+    let (executed, executes) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     match sys::fork_into(0)? {
-        sys::Fork::Parent { pid, .. } => Ok(pid),
+        sys::Fork::Parent { pid, .. } => {
+            drop(executes);
+            // Closed by the execution, or by the end of a child that failed: until then it has rights that have to be
+            // gone before anything of anybody's is there.
+            while matches!(
+                rustix::io::read(&executed, &mut [0; 1]),
+                Err(rustix::io::Errno::INTR)
+            ) {}
+            Ok(pid)
+        }
         sys::Fork::Child => {
             // A panic must not unwind into the process 1 that this is a copy of.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                become_program(outer_id, proc, &program, fds)
+                become_program(outer_id, proc, &program, fds, executes)
             }));
             sys::exit_now(127)
         }
@@ -125,6 +135,7 @@ fn become_program(
     proc: &OwnedFd,
     program: &Early,
     fds: Vec<OwnedFd>,
+    executes: OwnedFd,
 ) -> Result<(), StepError> {
     become_nobody(proc, outer_id)?;
     drop_rights(&program.rlimits)?;
@@ -138,6 +149,12 @@ fn become_program(
         let fd = rustix::io::fcntl_dupfd_cloexec(fd, ASIDE);
         aside.push(step("descriptors", fd)?);
     }
+    // Kept open until the execution.
+    let _executes = step(
+        "descriptors",
+        rustix::io::fcntl_dupfd_cloexec(&executes, ASIDE),
+    )?;
+    std::mem::forget(executes);
     // What they were received as may be one of the numbers that are given now, and must not be closed afterwards.
     fds.into_iter().for_each(std::mem::forget);
     for (target, fd) in (1..).zip(&aside) {

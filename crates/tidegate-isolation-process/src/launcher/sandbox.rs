@@ -226,10 +226,11 @@ fn settle(
     if !payload.secrets.is_empty() {
         secrets(&payload, outer_id)?;
     }
+    become_nobody(proc, outer_id)?;
+    // As the same user as the program, which needs no right to lower its limits.
     if let Some(pid) = early {
         early::limit(pid, &payload.rlimits)?;
     }
-    become_nobody(proc, outer_id)?;
     drop_rights(&payload.rlimits)?;
     Ok(payload)
 }
