@@ -34,6 +34,14 @@ pub(crate) struct Ship<'a> {
     pub(crate) name: &'a Name,
 }
 
+/// Code that a server has.
+pub(crate) struct Uploaded {
+    pub(crate) runtime: Runtime,
+    /// How it is called, as far as the code says.
+    pub(crate) contract: String,
+    pub(crate) code: Code,
+}
+
 /// Makes an archive of a path; what is wrong with it is the user's mistake.
 pub(crate) fn pack(path: &Path, options: &PackOptions) -> Result<Packed> {
     tidegate_build::pack(path, options).map_err(|e| {
@@ -46,7 +54,7 @@ pub(crate) fn pack(path: &Path, options: &PackOptions) -> Result<Packed> {
 }
 
 /// Sends the archive, if the server does not have it, and tells what a document says of it.
-pub(crate) async fn upload(draw: bool, client: &Client, packed: Packed) -> Result<(Runtime, Code)> {
+pub(crate) async fn upload(draw: bool, client: &Client, packed: Packed) -> Result<Uploaded> {
     let Packed {
         archive,
         digest,
@@ -67,7 +75,11 @@ pub(crate) async fn upload(draw: bool, client: &Client, packed: Packed) -> Resul
         digest,
         entry: detected.entry,
     };
-    Ok((detected.runtime, code))
+    Ok(Uploaded {
+        runtime: detected.runtime,
+        contract: detected.contract.to_owned(),
+        code,
+    })
 }
 
 impl Ship<'_> {
