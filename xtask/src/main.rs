@@ -42,7 +42,8 @@ usage: cargo xtask CHORE
   bench                    measure, side by side with the bare ceilings and a peer
         [--quick]          fewer and shorter rounds
         [--json FILE]      write the figures there too
-        [--only ROW,…]     some rows: hyper, proxy, tidegate, python, functions-framework, cold, memory
+        [--only ROW,…]     some rows: hyper, proxy, tidegate, python, functions-framework, node-http, node,
+                           node-functions-framework, go-http, go, cold, deploy, memory
 
 environment:
   CARGO_TARGET_DIR         build here instead of ~/.cache/tidegate/target

@@ -23,6 +23,8 @@ const CHECK_LIMIT: Duration = Duration::from_secs(30);
 
 /// The peer that Python functions are measured against. Pinned, so that figures of different days compare.
 const FUNCTIONS_FRAMEWORK: &str = "functions-framework==3.10.2";
+/// The same for Node functions.
+const NODE_FRAMEWORK: (&str, &str) = ("@google-cloud/functions-framework", "5.0.5");
 
 struct Need {
     package: &'static str,
@@ -157,10 +159,19 @@ pub(crate) fn for_tests() -> Result<()> {
     install(&FOR_TESTS)
 }
 
-/// What the benchmarks need; returns the peer's program.
-pub(crate) fn for_bench() -> Result<PathBuf> {
+/// Programs that Tidegate is measured beside.
+pub(crate) struct Peers {
+    pub(crate) python: PathBuf,
+    pub(crate) node: PathBuf,
+}
+
+/// What the benchmarks need; returns the peers' programs.
+pub(crate) fn for_bench() -> Result<Peers> {
     install(&FOR_BENCH)?;
-    peer()
+    Ok(Peers {
+        python: python_peer()?,
+        node: node_peer()?,
+    })
 }
 
 fn python_has(module: &str) -> bool {
@@ -318,7 +329,7 @@ fn apt(prefix: &[&str], words: &[&str]) -> Result<()> {
 }
 
 /// functions-framework's program, installed in the cache directory when it is not there.
-fn peer() -> Result<PathBuf> {
+fn python_peer() -> Result<PathBuf> {
     let home = paths::cache()?
         .join("venv")
         .join(FUNCTIONS_FRAMEWORK.replace("==", "-"));
@@ -342,6 +353,43 @@ fn peer() -> Result<PathBuf> {
         if !status.success() {
             bail!("{what} failed ({status})");
         }
+    }
+    // Written last, so that an installation cut short is made anew.
+    fs::write(&complete, "")?;
+    Ok(program)
+}
+
+/// The same for Node's. What it depends on is as npm has it on that day: there is no lock for a program by itself.
+fn node_peer() -> Result<PathBuf> {
+    let (name, version) = NODE_FRAMEWORK;
+    let home = paths::cache()?
+        .join("npm")
+        .join(format!("functions-framework-{version}"));
+    let program = home.join("node_modules/.bin/functions-framework");
+    let complete = home.join("complete");
+    if complete.is_file() {
+        return Ok(program);
+    }
+    println!(
+        "installing {name} {version} from npm into {}",
+        home.display()
+    );
+    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    let npm = paths::find_tool("npm").context("npm is not installed")?;
+    let mut install = Command::new(npm);
+    install
+        .args([
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--prefix",
+        ])
+        .arg(&home)
+        .arg(format!("{name}@{version}"));
+    let status = child::show(&mut install, INSTALL_LIMIT)?;
+    if !status.success() {
+        bail!("npm install failed ({status})");
     }
     // Written last, so that an installation cut short is made anew.
     fs::write(&complete, "")?;
