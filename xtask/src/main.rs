@@ -14,6 +14,7 @@ mod bench;
 mod child;
 mod demo;
 mod paths;
+mod projects;
 mod report;
 mod scratch;
 mod server;
@@ -37,10 +38,12 @@ usage: cargo xtask CHORE
         [--keep-data]      leave the data folder behind
   test                     everything that has to pass
         [--quick]          without the release build, the end-to-end tests and the demo
+        [--examples]       nothing but the examples that are projects of their own
   bench                    measure, side by side with the bare ceilings and a peer
         [--quick]          fewer and shorter rounds
         [--json FILE]      write the figures there too
-        [--only ROW,…]     some rows: hyper, proxy, tidegate, python, functions-framework, cold, memory
+        [--only ROW,…]     some rows: hyper, proxy, tidegate, python, functions-framework, node-http, node,
+                           node-functions-framework, go-http, go, cold, deploy, memory
 
 environment:
   CARGO_TARGET_DIR         build here instead of ~/.cache/tidegate/target

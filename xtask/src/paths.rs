@@ -44,3 +44,14 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
 }
+
+/// The same, also where its makers' own instructions put a tool without telling `PATH`.
+pub(crate) fn find_tool(name: &str) -> Option<PathBuf> {
+    find_program(name).or_else(|| {
+        let home = env::var_os("HOME").map(PathBuf::from)?;
+        [PathBuf::from("/usr/local/go/bin"), home.join(".cargo/bin")]
+            .iter()
+            .map(|folder| folder.join(name))
+            .find(|file| file.is_file())
+    })
+}

@@ -46,11 +46,17 @@ impl Steps {
     pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Result<Ended>) -> bool {
         println!("\n── {name}");
         let began = Instant::now();
-        let ended = step().unwrap_or_else(|error| {
+        let ended = step();
+        self.add(name, began.elapsed(), ended)
+    }
+
+    /// Keeps the account of a step that was run elsewhere, and says how it ended. An error counts as one failure. Returns
+    /// whether nothing failed.
+    pub(crate) fn add(&mut self, name: &str, took: Duration, ended: Result<Ended>) -> bool {
+        let ended = ended.unwrap_or_else(|error| {
             println!("error: {error:#}");
             Ended::Ran(Tally::FAILED)
         });
-        let took = began.elapsed();
         let good = match &ended {
             Ended::Ran(tally) => tally.failed == 0,
             Ended::Skipped(why) => {

@@ -17,6 +17,8 @@ use crate::{report, signals};
 const READY_LIMIT: Duration = Duration::from_secs(30);
 /// Longest time for one command against a running server.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+/// Longest time for a deploy, which may install packages and compile them.
+const DEPLOY_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Longest time for a build of the workspace from nothing.
 const BUILD_LIMIT: Duration = Duration::from_secs(25 * 60);
 /// Lines of the server's log shown when it does not come up.
@@ -56,6 +58,18 @@ pub(crate) fn clean(program: impl AsRef<Path>) -> Command {
     command
 }
 
+/// Where rustup and cargo keep what builds of Rust functions need; their own way to tell it where `HOME` is another.
+fn toolchains() -> impl Iterator<Item = (&'static str, PathBuf)> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    [("CARGO_HOME", ".cargo"), ("RUSTUP_HOME", ".rustup")]
+        .into_iter()
+        .filter_map(move |(name, folder)| {
+            let set = std::env::var_os(name).map(PathBuf::from);
+            Some((name, set.or_else(|| Some(home.as_ref()?.join(folder)))?))
+        })
+        .filter(|(_, folder)| folder.is_dir())
+}
+
 /// A running server, ended when this is dropped.
 pub(crate) struct Server {
     binary: PathBuf,
@@ -76,6 +90,7 @@ impl Server {
         up.args(["up", "--json", "--listen", listen, "--data"])
             .arg(&data)
             .env("HOME", home)
+            .envs(toolchains())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log);
@@ -141,16 +156,20 @@ impl Server {
 
     /// Runs a command against this server and returns what it printed.
     pub(crate) fn run(&self, words: &[&str]) -> Result<String> {
-        child::capture(&mut self.command(words), COMMAND_LIMIT)?
+        self.run_within(words, COMMAND_LIMIT)
+    }
+
+    fn run_within(&self, words: &[&str], limit: Duration) -> Result<String> {
+        child::capture(&mut self.command(words), limit)?
             .success(&format!("tidegate {}", words.join(" ")))
     }
 
-    /// Deploys `file` as `name` and returns its URL, without a slash at the end.
+    /// Deploys `file`, or a folder, as `name` and returns its URL, without a slash at the end.
     pub(crate) fn deploy(&self, file: &Path, name: &str, flags: &[&str]) -> Result<String> {
         let file = file.to_str().context("the path is not UTF-8")?;
         let mut words = vec!["deploy", file, "--name", name];
         words.extend(flags);
-        let printed = self.run(&words)?;
+        let printed = self.run_within(&words, DEPLOY_LIMIT)?;
         let url = printed.trim().trim_end_matches('/');
         if !url.starts_with("http") || url.contains(char::is_whitespace) {
             bail!("tidegate deploy printed {printed:?}; expected one URL");

@@ -14,13 +14,17 @@ use anyhow::{Context, Result, bail};
 use crate::args::Args;
 use crate::{child, paths};
 
-/// Longest time for a package manager, on a slow line.
-const INSTALL_LIMIT: Duration = Duration::from_secs(10 * 60);
+/// Longest time for a package manager, on a slow line; the wait for another one included.
+const INSTALL_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// How long apt waits for another that is at work, in seconds: a fresh machine updates itself in its first minutes.
+const APT_WAIT: &str = "DPkg::Lock::Timeout=300";
 /// Longest time for a check of what is there.
 const CHECK_LIMIT: Duration = Duration::from_secs(30);
 
 /// The peer that Python functions are measured against. Pinned, so that figures of different days compare.
 const FUNCTIONS_FRAMEWORK: &str = "functions-framework==3.10.2";
+/// The same for Node functions.
+const NODE_FRAMEWORK: (&str, &str) = ("@google-cloud/functions-framework", "5.0.5");
 
 struct Need {
     package: &'static str,
@@ -28,16 +32,98 @@ struct Need {
     there: fn() -> bool,
 }
 
-const FOR_TESTS: [Need; 4] = [
+// Every language has functions among the examples, so their tests and the demo need them all. Versions are the oldest that
+// the language hosts and the examples run on; Debian 12 has newer ones of each.
+const FOR_TESTS: [Need; 20] = [
     Need {
         package: "python3",
         why: "Python functions run on it",
         there: || Path::new(paths::PYTHON).is_file(),
     },
     Need {
+        package: "python3-pip",
+        why: "packages of Python functions are installed with it",
+        there: || python_has("pip"),
+    },
+    Need {
+        package: "python3-venv",
+        why: "packages from PyPI are installed apart with it",
+        there: || python_has("ensurepip"),
+    },
+    Need {
         package: "python3-pil",
         why: "the thumbnail example draws with it",
         there: || python_has("PIL.Image"),
+    },
+    Need {
+        package: "nodejs",
+        why: "Node functions run on it, from version 18",
+        there: || at_least("node", &["--version"], (18, 0)),
+    },
+    Need {
+        package: "npm",
+        why: "packages of Node functions are installed with it, from version 8",
+        there: || at_least("npm", &["--version"], (8, 0)),
+    },
+    Need {
+        package: "golang-go",
+        why: "Go functions are compiled with it, from version 1.19",
+        there: || at_least("go", &["env", "GOVERSION"], (1, 19)),
+    },
+    Need {
+        package: "default-jdk-headless",
+        why: "Java functions are compiled with it, from version 11",
+        there: || at_least("javac", &["-version"], (11, 0)),
+    },
+    Need {
+        package: "maven",
+        why: "Java projects are built with it",
+        there: || paths::find_tool("mvn").is_some(),
+    },
+    Need {
+        package: "ruby",
+        why: "Ruby functions run on it, from version 3.0",
+        there: || at_least("ruby", &["--version"], (3, 0)),
+    },
+    Need {
+        package: "ruby-bundler",
+        why: "gems of Ruby functions are installed with it",
+        there: || paths::find_tool("bundle").is_some(),
+    },
+    Need {
+        package: "php-cli",
+        why: "PHP functions run on it, from version 8.1",
+        there: || at_least("php", &["--version"], (8, 1)),
+    },
+    Need {
+        package: "php-mbstring",
+        why: "the linkcard example reads pages in any script with it",
+        there: || php_has("mbstring"),
+    },
+    Need {
+        package: "php-xml",
+        why: "the linkcard example reads pages with it",
+        there: || php_has("dom"),
+    },
+    Need {
+        package: "composer",
+        why: "packages of PHP functions are installed with it",
+        there: || paths::find_tool("composer").is_some(),
+    },
+    Need {
+        package: "gcc",
+        why: "Rust functions are linked with it",
+        there: || paths::find_tool("cc").is_some(),
+    },
+    Need {
+        package: "git",
+        why: "functions are deployed from repositories with it",
+        there: || paths::find_tool("git").is_some(),
+    },
+    Need {
+        package: "unzip",
+        why: "packages of PHP functions are unpacked with it",
+        there: || paths::find_tool("unzip").is_some(),
     },
     Need {
         package: "curl",
@@ -51,18 +137,11 @@ const FOR_TESTS: [Need; 4] = [
     },
 ];
 
-const FOR_BENCH: [Need; 2] = [
-    Need {
-        package: "wrk",
-        why: "it makes the load",
-        there: || paths::find_program("wrk").is_some(),
-    },
-    Need {
-        package: "python3-venv",
-        why: "the peer from PyPI is installed apart with it",
-        there: || python_has("ensurepip"),
-    },
-];
+const FOR_BENCH: [Need; 1] = [Need {
+    package: "wrk",
+    why: "it makes the load",
+    there: || paths::find_program("wrk").is_some(),
+}];
 
 pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
     let bench = args.flag("--bench");
@@ -80,10 +159,19 @@ pub(crate) fn for_tests() -> Result<()> {
     install(&FOR_TESTS)
 }
 
-/// What the benchmarks need; returns the peer's program.
-pub(crate) fn for_bench() -> Result<PathBuf> {
+/// Programs that Tidegate is measured beside.
+pub(crate) struct Peers {
+    pub(crate) python: PathBuf,
+    pub(crate) node: PathBuf,
+}
+
+/// What the benchmarks need; returns the peers' programs.
+pub(crate) fn for_bench() -> Result<Peers> {
     install(&FOR_BENCH)?;
-    peer()
+    Ok(Peers {
+        python: python_peer()?,
+        node: node_peer()?,
+    })
 }
 
 fn python_has(module: &str) -> bool {
@@ -93,8 +181,59 @@ fn python_has(module: &str) -> bool {
     child::capture(&mut python, CHECK_LIMIT).is_ok_and(|done| done.status.success())
 }
 
+fn php_has(extension: &str) -> bool {
+    let Some(php) = paths::find_tool("php") else {
+        return false;
+    };
+    let mut php = Command::new(php);
+    php.args([
+        "-r",
+        &format!("exit((int) !extension_loaded('{extension}'));"),
+    ]);
+    child::capture(&mut php, CHECK_LIMIT).is_ok_and(|done| done.status.success())
+}
+
+/// Whether the program is there and tells a version that is not below `least`.
+fn at_least(program: &str, words: &[&str], least: (u32, u32)) -> bool {
+    let Some(path) = paths::find_tool(program) else {
+        return false;
+    };
+    let Ok(done) = child::capture(Command::new(path).args(words), CHECK_LIMIT) else {
+        return false;
+    };
+    let told = String::from_utf8_lossy(&done.stdout) + done.stderr.as_str();
+    done.status.success() && version(&told).is_some_and(|version| version >= least)
+}
+
+/// The first number and what follows its first point: of `go1.26.1`, `v20.20.0`, `ruby 3.1.7p261 (2025-…)`, `javac 21`.
+fn version(told: &str) -> Option<(u32, u32)> {
+    let number = told
+        .split(|c: char| !c.is_ascii_digit() && c != '.')
+        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let mut parts = number.split('.').map(str::parse);
+    let major = parts.next()?.ok()?;
+    Some((major, parts.next().and_then(Result::ok).unwrap_or(0)))
+}
+
+/// Those that are not there. Each look runs a program, and most of these take a moment to start, so all look at once.
+fn missing(needs: &[Need]) -> Vec<&Need> {
+    std::thread::scope(|scope| {
+        let looks: Vec<_> = needs
+            .iter()
+            .map(|need| (need, scope.spawn(|| (need.there)())))
+            .collect();
+        looks
+            .into_iter()
+            .filter_map(|(need, look)| {
+                let there = look.join().expect("looking does not panic");
+                (!there).then_some(need)
+            })
+            .collect()
+    })
+}
+
 fn install(needs: &[Need]) -> Result<()> {
-    let missing: Vec<&Need> = needs.iter().filter(|need| !(need.there)()).collect();
+    let missing = missing(needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -108,7 +247,7 @@ fn install(needs: &[Need]) -> Result<()> {
             "install what is missing by this system's package manager; in Debian it is called {names}"
         );
     }
-    let by_hand = format!("apt-get update && apt-get install -y {names}");
+    let by_hand = format!("apt-get update && apt-get install -y --no-install-recommends {names}");
     let prefix = privileges().with_context(|| format!("run this as root: {by_hand}"))?;
     println!("installing {names}");
     let update = || apt(&prefix, &["update", "-qq"]);
@@ -128,7 +267,11 @@ fn install(needs: &[Need]) -> Result<()> {
     }
     for need in missing {
         if !(need.there)() {
-            bail!("{} was installed, yet it is not found", need.package);
+            bail!(
+                "{} was installed, yet it is not found or too old ({})",
+                need.package,
+                need.why
+            );
         }
     }
     Ok(())
@@ -163,7 +306,13 @@ fn privileges() -> Result<Vec<&'static str>> {
 fn apt(prefix: &[&str], words: &[&str]) -> Result<()> {
     let mut all = prefix.to_vec();
     // Named on the command line because sudo clears the environment.
-    all.extend(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    all.extend([
+        "env",
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "-o",
+        APT_WAIT,
+    ]);
     all.extend(words);
     let mut command = Command::new(all[0]);
     command.args(&all[1..]);
@@ -180,7 +329,7 @@ fn apt(prefix: &[&str], words: &[&str]) -> Result<()> {
 }
 
 /// functions-framework's program, installed in the cache directory when it is not there.
-fn peer() -> Result<PathBuf> {
+fn python_peer() -> Result<PathBuf> {
     let home = paths::cache()?
         .join("venv")
         .join(FUNCTIONS_FRAMEWORK.replace("==", "-"));
@@ -208,4 +357,63 @@ fn peer() -> Result<PathBuf> {
     // Written last, so that an installation cut short is made anew.
     fs::write(&complete, "")?;
     Ok(program)
+}
+
+/// The same for Node's. What it depends on is as npm has it on that day: there is no lock for a program by itself.
+fn node_peer() -> Result<PathBuf> {
+    let (name, version) = NODE_FRAMEWORK;
+    let home = paths::cache()?
+        .join("npm")
+        .join(format!("functions-framework-{version}"));
+    let program = home.join("node_modules/.bin/functions-framework");
+    let complete = home.join("complete");
+    if complete.is_file() {
+        return Ok(program);
+    }
+    println!(
+        "installing {name} {version} from npm into {}",
+        home.display()
+    );
+    fs::create_dir_all(&home).with_context(|| format!("cannot make {}", home.display()))?;
+    let npm = paths::find_tool("npm").context("npm is not installed")?;
+    let mut install = Command::new(npm);
+    install
+        .args([
+            "install",
+            "--no-audit",
+            "--no-fund",
+            "--ignore-scripts",
+            "--prefix",
+        ])
+        .arg(&home)
+        .arg(format!("{name}@{version}"));
+    let status = child::show(&mut install, INSTALL_LIMIT)?;
+    if !status.success() {
+        bail!("npm install failed ({status})");
+    }
+    // Written last, so that an installation cut short is made anew.
+    fs::write(&complete, "")?;
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::version;
+
+    #[test]
+    fn versions_are_read() {
+        assert_eq!(version("go1.26.1\n"), Some((1, 26)));
+        assert_eq!(version("v20.20.0\n"), Some((20, 20)));
+        assert_eq!(
+            version("ruby 3.1.7p261 (2025-03-26 revision 0a3704f218) [x86_64-linux-gnu]"),
+            Some((3, 1))
+        );
+        assert_eq!(
+            version("PHP 8.2.36 (cli) (built: Nov 18 2026)"),
+            Some((8, 2))
+        );
+        assert_eq!(version("javac 17.0.17\n"), Some((17, 0)));
+        assert_eq!(version("javac 21\n"), Some((21, 0)));
+        assert_eq!(version("no version here"), None);
+    }
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use crate::args::Args;
 use crate::report::{Ended, Steps, Tally};
 use crate::target::Target;
-use crate::{child, demo, paths, server, setup, signals};
+use crate::{child, demo, paths, projects, server, setup, signals};
 
 /// Longest time for formatting and other quick checks.
 const CHECK_LIMIT: Duration = Duration::from_secs(5 * 60);
@@ -35,10 +35,15 @@ const END_TO_END: &str = "tidegate";
 
 pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
     let quick = args.flag("--quick");
+    let examples = args.flag("--examples");
     args.finish()?;
     signals::watch();
     let mut steps = Steps::default();
-    run(&mut steps, quick)?;
+    if examples {
+        only_examples(&mut steps)?;
+    } else {
+        run(&mut steps, quick)?;
+    }
     let all = steps.finish();
     Ok(if all.failed == 0 && !signals::interrupted() {
         ExitCode::SUCCESS
@@ -70,6 +75,7 @@ fn run(steps: &mut Steps, quick: bool) -> Result<()> {
             unittest(root, &folder)
         });
     }
+    projects::test(steps, root)?;
     steps.run("clippy", || {
         let words = [
             "clippy",
@@ -118,6 +124,16 @@ fn run(steps: &mut Steps, quick: bool) -> Result<()> {
     Ok(())
 }
 
+/// What the examples say of themselves, without the platform.
+fn only_examples(steps: &mut Steps) -> Result<()> {
+    let passed = |()| Ok(Ended::Ran(Tally::PASSED));
+    if steps.run("what tests need", || setup::for_tests().and_then(passed)) {
+        let target = Target::claim()?;
+        projects::test(steps, target.root())?;
+    }
+    Ok(())
+}
+
 /// A program that passes or fails as a whole.
 fn simple(command: &mut Command, limit: Duration) -> Result<Ended> {
     let status = child::show(command, limit)?;
@@ -141,7 +157,7 @@ fn cargo_test(cargo: &mut Command) -> Result<Ended> {
 }
 
 /// The counts in a line such as `test result: ok. 12 passed; 0 failed; 0 ignored; …`.
-fn cargo_line(line: &str) -> Option<Tally> {
+pub(crate) fn cargo_line(line: &str) -> Option<Tally> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let count = |word: &str| {
         counts
@@ -155,7 +171,7 @@ fn cargo_line(line: &str) -> Option<Tally> {
 }
 
 /// Counts, corrected by the exit status: a program that failed without counting a failure crashed, and that is one.
-fn agree(mut tally: Tally, success: bool) -> Tally {
+pub(crate) fn agree(mut tally: Tally, success: bool) -> Tally {
     if !success && tally.failed == 0 {
         tally.failed = 1;
     }
@@ -175,9 +191,14 @@ fn python_tests(root: &Path) -> Result<Vec<PathBuf>> {
         let folder = entry?.path();
         let has_tests = folder.is_dir()
             && fs::read_dir(&folder)?.any(|file| {
-                file.is_ok_and(|file| file.file_name().to_string_lossy().starts_with("test_"))
+                file.is_ok_and(|file| {
+                    let name = file.file_name();
+                    let name = name.to_string_lossy();
+                    name.starts_with("test_") && name.ends_with(".py")
+                })
             });
-        if has_tests {
+        // What has packages of its own is tested with them.
+        if has_tests && !projects::has(&folder) {
             folders.push(folder);
         }
     }
@@ -202,14 +223,14 @@ fn unittest(root: &Path, folder: &Path) -> Result<Ended> {
 
 /// Python's account of a run: `Ran 12 tests in …`, then `OK (skipped=1)` or `FAILED (failures=1, errors=2)`.
 #[derive(Default)]
-struct Unittest {
+pub(crate) struct Unittest {
     ran: u64,
     skipped: u64,
     failed: u64,
 }
 
 impl Unittest {
-    fn line(&mut self, line: &str) {
+    pub(crate) fn line(&mut self, line: &str) {
         if let Some(rest) = line.strip_prefix("Ran ") {
             self.ran = rest
                 .split(' ')
@@ -233,7 +254,7 @@ impl Unittest {
         }
     }
 
-    fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         Tally {
             passed: self.ran.saturating_sub(self.skipped + self.failed),
             failed: self.failed,

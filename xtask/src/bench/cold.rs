@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use super::{Bench, path_text};
 use crate::server::Server;
 
+/// Time between first calls that a stock is given to fill again, in milliseconds.
+const PAUSE_MS: &str = "400";
 /// Nothing runs until it is called, and what ran goes soon, so that one way of calling leaves the next its memory.
 const COLD_FLAGS: [&str; 6] = ["--min", "0", "--initial", "0", "--idle", "5s"];
 
@@ -24,6 +26,8 @@ pub(super) struct Row {
 pub(super) enum Way {
     /// One fresh function after another.
     OneByOne,
+    /// The same with a pause before each.
+    Paced,
     /// As many fresh functions at once.
     AtOnce,
     /// One fresh function, as many calls at once.
@@ -34,6 +38,7 @@ impl Way {
     pub(super) fn words(self) -> &'static str {
         match self {
             Self::OneByOne => "fresh functions, one by one",
+            Self::Paced => "fresh functions, one by one, with pauses",
             Self::AtOnce => "fresh functions, all at once",
             Self::OneFunction => "calls of one fresh function at once",
         }
@@ -42,6 +47,7 @@ impl Way {
     fn flag(self) -> &'static [&'static str] {
         match self {
             Self::OneByOne => &[],
+            Self::Paced => &["--pause", PAUSE_MS],
             Self::AtOnce => &["--at-once"],
             Self::OneFunction => &["--one-function"],
         }
@@ -75,9 +81,16 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
             &bench.python_function,
             &["--runtime", "python"][..],
         ),
+        ("node", &bench.node_function, &["--runtime", "node"][..]),
         ("executable", &bench.hello, &executable[..]),
     ] {
-        rows.extend(first_calls(bench, &server, runtime, file, flags)?);
+        // Node's processes wait in a stock that takes longer to fill than first calls in a row take to empty it.
+        let ways: &[Way] = if runtime == "node" {
+            &[Way::Paced, Way::OneByOne, Way::AtOnce, Way::OneFunction]
+        } else {
+            &[Way::OneByOne, Way::AtOnce, Way::OneFunction]
+        };
+        rows.extend(first_calls(bench, &server, runtime, file, flags, ways)?);
     }
     server.stop()?;
     Ok(rows)
@@ -89,6 +102,7 @@ fn first_calls(
     runtime: &'static str,
     file: &Path,
     flags: &[&str],
+    ways: &[Way],
 ) -> Result<Vec<Row>> {
     println!("first calls, {runtime}");
     let template = format!("cold-{runtime}");
@@ -98,8 +112,8 @@ fn first_calls(
         .with_context(|| format!("cannot deploy {}", path_text(file).unwrap_or_default()))?;
     // The runtime's own start (the zygote, for Python) belongs to the first function on a server, not to each.
     server.run(&["invoke", &template])?;
-    [Way::OneByOne, Way::AtOnce, Way::OneFunction]
-        .into_iter()
+    ways.iter()
+        .copied()
         .enumerate()
         .map(|(number, way)| {
             let prefix = format!("{template}-{number}");

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::cold::{self, Way};
+use super::deploy;
 use super::load::{CONNECTIONS, Row, Run};
 use super::memory::Memory;
 use crate::report::render;
@@ -71,6 +72,14 @@ pub(super) fn promises(load: &[Row], cold: &[cold::Row], memory: Option<&Memory>
         "",
         3.0,
         within(load, many, "python", "functions-framework", |a, b| {
+            a.load.per_second / b.load.per_second
+        }),
+    );
+    at_least(
+        "Node hello, to functions-framework's throughput",
+        "",
+        8.0,
+        within(load, many, "node", "node-functions-framework", |a, b| {
             a.load.per_second / b.load.per_second
         }),
     );
@@ -144,6 +153,10 @@ pub(super) fn promises(load: &[Row], cold: &[cold::Row], memory: Option<&Memory>
 /// Budgets of first calls in milliseconds: which part of them, the field that tells it, the figure.
 fn cold_budgets(row: &cold::Row) -> Vec<(&'static str, &'static str, f64)> {
     match (row.way, row.runtime) {
+        (Way::Paced, "node") => vec![("p50", "p50_us", 6.0), ("p99", "p99_us", 20.0)],
+        // The stock is empty but for the first few.
+        (Way::OneByOne, "node") => vec![("p50", "p50_us", 60.0)],
+        (_, "node") => vec![],
         (Way::OneByOne, "python") => vec![("p50", "p50_us", 4.0), ("p99", "p99_us", 15.0)],
         (Way::OneByOne, _) => vec![("p50", "p50_us", 3.0), ("p99", "p99_us", 10.0)],
         (_, "python") => vec![("p99", "p99_us", 400.0)],
@@ -177,6 +190,7 @@ fn mib(bytes: u64) -> f64 {
 pub(super) fn tables(
     load: &[Row],
     cold: &[cold::Row],
+    deploys: &[deploy::Row],
     memory: Option<&Memory>,
     promises: &[Promise],
 ) -> String {
@@ -215,6 +229,13 @@ pub(super) fn tables(
                 text += &format!("{}, {}: {failure}\n", row.runtime, row.way.words());
             }
         }
+        text += "\n";
+    }
+    if !deploys.is_empty() {
+        let head = ["deploys", "cold s", "code changed s", "saved s"];
+        let mut rows = vec![head.map(str::to_owned)];
+        rows.extend(deploys.iter().map(deploy_line));
+        text += &render(&rows);
         text += "\n";
     }
     if let Some(memory) = memory {
@@ -282,6 +303,16 @@ fn cold_line(row: &cold::Row) -> [String; 7] {
         millis("p50_us"),
         millis("p99_us"),
         millis("max_us"),
+    ]
+}
+
+fn deploy_line(row: &deploy::Row) -> [String; 4] {
+    let (cold, cached) = (median(row.cold.clone()), median(row.cached.clone()));
+    [
+        row.what.to_owned(),
+        format!("{cold:.2}"),
+        format!("{cached:.2}"),
+        format!("{:.2}", cold - cached),
     ]
 }
 

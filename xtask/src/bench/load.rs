@@ -1,18 +1,22 @@
 //! Requests a second, latency and processor time of servers that are warm.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::wrk::{self, Load};
 use super::{Bench, figures, path_text, probe, proc};
-use crate::child::Group;
+use crate::child::{self, Group};
+use crate::paths;
 use crate::server::{self, Server};
 
 /// Connections of the two loads: enough to keep a server busy, and one, where every request waits for the last.
 pub(super) const CONNECTIONS: [u32; 2] = [16, 1];
+/// Longest time for the Go compiler, its standard library included.
+const COMPILE_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// How long each server is loaded before it is measured.
 const WARM_UP_SECONDS: u64 = 1;
 
@@ -29,6 +33,8 @@ const HTTP_FLAGS: [&str; 10] = [
     "--max",
     "1",
 ];
+/// Node and Go the same way, so that each is one process on either side.
+const ONE_PROCESS: [&str; 6] = ["--concurrency", "64", "--min", "1", "--max", "1"];
 /// Python is deployed with its defaults; one instance is kept so that the first round is as warm as the last.
 const PYTHON_FLAGS: [&str; 4] = ["--runtime", "python", "--min", "1"];
 
@@ -118,7 +124,30 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
             running.push(proxy);
         }
     }
+    ceilings(bench, &mut subjects, &mut running)?;
     let platform = platform(bench, &mut subjects)?;
+    if let Some(peer) = &bench.node_peer {
+        let port = probe::free_port()?;
+        let mut framework = server::clean(peer);
+        framework
+            .arg(format!("--source={}", path_text(&bench.node_function)?))
+            .args(["--target=handler", &format!("--port={port}")])
+            .env("HOME", bench.scratch.path())
+            .env("NODE_ENV", "production")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let mut group = Group::spawn(&mut framework)?;
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        probe::answering(&mut group, at).context("Node's functions-framework did not come up")?;
+        subjects.push(Subject {
+            name: "node-functions-framework",
+            what: "the same under @google-cloud/functions-framework",
+            url: format!("http://{at}/"),
+            pid: Some(group.pid()),
+        });
+        running.push(group);
+    }
     if let Some(peer) = &bench.peer {
         let port = probe::free_port()?;
         let mut framework = server::clean(peer);
@@ -153,9 +182,48 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
+/// What Node and Go do with nothing before them.
+fn ceilings(bench: &Bench, subjects: &mut Vec<Subject>, running: &mut Vec<Group>) -> Result<()> {
+    if bench.wants("node-http") {
+        let node = paths::find_tool("node").context("node is not installed")?;
+        let bare = bench.node_function.with_file_name("bare.cjs");
+        let (group, at) =
+            probe::start(server::clean(node).arg(&bare).env("NODE_ENV", "production"))?;
+        subjects.push(Subject {
+            name: "node-http",
+            what: "Node hello, bare",
+            url: format!("http://{at}/"),
+            pid: Some(group.pid()),
+        });
+        running.push(group);
+    }
+    if bench.wants("go-http") {
+        let program = bench.folder("go")?.join("hello");
+        let go = paths::find_tool("go").context("go is not installed")?;
+        let mut build = Command::new(go);
+        build
+            .args(["build", "-trimpath", "-ldflags=-s -w", "-o"])
+            .arg(&program)
+            .arg(".")
+            .current_dir(&bench.go_function)
+            .env("CGO_ENABLED", "0");
+        child::capture(&mut build, COMPILE_LIMIT)?.success("go build")?;
+        let (group, at) = probe::start(server::clean(&program).env("PORT", "0"))?;
+        subjects.push(Subject {
+            name: "go-http",
+            what: "Go hello, bare",
+            url: format!("http://{at}/"),
+            pid: Some(group.pid()),
+        });
+        running.push(group);
+    }
+    Ok(())
+}
+
 fn platform(bench: &Bench, subjects: &mut Vec<Subject>) -> Result<Option<Server>> {
     let (http, python) = (bench.wants("tidegate"), bench.wants("python"));
-    if !http && !python {
+    let (node, go) = (bench.wants("node"), bench.wants("go"));
+    if !http && !python && !node && !go {
         return Ok(None);
     }
     let platform = Server::start(&bench.tidegate, "127.0.0.1:0", &bench.folder("load")?)?;
@@ -177,6 +245,25 @@ fn platform(bench: &Bench, subjects: &mut Vec<Subject>) -> Result<Option<Server>
             url: format!("{url}/"),
             pid,
         });
+    }
+    for (wanted, name, what, path) in [
+        (
+            node,
+            "node",
+            "Node hello through Tidegate",
+            &bench.node_function,
+        ),
+        (go, "go", "Go hello through Tidegate", &bench.go_function),
+    ] {
+        if wanted {
+            let url = platform.deploy(path, &format!("bench-{name}"), &ONE_PROCESS)?;
+            subjects.push(Subject {
+                name,
+                what,
+                url: format!("{url}/"),
+                pid,
+            });
+        }
     }
     Ok(Some(platform))
 }

@@ -5,6 +5,7 @@
 //! bounded and stay on loopback; every server starts with a clean environment.
 
 mod cold;
+mod deploy;
 mod figures;
 mod load;
 mod memory;
@@ -25,13 +26,19 @@ use crate::target::Target;
 use crate::{child, report, server, setup, signals};
 
 /// Rows by the names that `--only` takes.
-const ROWS: [&str; 7] = [
+const ROWS: [&str; 13] = [
     "hyper",
     "proxy",
     "tidegate",
     "python",
     "functions-framework",
+    "node-http",
+    "node",
+    "node-functions-framework",
+    "go-http",
+    "go",
     "cold",
+    "deploy",
     "memory",
 ];
 
@@ -49,6 +56,8 @@ struct Plan {
     cold: usize,
     /// Functions registered to see what one weighs.
     registered: usize,
+    /// Deploys of each kind, cold and cached.
+    deploys: usize,
 }
 
 const FULL: Plan = Plan {
@@ -56,12 +65,14 @@ const FULL: Plan = Plan {
     seconds: 4,
     cold: 100,
     registered: 10_000,
+    deploys: 3,
 };
 const QUICK: Plan = Plan {
     rounds: 2,
     seconds: 2,
     cold: 20,
     registered: 1_000,
+    deploys: 1,
 };
 
 /// What every part of the benchmark needs.
@@ -74,7 +85,13 @@ struct Bench {
     client: PathBuf,
     /// functions-framework, where its row is wanted.
     peer: Option<PathBuf>,
+    /// The same for Node.
+    node_peer: Option<PathBuf>,
+    root: PathBuf,
     python_function: PathBuf,
+    node_function: PathBuf,
+    /// A folder.
+    go_function: PathBuf,
     scratch: Scratch,
 }
 
@@ -86,28 +103,31 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
 
     signals::watch();
     setup::for_tests()?;
-    let framework = setup::for_bench()?;
+    let peers = setup::for_bench()?;
     let target = Target::claim()?;
     server::build(&target, &["-p", "tidegate-bench"])?;
     let wanted = |row: &str| only.iter().any(|name| name == row);
-    let tidegate = if ["tidegate", "python", "cold", "memory"]
-        .iter()
-        .any(|row| wanted(row))
-    {
+    let ours = [
+        "tidegate", "python", "node", "go", "cold", "deploy", "memory",
+    ];
+    let tidegate = if ours.iter().any(|row| wanted(row)) {
         server::binary(&target)?
     } else {
         PathBuf::new()
     };
+    let functions = target.root().join("crates/tidegate-bench/functions");
     let bench = Bench {
         plan,
         tidegate,
         hello: target.release("bench-hello"),
         proxy: target.release("bench-proxy"),
         client: target.release("bench-client"),
-        peer: wanted("functions-framework").then_some(framework),
-        python_function: target
-            .root()
-            .join("crates/tidegate-bench/functions/hello.py"),
+        peer: wanted("functions-framework").then_some(peers.python),
+        node_peer: wanted("node-functions-framework").then_some(peers.node),
+        root: target.root().to_path_buf(),
+        python_function: functions.join("hello.py"),
+        node_function: functions.join("hello.cjs"),
+        go_function: functions.join("hello-go"),
         scratch: Scratch::new("bench")?,
         only,
     };
@@ -121,6 +141,11 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
     } else {
         Vec::new()
     };
+    let deploys = if bench.wants("deploy") {
+        deploy::measure(&bench)?
+    } else {
+        Vec::new()
+    };
     let memory = if bench.wants("memory") {
         Some(memory::measure(&bench)?)
     } else {
@@ -130,7 +155,7 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
     let promises = figures::promises(&load, &cold, memory.as_ref());
     println!(
         "\n{}",
-        figures::tables(&load, &cold, memory.as_ref(), &promises)
+        figures::tables(&load, &cold, &deploys, memory.as_ref(), &promises)
     );
     println!("took {}", report::seconds(began.elapsed()));
     if let Some(file) = json_file {
@@ -140,6 +165,7 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
             "seconds_a_run": plan.seconds,
             "load": load.iter().map(load::Row::json).collect::<Vec<_>>(),
             "cold": cold.iter().map(cold::Row::json).collect::<Vec<_>>(),
+            "deploys": deploys.iter().map(deploy::Row::json).collect::<Vec<_>>(),
             "memory": memory.as_ref().map(memory::Memory::json),
             "promises": promises.iter().map(figures::Promise::json).collect::<Vec<_>>(),
         });

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::curl::{Reply, Request};
 use super::picture::jpeg_size;
+use super::projects;
 use crate::{child, paths};
 
 /// Longest time for a script that makes sample input.
@@ -19,7 +20,7 @@ const WEBHOOK_SECRET: &str = "low tide at noon";
 
 pub(crate) struct Example {
     pub(crate) name: &'static str,
-    /// The function, relative to the workspace.
+    /// The function, a file or a folder, relative to the workspace.
     pub(crate) file: &'static str,
     /// Flags of `tidegate deploy`.
     pub(crate) flags: &'static [&'static str],
@@ -53,12 +54,20 @@ pub(crate) fn names() -> &'static [&'static str] {
         "hello",
         "notes",
         "calendar",
+        "yaml2json",
+        "markdown",
+        "ical",
+        "qrcode",
+        "csv2json-rust",
+        "sanitize",
+        "ledger",
+        "linkcard",
     ]
 }
 
 /// All of them. Sample input that is made rather than kept goes to `scratch`.
 pub(crate) fn all(root: &Path, scratch: &Path) -> Result<Vec<Example>> {
-    Ok(vec![
+    let mut all = vec![
         thumbnail(root, scratch)?,
         csv2json(),
         webhook(root)?,
@@ -66,7 +75,9 @@ pub(crate) fn all(root: &Path, scratch: &Path) -> Result<Vec<Example>> {
         hello(),
         notes(),
         calendar(),
-    ])
+    ];
+    all.extend(projects::all());
+    Ok(all)
 }
 
 fn thumbnail(root: &Path, scratch: &Path) -> Result<Example> {
@@ -341,14 +352,14 @@ fn small_jpeg(reply: &Reply, side: u16) -> Result<String> {
     }
 }
 
-fn error_saying(reply: &Reply, words: &str) -> Result<String> {
+pub(super) fn error_saying(reply: &Reply, words: &str) -> Result<String> {
     let answer = reply.json()?;
     let error = answer["error"].as_str().context("no error in the answer")?;
     ensure!(error.contains(words), "the error does not say {words:?}");
     Ok(error.to_owned())
 }
 
-fn said(reply: &Reply, words: &str) -> Result<String> {
+pub(super) fn said(reply: &Reply, words: &str) -> Result<String> {
     ensure!(reply.text() == words, "expected {words:?}");
     Ok(words.trim().to_owned())
 }

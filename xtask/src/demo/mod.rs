@@ -3,6 +3,8 @@
 mod curl;
 mod examples;
 mod picture;
+mod projects;
+mod versions;
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -117,8 +119,10 @@ impl<'a> Demo<'a> {
             if signals::interrupted() {
                 bail!("interrupted");
             }
+            println!("{} …", example.name);
             self.example(example, &mut rows);
         }
+        self.versions(&mut rows);
         rows.push(timed("", "tidegate list", || self.listed()));
         rows.push(timed("", "no such function", || self.unknown()));
         Ok(account(&rows))
@@ -170,6 +174,19 @@ impl<'a> Demo<'a> {
                 }
                 Ok(expected.to_owned())
             }));
+        }
+    }
+
+    /// What a second version does, up to the way back; later steps stand on the earlier ones.
+    fn versions(&self, rows: &mut Vec<Row>) {
+        let mut versions = versions::Versions::default();
+        for (what, step) in versions::STEPS {
+            let row = timed(versions::NAME, what, || step(&mut versions, self));
+            let good = row.result.is_ok();
+            rows.push(row);
+            if !good {
+                return;
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Reading a JPEG's size, to judge what the thumbnail function answers.
+//! Reading a picture's size, to judge what the functions that make pictures answer.
 
 /// Width and height from the frame header; `None` where `data` is no JPEG that says so.
 pub(crate) fn jpeg_size(data: &[u8]) -> Option<(u16, u16)> {
@@ -20,9 +20,24 @@ pub(crate) fn jpeg_size(data: &[u8]) -> Option<(u16, u16)> {
     }
 }
 
+/// Width and height of a PNG, which are in its first chunk.
+pub(crate) fn png_size(data: &[u8]) -> Option<(u32, u32)> {
+    let rest = data.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR")?;
+    let number = |at: usize| Some(u32::from_be_bytes(rest.get(at..at + 4)?.try_into().ok()?));
+    Some((number(0)?, number(4)?))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::jpeg_size;
+    use super::{jpeg_size, png_size};
+
+    #[test]
+    fn a_png_tells_its_size() {
+        let data = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x01\0\0\0\0\xab\x08";
+        assert_eq!(png_size(data), Some((256, 171)));
+        assert_eq!(png_size(&data[..20]), None);
+        assert_eq!(png_size(&[0xff, 0xd8]), None);
+    }
 
     #[test]
     fn the_frame_header_is_found_behind_others() {

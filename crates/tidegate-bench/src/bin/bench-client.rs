@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! bench-client register --url URL --token-file FILE --path /…/{name} --template NAME --prefix P --count N
-//! bench-client cold     --url URL --prefix P --count N [--at-once | --one-function]
+//! bench-client cold     --url URL --prefix P --count N [--at-once | --one-function | --pause MILLISECONDS]
 //! ```
 //!
 //! `register` reads the document of a function that is there and puts it back under other names, over one connection, then
 //! waits until each can be called.
 //! `cold` calls `P-0` … `P-(N-1)`, each for the first time: one after another, all at once over as many connections, or, with
-//! `--one-function`, all at once and all `P-0`. A call's time is from its first byte sent to its answer's last byte read; the
+//! `--one-function`, all at once and all `P-0`; with `--pause`, one after another and so long between. A call's time is from its first byte sent to its answer's last byte read; the
 //! connection is open before. Both print one JSON object.
 
 #![forbid(unsafe_code)]
@@ -78,6 +78,18 @@ impl Args {
 
     fn flag(&self, name: &str) -> bool {
         self.words.iter().any(|word| word == name)
+    }
+
+    /// How long to wait before each call; no time where it is not said.
+    fn pause(&self) -> Result<Duration> {
+        if !self.flag("--pause") {
+            return Ok(Duration::ZERO);
+        }
+        let text = self.value("--pause")?;
+        let millis = text
+            .parse()
+            .with_context(|| format!("pause is {text:?}; expected milliseconds"))?;
+        Ok(Duration::from_millis(millis))
     }
 
     fn count(&self) -> Result<usize> {
@@ -172,9 +184,11 @@ async fn cold(args: &Args) -> Result<Value> {
     let times = if one || args.flag("--at-once") {
         at_once(url, targets).await?
     } else {
+        let pause = args.pause()?;
         let mut connection = Connection::open(url).await?;
         let mut times = Vec::with_capacity(count);
         for target in targets {
+            tokio::time::sleep(pause).await;
             times.push(first_call(&mut connection, &target).await);
             if !connection.usable().await {
                 connection = Connection::open(url).await?;
