@@ -14,6 +14,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(unix)]
+mod archive;
 mod credential;
 mod detect;
 mod digest;
@@ -31,10 +33,15 @@ mod tree;
 #[cfg(unix)]
 mod unpack;
 
+#[cfg(unix)]
+pub use archive::{Archived, archive_folder};
 pub use detect::{DetectError, Detected, Runtime};
 pub use digest::{DIGEST_PREFIX, digest};
 pub use ignore::IgnoreError;
-pub use limits::{MAX_ARCHIVE, MAX_DEPTH, MAX_ENTRIES, MAX_EXPANDED, MAX_PATH};
+pub use limits::{
+    LAYER_ARCHIVE, LAYER_DEPTH, LAYER_ENTRIES, LAYER_EXPANDED, LAYER_PATH, MAX_ARCHIVE, MAX_DEPTH,
+    MAX_ENTRIES, MAX_EXPANDED, MAX_PATH,
+};
 pub use link::LinkError;
 pub use pack::{Archive, PackError, PackOptions, Packed, pack};
 pub use plan::{CONFIG_FILES, Compile, Dependencies, Generated, HOME, Plan, Step};

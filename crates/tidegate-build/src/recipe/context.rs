@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::{PlanError, Wanted};
 use crate::digest::Hasher;
 use crate::plan::{Compile, Dependencies, Generated, HOME, Plan, Step};
+use crate::source;
 use crate::tools::{Tool, ToolName, Tools};
 
 /// Largest manifest or lock file in bytes; lock files of large projects have a few MiB.
@@ -69,6 +70,14 @@ impl<'a> Context<'a> {
 
     pub(super) fn has(&self, name: &str) -> bool {
         self.source.join(name).is_file()
+    }
+
+    /// Paths of the files in a folder of the source with this ending, sorted.
+    pub(super) fn files_in(&self, folder: &str, ending: &str) -> Vec<String> {
+        source::files(&self.source.join(folder), ending)
+            .into_iter()
+            .map(|name| format!("{folder}/{name}"))
+            .collect()
     }
 
     /// A text file of the source, if it is there.

@@ -12,8 +12,35 @@ use crate::plan::{Generated, Plan, Step};
 use crate::source::{self, JavaFile};
 use crate::tools::ToolName;
 
-/// The host's files, by path below the root of sources.
-const HOST: &[(&str, &str)] = &[];
+/// A file of the host, by path below the root of sources.
+macro_rules! host {
+    ($($name:literal),+ $(,)?) => {
+        &[$((
+            concat!("dev/tidegate/host/", $name, ".java"),
+            include_str!(concat!("../../../../runtimes/java/dev/tidegate/host/", $name, ".java")),
+        )),+]
+    };
+}
+
+/// The host's files.
+const HOST: &[(&str, &str)] = host![
+    "Answers",
+    "Body",
+    "BodyTooLarge",
+    "Config",
+    "Connection",
+    "Context",
+    "Event",
+    "Exchange",
+    "Failures",
+    "Function",
+    "Head",
+    "InvalidJson",
+    "Json",
+    "LoadFailed",
+    "Main",
+    "Response",
+];
 
 /// Where they are put when the source does not name them.
 const ASIDE: &str = ".tidegate-host";
@@ -161,7 +188,18 @@ fn maven(context: &mut Context<'_>, pom: &str, folder: &str) -> Result<Vec<Step>
         env.push(("JAVA_HOME", home));
     }
     let mvn = program(&mvn);
-    let arguments = [
+    // Maven's own default is a Java that no compiler knows any more.
+    let text = context.read(pom)?.unwrap_or_default();
+    let says = ["maven.compiler.", "<release>", "<source>", "<parent>"];
+    let defaults: Vec<String> = if says.iter().any(|word| text.contains(word)) {
+        Vec::new()
+    } else {
+        let major = java.version.split('.').next().unwrap_or("17");
+        ["source", "target"]
+            .map(|what| format!("-Dmaven.compiler.{what}={major}"))
+            .into()
+    };
+    let mut arguments = vec![
         &*mvn,
         "-B",
         "-ntp",
@@ -177,6 +215,7 @@ fn maven(context: &mut Context<'_>, pom: &str, folder: &str) -> Result<Vec<Step>
         "-DincludeScope=runtime",
         "-DoutputDirectory=target/tidegate-lib",
     ];
+    arguments.extend(defaults.iter().map(String::as_str));
     Ok(vec![
         shell("mvn package", MAVEN, &arguments, &env, true),
         shell("keep the classes", KEEP_MAVEN, &[folder], &[], false),
@@ -301,5 +340,22 @@ fn search(root: &Path, folder: &str, depth: usize, found: &mut Vec<(String, Java
             let file = source::head(&root.join(&path)).map(|t| source::java_file(&t));
             found.extend(file.map(|f| (path, f)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_whole() {
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes/java/dev/tidegate/host");
+        let there: Vec<String> = source::files(&folder, ".java")
+            .into_iter()
+            .map(|name| format!("dev/tidegate/host/{name}"))
+            .collect();
+        let listed: Vec<&str> = HOST.iter().map(|(path, _)| *path).collect();
+        assert_eq!(listed, there);
     }
 }

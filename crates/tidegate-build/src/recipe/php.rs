@@ -37,6 +37,9 @@ const DUMP: &str = r#"if [ -d /layer/vendor ]; then rm -rf vendor; cp -a /layer/
 cp -a . /out/"#;
 
 pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
+    if context.has("vendor/autoload.php") {
+        return Ok(Plan::default());
+    }
     let Some(text) = context.read(FILE)? else {
         return Ok(Plan::default());
     };
@@ -87,6 +90,7 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
                 "there is no composer.lock; with one, every deploy installs the same packages",
             );
         }
+        inputs.extend(artifacts(context, &package));
         let mut env = env.clone();
         env.push(("COMPOSER_VENDOR_DIR", "/out/vendor"));
         let mut install = vec![
@@ -117,6 +121,23 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
         ));
     }
     Ok(plan)
+}
+
+/// Packages that came with the source, in folders that `repositories` names.
+fn artifacts(context: &Context<'_>, package: &Map<String, Value>) -> Vec<String> {
+    let repositories = match package.get("repositories") {
+        Some(Value::Array(list)) => list.iter().collect(),
+        Some(Value::Object(map)) => map.values().collect(),
+        _ => Vec::new(),
+    };
+    repositories
+        .into_iter()
+        .filter(|r| r.get("type").and_then(Value::as_str) == Some("artifact"))
+        .filter_map(|r| r.get("url")?.as_str())
+        .map(|url| url.trim_start_matches("./").trim_end_matches('/'))
+        .filter(|url| !url.starts_with('/') && !url.split('/').any(|part| part == ".."))
+        .flat_map(|url| context.files_in(url, ".zip"))
+        .collect()
 }
 
 /// The package as the installation sees it. The autoloader's name would else be a random one where there is no lock.

@@ -73,7 +73,14 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
     }
     env.extend(authorities("BUNDLE_SSL_CA_CERT"));
     let bundle = program(&bundle);
-    let step = shell("bundle install", INSTALL, &[&bundle, "install"], &env, true);
+    let mut install = vec![&*bundle, "install"];
+    // Gems that came with the source are all there is to install.
+    let cached = context.files_in("vendor/cache", ".gem");
+    if !cached.is_empty() {
+        install.push("--local");
+        inputs.extend(cached);
+    }
+    let step = shell("bundle install", INSTALL, &install, &env, true);
     Ok(Plan {
         dependencies: Some(context.dependencies(inputs, Vec::new(), false, vec![step])?),
         ..Plan::default()

@@ -200,3 +200,68 @@ fn a_rust_file_alone_becomes_a_program_and_its_error_has_a_line() {
     let said = place.build(&source, &wanted, "2").err().unwrap();
     assert!(said.contains("--> x.rs:2:17"), "{said}");
 }
+
+const HANDLER: &str = "import java.util.Map;\n\npublic class Handler {\n    public Object handle(Object event) {\n        \
+                       return Map.of(\"is\", 1);\n    }\n}\n";
+
+#[test]
+fn java_files_are_compiled_with_the_host() {
+    let place = Place::new();
+    let source = place.source("a", &[("Handler.java", HANDLER), ("words.txt", "kept")]);
+    let wanted = wanted(Runtime::Java, "host", "Handler.java");
+    let one = place.build(&source, &wanted, "1").unwrap();
+    let two = place.build(&source, &wanted, "2").unwrap();
+    assert_eq!(one.plan.compile.unwrap().entry, "Handler.class");
+    let out = one.out.unwrap();
+    same(&out, &two.out.unwrap());
+    assert!(out.join("dev/tidegate/host/Main.class").is_file());
+    assert!(out.join("words.txt").is_file() && !out.join("Handler.java").exists());
+
+    let source = place.source(
+        "b",
+        &[(
+            "Handler.java",
+            "public class Handler {\n    public Object handle(Object event) {\n        return x;\n    }\n}\n",
+        )],
+    );
+    let said = place.build(&source, &wanted, "3").err().unwrap();
+    assert!(
+        said.contains("Handler.java:3: error: cannot find symbol"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_maven_project_keeps_its_classes_and_jars() {
+    let place = Place::new();
+    let source = place.source(
+        "a",
+        &[
+            (
+                "pom.xml",
+                "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
+                 <groupId>shop</groupId><artifactId>shop</artifactId><version>1</version><properties>\
+                                  <project.build.sourceEncoding>UTF-8</project.build.sourceEncoding></properties><dependencies><dependency>\
+                 <groupId>org.slf4j</groupId><artifactId>slf4j-api</artifactId><version>2.0.13</version></dependency>\
+                 </dependencies></project>",
+            ),
+            (
+                "src/main/java/shop/Orders.java",
+                "package shop;\n\nimport dev.tidegate.host.Context;\n\npublic class Orders {\n    public String handle(Object \
+                 event, Context context) {\n        return org.slf4j.event.Level.INFO.name();\n    }\n}\n",
+            ),
+            ("src/main/resources/words.txt", "kept"),
+        ],
+    );
+    let wanted = wanted(Runtime::Java, "host", "pom.xml");
+    let one = place.build(&source, &wanted, "1").unwrap();
+    assert_eq!(one.plan.compile.unwrap().entry, "shop/Orders.class");
+    let out = one.out.unwrap();
+    for file in [
+        "words.txt",
+        "dev/tidegate/host/Main.class",
+        "lib/slf4j-api-2.0.13.jar",
+    ] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+}
