@@ -1,7 +1,7 @@
 //! A build's output as an archive: the same format and the same determinism as [`crate::pack`], for folders that nobody
 //! wrote by hand, with larger limits and without leaving anything out.
 
-use std::io::{Seek as _, SeekFrom};
+use std::io::SeekFrom;
 use std::path::Path;
 
 use crate::digest::digest;
