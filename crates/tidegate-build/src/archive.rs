@@ -1,7 +1,7 @@
 //! A build's output as an archive: the same format and the same determinism as [`crate::pack`], for folders that nobody
 //! wrote by hand, with larger limits and without leaving anything out.
 
-use std::io::{Seek as _, SeekFrom};
+use std::io::SeekFrom;
 use std::path::Path;
 
 use crate::digest::digest;
@@ -13,7 +13,7 @@ use crate::tree::{Bounds, Tree};
 
 /// Level of compression. A layer is written once, behind somebody who waits, and read from a local disk.
 ///
-/// Of a tree of 46 MiB of packages, level 1 makes 16.0 MiB in 0.5 s and level 6 makes 13.7 MiB in 1.6 s.
+/// Of 90 MiB of Python packages, gzip makes 31.2 MiB at level 1 and 27.5 MiB at level 6, in a third of the time.
 const LEVEL: u32 = 1;
 
 /// An archive of a folder.

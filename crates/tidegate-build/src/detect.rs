@@ -454,7 +454,7 @@ impl<'a> Folder<'a> {
         let mut fitting = self
             .top
             .iter()
-            .filter(|n| endings.iter().any(|e| n.ends_with(e)));
+            .filter(|n| endings.iter().any(|e| n.ends_with(e)) && !is_test(n));
         match (fitting.next(), fitting.next()) {
             (Some(only), None) => Some(only),
             _ => None,
@@ -473,7 +473,12 @@ impl<'a> Folder<'a> {
             }
             runtime => by_ending(SOURCES, name) == Some(runtime),
         };
-        let mut candidates: Vec<&str> = self.top.iter().copied().filter(fits).collect();
+        let mut candidates: Vec<&str> = self
+            .top
+            .iter()
+            .copied()
+            .filter(|n| fits(n) && !is_test(n))
+            .collect();
         candidates.truncate(8);
         DetectError::NoEntry {
             folder: self.root.to_owned(),
@@ -494,6 +499,21 @@ impl<'a> Folder<'a> {
             },
         }
     }
+}
+
+/// Whether a file is not of the function itself but of its tests or tools, by the names that these have everywhere.
+fn is_test(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name);
+    stem.starts_with("test_")
+        || stem.ends_with("_test")
+        || stem.ends_with("_spec")
+        || [
+            "test", "conftest", "setup", "Rakefile", "rollup", "webpack", "vite",
+        ]
+        .contains(&stem)
+        || [".test.", ".spec.", ".config.", ".d."]
+            .iter()
+            .any(|part| name.contains(part))
 }
 
 fn files(tree: &Tree) -> impl Iterator<Item = &str> {

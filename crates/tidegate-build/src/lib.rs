@@ -19,9 +19,12 @@ mod archive;
 mod credential;
 mod detect;
 mod digest;
+mod explain;
 mod ignore;
 mod limits;
 mod link;
+#[cfg(unix)]
+mod opened;
 mod pack;
 mod plan;
 #[cfg(unix)]
@@ -37,6 +40,7 @@ mod unpack;
 pub use archive::{Archived, archive_folder};
 pub use detect::{DetectError, Detected, Runtime};
 pub use digest::{DIGEST_PREFIX, digest};
+pub use explain::explain;
 pub use ignore::IgnoreError;
 pub use limits::{
     LAYER_ARCHIVE, LAYER_DEPTH, LAYER_ENTRIES, LAYER_EXPANDED, LAYER_PATH, MAX_ARCHIVE, MAX_DEPTH,
@@ -51,4 +55,4 @@ pub use recipe::{PlanError, Wanted, plan};
 pub use tools::{Missing, Tool, ToolName, ToolPaths, Toolchain, Tools};
 pub use tree::TreeError;
 #[cfg(unix)]
-pub use unpack::{NameError, UnpackError, UnpackLimits, unpack};
+pub use unpack::{NameError, UnpackError, UnpackLimits, unpack, unpack_tar, unpack_zip};

@@ -20,9 +20,6 @@ const GZIP_OS_UNKNOWN: u8 = 255;
 /// Fixed, since it is part of what makes the archive a function of its content.
 const GZIP_LEVEL: u32 = 6;
 
-/// Endings of archives, which cannot be given yet.
-const ARCHIVES: &[&str] = &[".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.zst"];
-
 /// What the user wants other than what is detected.
 #[derive(Clone, Debug, Default)]
 pub struct PackOptions {
@@ -61,8 +58,8 @@ pub enum PackError {
     /// There is nothing.
     #[error("no file or folder {}", .0.display())]
     NotFound(PathBuf),
-    /// It will be possible.
-    #[error("not supported yet: {what}; give a file or a folder")]
+    /// Something else than a file, a folder, or an archive of one.
+    #[error("not supported: {what}; give a file, a folder, or a .zip, .tar or .tar.gz of one")]
     NotYet {
         /// What was given.
         what: String,
@@ -94,17 +91,50 @@ pub enum PackError {
         #[source]
         source: io::Error,
     },
+    /// See [`crate::UnpackError`].
+    #[cfg(unix)]
+    #[error("cannot open {}", path.display())]
+    Unpack {
+        /// The archive.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: crate::UnpackError,
+    },
     /// The temporary file could not be written.
     #[error("cannot write the archive to a temporary file")]
     Write(#[source] io::Error),
 }
 
-/// Makes an archive of a file or folder and says what it is.
+/// Makes an archive of a file or folder, or of what is in an archive, and says what it is.
 ///
 /// # Errors
 /// The path does not exist, holds what cannot be packed or is not supported, or passes a limit.
 pub fn pack(path: &Path, options: &PackOptions) -> Result<Packed, PackError> {
-    refuse_not_yet(path)?;
+    refuse_addresses(path)?;
+    #[cfg(unix)]
+    if let Some(opened) = crate::opened::Opened::of(path)? {
+        return folder_or_file(opened.root(), options).map_err(|error| named(error, path));
+    }
+    folder_or_file(path, options)
+}
+
+/// The error with the name that the user gave.
+#[cfg(unix)]
+fn named(error: PackError, path: &Path) -> PackError {
+    match error {
+        PackError::Empty(_) => PackError::Empty(path.to_owned()),
+        PackError::Detect(DetectError::NoEntry { found, names, .. }) => DetectError::NoEntry {
+            folder: path.to_owned(),
+            found,
+            names,
+        }
+        .into(),
+        error => error,
+    }
+}
+
+fn folder_or_file(path: &Path, options: &PackOptions) -> Result<Packed, PackError> {
     let meta = fs::metadata(path).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => PackError::NotFound(path.to_owned()),
         _ => PackError::Read {
@@ -157,19 +187,14 @@ pub fn pack(path: &Path, options: &PackOptions) -> Result<Packed, PackError> {
     })
 }
 
-fn refuse_not_yet(path: &Path) -> Result<(), PackError> {
+fn refuse_addresses(path: &Path) -> Result<(), PackError> {
     let text = path.to_string_lossy();
-    let lower = text.to_ascii_lowercase();
-    let what = if text.contains("://") || text.starts_with("git@") {
-        "addresses"
-    } else if ARCHIVES.iter().any(|e| lower.ends_with(e)) && !path.is_dir() {
-        "archives"
-    } else {
-        return Ok(());
-    };
-    Err(PackError::NotYet {
-        what: format!("{what} ({text})"),
-    })
+    if text.contains("://") || text.starts_with("git@") {
+        return Err(PackError::NotYet {
+            what: format!("addresses ({text})"),
+        });
+    }
+    Ok(())
 }
 
 /// Writes the tree, compressed at a level, to at most so many bytes.

@@ -1,6 +1,7 @@
 //! From an archive to a folder, trusting nothing of it.
 
 mod name;
+mod zip;
 
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -18,6 +19,7 @@ use crate::limits::{
 use crate::link::{self, LinkError};
 
 pub use name::NameError;
+pub use zip::unpack_zip;
 
 /// Largest header that only carries a long name, in bytes: the name and as much again for what other packers add.
 const MAX_EXTENSION: u64 = 64 << 10;
@@ -47,9 +49,15 @@ pub struct UnpackLimits {
 /// Why an archive was refused or could not be written. Nothing is left of it then.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// It is no gzipped tar, or a damaged or cut one.
-    #[error("archive is not a readable .tar.gz")]
+    /// It is not of the kind that it should be, or is damaged or cut.
+    #[error("archive is damaged, or is not what it is called")]
     Malformed(#[source] io::Error),
+    /// A password would be needed.
+    #[error("archive entry {0:?} is encrypted; make the archive without a password")]
+    Encrypted(String),
+    /// Compressed in a way that is not read.
+    #[error("archive entry {0:?} is compressed in an unusual way; make the archive with deflate")]
+    Compression(String),
     /// A name that an honest packer does not write.
     #[error("archive entry {name:?} {why}")]
     Name {
@@ -137,6 +145,27 @@ impl UnpackLimits {
 /// # Errors
 /// The archive is damaged, holds what is refused, or passes a limit; or the file system refuses.
 pub fn unpack(archive: impl Read, dest: &Path, limits: &UnpackLimits) -> Result<(), UnpackError> {
+    staged(dest, limits, |unpacker| unpacker.gzip(archive))
+}
+
+/// Unpacks a plain tar; else as [`unpack`].
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_tar(
+    archive: impl Read,
+    dest: &Path,
+    limits: &UnpackLimits,
+) -> Result<(), UnpackError> {
+    staged(dest, limits, |unpacker| unpacker.tar(archive))
+}
+
+/// Has a folder beside `dest` filled, and moves it there when it is whole.
+fn staged(
+    dest: &Path,
+    limits: &UnpackLimits,
+    fill: impl FnOnce(Unpacker<'_>) -> Result<(), UnpackError>,
+) -> Result<(), UnpackError> {
     if fs::symlink_metadata(dest).is_ok() {
         return Err(UnpackError::Exists(dest.to_owned()));
     }
@@ -153,13 +182,12 @@ pub fn unpack(archive: impl Read, dest: &Path, limits: &UnpackLimits) -> Result<
         .mode(MODE_EXECUTABLE)
         .create(&root)
         .map_err(write_error(&root))?;
-    Unpacker {
+    fill(Unpacker {
         root: &root,
         limits,
         made: HashMap::new(),
         bytes: 0,
-    }
-    .run(archive)?;
+    })?;
     set_mode(&root, MODE_EXECUTABLE)?;
     fs::rename(&root, dest).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists
@@ -195,13 +223,17 @@ struct Long {
 }
 
 impl Unpacker<'_> {
-    fn run(mut self, archive: impl Read) -> Result<(), UnpackError> {
+    fn gzip(self, archive: impl Read) -> Result<(), UnpackError> {
+        self.tar(GzDecoder::new(archive))
+    }
+
+    fn tar(mut self, plain: impl Read) -> Result<(), UnpackError> {
         // Whatever the entries claim of themselves, no more than this comes out of the decoder.
         let most = self
             .limits
             .bytes
             .saturating_add(OVERHEAD.saturating_mul(self.limits.entries as u64));
-        let mut expanded = GzDecoder::new(archive).take(most);
+        let mut expanded = plain.take(most);
         {
             let mut tar = tar::Archive::new(&mut expanded);
             let mut long = Long::default();
@@ -288,6 +320,18 @@ impl Unpacker<'_> {
             .header()
             .entry_size()
             .map_err(UnpackError::Malformed)?;
+        let executable = entry.header().mode().map_err(UnpackError::Malformed)? & 0o100 != 0;
+        self.write(name, entry, size, executable)
+    }
+
+    /// Makes a file of exactly so many bytes.
+    fn write(
+        &mut self,
+        name: &str,
+        content: &mut impl Read,
+        size: u64,
+        executable: bool,
+    ) -> Result<(), UnpackError> {
         self.bytes = self.bytes.saturating_add(size);
         if self.bytes > self.limits.bytes {
             return Err(UnpackError::Limit {
@@ -295,7 +339,6 @@ impl Unpacker<'_> {
                 of: "bytes of files",
             });
         }
-        let executable = entry.header().mode().map_err(UnpackError::Malformed)? & 0o100 != 0;
         let mode = if executable {
             MODE_EXECUTABLE
         } else {
@@ -310,7 +353,7 @@ impl Unpacker<'_> {
             .mode(mode)
             .open(&path)
             .map_err(write_error(&path))?;
-        copy(entry, &mut file, size, &path)?;
+        copy(content, &mut file, size, &path)?;
         // The mode given at creation is subject to the umask.
         file.set_permissions(Permissions::from_mode(mode))
             .map_err(write_error(&path))

@@ -233,6 +233,19 @@ fn folders_of_every_language_are_told() {
             &[("tool.rb", "#!/usr/bin/ruby\nputs 1\n")],
             "executable stdio tool.rb",
         ),
+        // Tests beside the code are not it.
+        (
+            &[("shop.py", HANDLER), ("test_shop.py", "")],
+            "python host shop.py",
+        ),
+        (
+            &[("wc.sh", "#!/bin/sh\n"), ("test_wc.py", "")],
+            "executable stdio wc.sh",
+        ),
+        (
+            &[("shop.js", EXPORT), ("shop.test.js", "")],
+            "node host shop.js",
+        ),
         // A web page beside a program of another language.
         (
             &[

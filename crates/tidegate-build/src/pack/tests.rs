@@ -97,12 +97,13 @@ fn what_cannot_be_packed_is_said() {
     check("/no/such", "no file or folder /no/such");
     check(
         "https://host/repository",
-        "not supported yet: addresses (https://host/repository); give a file or a folder",
+        "not supported: addresses (https://host/repository); give a file, a folder, or a .zip, .tar or .tar.gz of one",
     );
     check(
-        "code.tar.gz",
-        "not supported yet: archives (code.tar.gz); give a file or a folder",
+        "code.tar.xz",
+        "not supported: .tar.xz archives (code.tar.xz); give a file, a folder, or a .zip, .tar or .tar.gz of one",
     );
+    check("code.tar.gz", "no file or folder code.tar.gz");
     check(&dir.path().to_string_lossy(), "DIR has no files");
     let missing = pack(
         {
@@ -118,6 +119,32 @@ fn what_cannot_be_packed_is_said() {
         missing.unwrap_err().to_string(),
         "entry other.py is not a file of the folder, or was left out of it"
     );
+}
+
+#[test]
+fn an_archive_is_as_the_folder_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("code");
+    fs::create_dir(&folder).unwrap();
+    sample(&folder);
+    let expected = pack(&folder, &PackOptions::default()).unwrap().digest;
+    for (command, name) in [
+        (&["tar", "-czf", "a.tar.gz", "code"][..], "a.tar.gz"),
+        (&["tar", "-cf", "b.tar", "-C", "code", "."], "b.tar"),
+        (&["tar", "-czf", "c.tgz", "./code"], "c.tgz"),
+    ] {
+        let made = std::process::Command::new(command[0])
+            .args(&command[1..])
+            .current_dir(dir.path())
+            .status()
+            .unwrap();
+        assert!(made.success());
+        let packed = pack(&dir.path().join(name), &PackOptions::default()).unwrap();
+        assert_eq!(packed.digest, expected, "{name}");
+    }
+    fs::write(dir.path().join("d.zip"), "no zip").unwrap();
+    let error = pack(&dir.path().join("d.zip"), &PackOptions::default()).unwrap_err();
+    assert!(matches!(error, PackError::Unpack { .. }), "{error}");
 }
 
 #[test]

@@ -18,8 +18,11 @@ const TARGET: &str = "/out/python";
 /// The list for pip where it is made of another file.
 const LIST: &str = "tidegate-requirements.txt";
 
-/// Lists that pip reads, and lock files of other tools, first come first.
-const LOCKS: &[(&str, fn(&str, &str) -> Result<lock::Pinned, PlanError>)] = &[
+/// Reads a lock file, by its name and text.
+type Parse = fn(&str, &str) -> Result<lock::Pinned, PlanError>;
+
+/// Lock files of other tools, first come first.
+const LOCKS: &[(&str, Parse)] = &[
     ("uv.lock", lock::uv),
     ("poetry.lock", lock::poetry),
     ("Pipfile.lock", lock::pipfile),
