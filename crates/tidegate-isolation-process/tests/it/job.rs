@@ -289,7 +289,7 @@ echo out > /out/result; rm /out/there",
 
 pub(crate) async fn what_cannot_be_run_is_told(world: &World) {
     let check = async |job: Job, words: &str| {
-        let error = world.isolation.run(job).await.err().expect("refused");
+        let error = world.isolation.run(job).await.expect_err("refused");
         assert!(error.to_string().contains(words), "{error}");
         error
     };

@@ -226,8 +226,11 @@ for bad in ('http://127.0.0.1:1/', 'http://169.254.169.254/latest/meta-data/', '
     );
 }
 
+/// Names and contents.
+type Files = &'static [(&'static str, &'static str)];
+
 /// What is fetched from where everybody fetches it.
-const FETCHES: [(&str, &str, &[(&str, &str)]); 7] = [
+const FETCHES: [(&str, &str, Files); 7] = [
     (
         "python3",
         "python3 -m pip download -q --no-deps -d /work six==1.16.0 && ls six*",
