@@ -194,7 +194,14 @@ final class Answers
     /** `handler.php:12`, the bundle's own files without its folder. */
     public static function place(string $file, int $line): string
     {
-        $folder = dirname((string) getenv('TIDEGATE_ENTRY')) . '/';
-        return (str_starts_with($file, $folder) ? substr($file, strlen($folder)) : $file) . ":$line";
+        return self::name($file) . ":$line";
+    }
+
+    /** A file of the bundle without the bundle's folder. */
+    public static function name(string $file): string
+    {
+        $entry = (string) getenv('TIDEGATE_ENTRY');
+        $folder = str_starts_with($entry, '/function/') ? '/function/' : dirname($entry) . '/';
+        return str_starts_with($file, $folder) ? substr($file, strlen($folder)) : $file;
     }
 }

@@ -57,7 +57,7 @@ final class Load
         }
         $text = @file_get_contents($file);
         if ($text === false) {
-            throw new LoadFailed(basename($file) . ' cannot be read');
+            throw new LoadFailed(Answers::name($file) . ' cannot be read');
         }
         if ($name === null && !self::offersHandler($text)) {
             return null;
@@ -139,7 +139,7 @@ final class Load
             throw new LoadFailed("class $class has no method " . ($method ?? '__invoke, handle or handler'));
         }
         $hint = $own === [] ? '' : '; it has the functions ' . implode(', ', array_slice($own, 0, 8));
-        throw new LoadFailed(basename($file) . " has no `$name`, expected function $name(\$event, \$context)$hint");
+        throw new LoadFailed(Answers::name($file) . " has no `$name`, expected function $name(\$event, \$context)$hint");
     }
 
     private static function handler(callable $found): \Closure
@@ -161,7 +161,7 @@ final class Load
         $file = $failure->getFile();
         $line = $failure->getLine();
         // A file that was only parsed has no name.
-        $place = $file === '' || str_starts_with($file, __DIR__ . '/') ? basename($config->entry) . ":$line" : Answers::place($file, $line);
+        $place = $file === '' || str_starts_with($file, __DIR__ . '/') ? Answers::place($config->entry, $line) : Answers::place($file, $line);
         $what = strtok($failure->getMessage(), "\n");
         $hint = '';
         if ($failure instanceof \Error && preg_match('/^Class ".*" not found$/D', (string) $what)) {

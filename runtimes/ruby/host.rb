@@ -173,9 +173,9 @@ module Tidegate
 
   # The reason that a function cannot be loaded, as one line: where, what.
   def self.explain(failure, entry)
-    name = File.basename(entry)
+    folder = entry.start_with?("/function/") ? "/function/" : "#{File.dirname(entry)}/"
+    name = entry.delete_prefix(folder)
     message = Answers.message(failure)
-    folder = "#{File.dirname(entry)}/"
     case failure
     when SyntaxError
       # Ruby names the file and line itself, and goes on for several lines.

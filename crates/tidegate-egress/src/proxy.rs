@@ -26,7 +26,7 @@ use crate::policy::Policy;
 use crate::target::Target;
 use crate::upstream::Upstream;
 
-/// Bytes that a connection buffers, and so of a head: registries' tokens are long, and nothing is longer.
+/// Bytes that a connection buffers, and so about the longest head: registries' tokens are long, and nothing is longer.
 pub(crate) const HEAD: usize = 64 * 1024;
 
 /// Bytes that a tunnel moves at once, each way.

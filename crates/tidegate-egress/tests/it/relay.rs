@@ -92,6 +92,26 @@ async fn a_tunnel_carries_bytes_both_ways_until_both_ends() {
 }
 
 #[tokio::test]
+async fn old_clients_are_served() {
+    let at = echo("127.0.0.1:0").await;
+    let (site, _) = page("127.0.0.1:0", "hello").await;
+    let door = Door::new(naming(&[at, site])).await;
+    let mut tunnel = door.open().await;
+    let ask = format!("CONNECT {at} HTTP/1.0\r\n\r\n");
+    tunnel.write_all(ask.as_bytes()).await.expect("sent");
+    let head = read_head(&mut tunnel).await;
+    assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
+    tunnel.write_all(b"old").await.expect("sent");
+    let mut back = [0; 3];
+    tunnel.read_exact(&mut back).await.expect("an echo");
+    assert_eq!(&back, b"old");
+    let answer = door
+        .say(&format!("GET http://{site}/ HTTP/1.0\r\n\r\n"))
+        .await;
+    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+}
+
+#[tokio::test]
 async fn bytes_that_come_with_the_asking_are_not_lost() {
     let at = echo("127.0.0.1:0").await;
     let door = Door::new(naming(&[at])).await;

@@ -246,7 +246,7 @@ pub(crate) async fn what_a_host_cannot_load_is_quoted(world: &World) {
             "ruby",
             "src/handler.rb",
             "require 'nope'\n",
-            "src/handler.rb: handler.rb:1: cannot load such file -- nope (LoadError); name its gem in the Gemfile",
+            "src/handler.rb:1: cannot load such file -- nope (LoadError); name its gem in the Gemfile",
         ),
         (
             "php",

@@ -90,6 +90,7 @@ cases! {
     job:
         it_has_the_walls_of_an_instance,
         folders_are_there_and_what_is_written_is_the_servers,
+        what_is_written_is_the_servers_at_once,
         folders_go_back_and_forth_where_ids_cannot_be_mapped,
         what_cannot_be_run_is_told,
         there_is_no_network_but_through_the_door,
