@@ -164,12 +164,14 @@ fn agree(mut tally: Tally, success: bool) -> Tally {
 
 // === Python
 
-/// Folders with `test_*.py`: the language host's, and the examples'.
+/// Folders with `test_*.py`: Python's language host's, the other hosts' together, and the examples'.
 fn python_tests(root: &Path) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
-    let host = root.join("runtimes/python/tests");
-    if host.is_dir() {
-        folders.push(host);
+    for suite in ["runtimes/python/tests", "runtimes/tests"] {
+        let folder = root.join(suite);
+        if folder.is_dir() {
+            folders.push(folder);
+        }
     }
     for entry in fs::read_dir(root.join("examples")).context("cannot list the examples")? {
         let folder = entry?.path();

@@ -118,51 +118,8 @@ async fn measure(count: usize) {
     line("  processor time inside", &mut cpu);
     line("python: start and first answer", &mut answers);
 
-    let node = |entry: &str| Program::Host {
-        runtime: "node".to_owned(),
-        entry: entry.to_owned(),
-        handler: None,
-    };
-    // The first has nothing waiting for it: Node is started then and there.
-    let (mut rows, mut answers) = (Vec::new(), Vec::new());
-    for at in 0..count.min(NODE_COUNT) {
-        // A size of memory that none has been asked for with, and so none waits with.
-        let memory = (200 + at as u64) << 20;
-        let began = Instant::now();
-        let (instance, took) =
-            sized(&isolation, folder.path(), "node", node("app.cjs"), memory).await;
-        rows.push((took, instance.start_times()));
-        hello(&*instance).await;
-        answers.push(began.elapsed());
-        drop(instance);
-        tokio::time::sleep(NODE_REST).await;
-    }
-    table("node, none waits: ready", &mut rows);
-    line("node, none waits: first answer", &mut answers);
-    for (bundle, entry) in [("node", "app.cjs"), ("esm", "app.mjs")] {
-        let (mut rows, mut answers, mut memory) = (Vec::new(), Vec::new(), Vec::new());
-        // The first of this size brings two that wait.
-        drop(one(&isolation, folder.path(), bundle, node(entry)).await);
-        for _ in 0..count.min(NODE_COUNT) {
-            tokio::time::sleep(NODE_REST).await;
-            let began = Instant::now();
-            let (instance, took) = one(&isolation, folder.path(), bundle, node(entry)).await;
-            rows.push((took, instance.start_times()));
-            hello(&*instance).await;
-            answers.push(began.elapsed());
-            memory.push(instance.usage().map_or(0, |u| u.memory));
-        }
-        table(&format!("node, {entry}: ready"), &mut rows);
-        line(
-            &format!("node, {entry}: start and first answer"),
-            &mut answers,
-        );
-        memory.sort_unstable();
-        println!(
-            "  memory of its own after that     p50 {:>6} KiB",
-            memory[memory.len() / 2] / 1024
-        );
-    }
+    nodes(&isolation, folder.path(), count).await;
+    interpreters(&isolation, folder.path(), count).await;
 
     let mut burst = tokio::task::JoinSet::new();
     let isolation = Arc::new(isolation);
@@ -183,6 +140,134 @@ async fn measure(count: usize) {
     line("python: one of 100 at once", &mut took);
     drop(instances);
     isolation.shutdown().await;
+}
+
+/// Languages whose hosts are an interpreter each: `(runtime, entry, source)`.
+const HOSTS: [(&str, &str, &str); 4] = [
+    ("ruby", "handler.rb", "def handler(event) = 'hello'\n"),
+    (
+        "php",
+        "handler.php",
+        "<?php function handler() { return 'hello'; }\n",
+    ),
+    ("php", "index.php", "<?php echo 'hello';\n"),
+    (
+        "java",
+        "Handler.class",
+        "public class Handler { public String handle() { return \"hello\"; } }\n",
+    ),
+];
+
+/// Starts of those that are here. Each takes tens of milliseconds, so a tenth of the count tells as much.
+async fn interpreters(isolation: &ProcessIsolation, folder: &Path, count: usize) {
+    for (runtime, entry, source) in HOSTS {
+        if isolation.prepare(runtime).await.is_err() {
+            println!("{runtime}: not installed");
+            continue;
+        }
+        let name = format!("{runtime}-{entry}");
+        let bundle = folder.join(&name);
+        fs::create_dir_all(&bundle).expect("a folder");
+        if runtime == "java" {
+            compile(&bundle, source);
+        } else {
+            fs::write(bundle.join(entry), source).expect("written");
+        }
+        let (mut rows, mut answers, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
+        let mut memory = 0;
+        for _ in 0..(count / 10).max(5) {
+            let program = Program::Host {
+                runtime: runtime.to_owned(),
+                entry: entry.to_owned(),
+                handler: None,
+            };
+            let began = Instant::now();
+            let (instance, took) = one(isolation, folder, &name, program).await;
+            rows.push((took, instance.start_times()));
+            hello(&*instance).await;
+            answers.push(began.elapsed());
+            let usage = instance.usage().unwrap_or_default();
+            cpu.push(Duration::from_micros(usage.cpu_us));
+            memory = usage.memory;
+            drop(instance);
+            tokio::time::sleep(REST).await;
+        }
+        table(&format!("{runtime} ({entry}): ready"), &mut rows);
+        line("  processor time inside, first answer included", &mut cpu);
+        line(
+            &format!("{runtime} ({entry}): start and first answer"),
+            &mut answers,
+        );
+        println!("  memory after it: {} KiB", memory / 1024);
+    }
+}
+
+/// The handler and the host beside it, as a build does.
+fn compile(bundle: &Path, source: &str) {
+    let file = bundle.join("Handler.java");
+    fs::write(&file, source).expect("written");
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes/java/dev/tidegate/host");
+    let status = std::process::Command::new("javac")
+        .args(["--release", "11", "-XDstringConcat=inline", "-d"])
+        .arg(bundle)
+        .arg(file)
+        .args(
+            fs::read_dir(host)
+                .expect("the host")
+                .flatten()
+                .map(|e| e.path()),
+        )
+        .status()
+        .expect("javac runs");
+    assert!(status.success(), "javac failed");
+}
+
+/// Node: started then and there, and from those that wait, with each kind of module.
+async fn nodes(isolation: &ProcessIsolation, folder: &Path, count: usize) {
+    let node = |entry: &str| Program::Host {
+        runtime: "node".to_owned(),
+        entry: entry.to_owned(),
+        handler: None,
+    };
+    // The first has nothing waiting for it: Node is started then and there.
+    let (mut rows, mut answers) = (Vec::new(), Vec::new());
+    for at in 0..count.min(NODE_COUNT) {
+        // A size of memory that none has been asked for with, and so none waits with.
+        let memory = (200 + at as u64) << 20;
+        let began = Instant::now();
+        let (instance, took) = sized(isolation, folder, "node", node("app.cjs"), memory).await;
+        rows.push((took, instance.start_times()));
+        hello(&*instance).await;
+        answers.push(began.elapsed());
+        drop(instance);
+        tokio::time::sleep(NODE_REST).await;
+    }
+    table("node, none waits: ready", &mut rows);
+    line("node, none waits: first answer", &mut answers);
+    for (bundle, entry) in [("node", "app.cjs"), ("esm", "app.mjs")] {
+        let (mut rows, mut answers, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+        // The first of this size brings two that wait.
+        drop(one(isolation, folder, bundle, node(entry)).await);
+        for _ in 0..count.min(NODE_COUNT) {
+            tokio::time::sleep(NODE_REST).await;
+            let began = Instant::now();
+            let (instance, took) = one(isolation, folder, bundle, node(entry)).await;
+            rows.push((took, instance.start_times()));
+            hello(&*instance).await;
+            answers.push(began.elapsed());
+            memory.push(instance.usage().map_or(0, |u| u.memory));
+        }
+        table(&format!("node, {entry}: ready"), &mut rows);
+        line(
+            &format!("node, {entry}: start and first answer"),
+            &mut answers,
+        );
+        memory.sort_unstable();
+        println!(
+            "  memory of its own after that     p50 {:>6} KiB",
+            memory[memory.len() / 2] / 1024
+        );
+    }
 }
 
 async fn one(

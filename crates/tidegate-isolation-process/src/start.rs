@@ -64,6 +64,9 @@ pub(crate) const DEFAULT_ENV: [(&str, &str); 4] = [
     ("LANG", "C.UTF-8"),
 ];
 
+/// An environment.
+type Variables = Vec<(String, String)>;
+
 /// How an instance's first process comes to be.
 pub(crate) enum Means<'a> {
     /// Executed in the sandbox.
@@ -127,7 +130,7 @@ async fn walls(
     supervisor: &Arc<Supervisor>,
     spec: &InstanceSpec,
     entry: &str,
-    program: Option<(Vec<String>, Vec<(String, String)>)>,
+    program: Option<(Vec<String>, Variables)>,
     waiting: Option<Unclaimed>,
 ) -> Result<(ProcessInstance, Vec<OwnedFd>), StartError> {
     let began = Instant::now();

@@ -10,6 +10,16 @@ pub(super) const NODE: &str = "node";
 
 const MIB: u64 = 1024 * 1024;
 
+/// Files of `runtimes/LANGUAGE`, each with its name there.
+macro_rules! sources {
+    ($language:literal: $($file:literal),*) => {
+        &[$((
+            $file,
+            include_str!(concat!("../../../../runtimes/", $language, "/", $file)),
+        )),*]
+    };
+}
+
 /// Every language that this isolation knows, in the order in which they are listed.
 pub(crate) static ALL: &[Language] = &[
     PROGRAM,
@@ -53,7 +63,7 @@ pub(crate) static ALL: &[Language] = &[
         oldest: (8, 0),
         package: "php-cli",
         least_memory: 32 * MIB,
-        sources: &[],
+        sources: sources!["php": "answers.php", "autoload.php", "host.php", "http1.php", "load.php", "router.php", "tidegate.php"],
         host: Some(php_host),
         run: php_run,
         env: no_env,
@@ -86,7 +96,7 @@ pub(crate) static ALL: &[Language] = &[
         oldest: (2, 7),
         package: "ruby",
         least_memory: 32 * MIB,
-        sources: &[],
+        sources: sources!["ruby": "answers.rb", "gems.rb", "host.rb", "http1.rb", "load.rb", "rack_app.rb", "tidegate.rb"],
         host: Some(ruby_host),
         run: entry_alone,
         env: ruby_env,

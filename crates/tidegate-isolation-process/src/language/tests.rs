@@ -44,6 +44,23 @@ fn server(runtime: &str, entry: &str) -> Program {
 }
 
 #[test]
+fn every_source_of_every_host_is_embedded() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes");
+    for name in ["ruby", "php"] {
+        let mut there = Vec::new();
+        for entry in std::fs::read_dir(root.join(name)).unwrap().flatten() {
+            if entry.path().is_file() {
+                there.push(entry.file_name().into_string().unwrap());
+            }
+        }
+        there.sort();
+        let mut embedded: Vec<_> = language(name).sources.iter().map(|(n, _)| *n).collect();
+        embedded.sort_unstable();
+        assert_eq!(embedded, there, "{name}");
+    }
+}
+
+#[test]
 fn an_interpreter_outside_of_usr_is_refused_with_the_reason() {
     let error = find(language("python"), Some(Path::new("/etc/passwd"))).unwrap_err();
     assert!(error.contains("outside of /usr"), "{error}");

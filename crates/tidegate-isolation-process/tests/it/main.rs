@@ -105,7 +105,12 @@ cases! {
         python_packages_of_a_layer_are_imported,
         a_python_server_is_run_by_its_interpreter,
         a_python_program_is_run_once_a_call,
-        an_unknown_runtime_is_refused;
+        an_unknown_runtime_is_refused,
+        ruby_and_php_handlers_answer_behind_the_walls,
+        a_php_script_is_served,
+        what_a_host_cannot_load_is_quoted,
+        java_handlers_answer_behind_the_walls,
+        a_node_program_finds_the_packages_of_a_layer;
     node:
         a_handler_answers_and_its_lines_are_attributed,
         packages_of_a_layer_are_found_by_require_and_by_import,
@@ -186,6 +191,12 @@ fn as_ordinary_user(filter: &str) -> bool {
     };
     let me = copy(&std::env::current_exe().expect("we have a file"), "it");
     let launcher = copy(&world::launcher(), "launcher");
+    let sources = folder.path().join("java");
+    std::fs::create_dir(&sources).expect("a folder");
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes/java/dev/tidegate/host");
+    for file in std::fs::read_dir(host).expect("the Java host").flatten() {
+        std::fs::copy(file.path(), sources.join(file.file_name())).expect("copied");
+    }
     let home = folder.path().join("home");
     std::fs::create_dir(&home).expect("a home");
     std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).expect("given away");
@@ -193,6 +204,7 @@ fn as_ordinary_user(filter: &str) -> bool {
         .arg(filter)
         .env(PART, "user")
         .env(world::LAUNCHER, launcher)
+        .env(languages::SOURCES, sources)
         .env("HOME", &home)
         .env("TMPDIR", &home)
         .current_dir(&home)
