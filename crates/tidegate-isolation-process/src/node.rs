@@ -101,7 +101,7 @@ impl NodeStock {
         Arc::new(Self {
             supervisor,
             interpreter,
-            strips_when_told: (22, 6) <= version && version < (22, 18),
+            strips_when_told: ((22, 6)..(22, 18)).contains(&version),
             state: Mutex::default(),
         })
     }
