@@ -82,9 +82,7 @@ function guard(server) {
   process.on('uncaughtException', failed);
   process.on('exit', () => {
     for (const x of server.running.keys()) {
-      if (x !== null) {
-        logs.flush(x.scope);
-      }
+      logs.flush(x.scope);
     }
     logs.flush(logs.OUTSIDE);
   });

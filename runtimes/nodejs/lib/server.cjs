@@ -375,6 +375,7 @@ class Server {
     this.kept = new Set();
     this.early = [];
     this.draining = false;
+    this.closing = false;
     this.call = null;
     this.onDrained = null;
   }
@@ -447,7 +448,7 @@ class Server {
   }
 
   idle() {
-    if (!this.draining || this.running.size > 0 || this.kept.size > 0) {
+    if (!this.draining || this.closing || this.running.size > 0 || this.kept.size > 0) {
       return;
     }
     for (const conn of this.connections) {
@@ -467,7 +468,7 @@ class Server {
       this.onDrained?.();
       return;
     }
-    this.running.add(null);
+    this.closing = true;
     for (const conn of left) {
       // What was written leaves first.
       conn.socket.end(closed);
@@ -484,8 +485,8 @@ async function serve(server, x) {
     if (result !== null && typeof result === 'object' && typeof result.then === 'function') {
       result = await result;
     }
-    // Undefined from a call that answers by itself.
-    if (result !== undefined) {
+    // Something of the call's that nobody caught may have answered for it meanwhile.
+    if (!x.finished) {
       const streaming = answerInto(x, result);
       if (streaming !== undefined) {
         await streaming;
@@ -497,4 +498,4 @@ async function serve(server, x) {
   server.ended(x);
 }
 
-module.exports = { Server, Exchange, Connection };
+module.exports = { Server, EARLY_CANCELS, ORPHAN_GRACE_MS };

@@ -14,6 +14,7 @@ const web = require('./web.cjs');
 /** Loads and calls; `serve` makes a server's call of what was loaded. */
 async function warm(serve) {
   web.warm();
+  require('http');
   const argv = [...process.argv];
   for (const entry of ['warm-up.mjs', 'warm-up.cjs']) {
     const config = { entry: path.join(__dirname, entry), max_body: 1024, concurrency: 1 };
