@@ -230,19 +230,22 @@ async fn nodes(isolation: &ProcessIsolation, folder: &Path, count: usize) {
         handler: None,
     };
     // The first has nothing waiting for it: Node is started then and there.
-    let (mut rows, mut answers) = (Vec::new(), Vec::new());
+    let (mut rows, mut answers, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
     for at in 0..count.min(NODE_COUNT) {
         // A size of memory that none has been asked for with, and so none waits with.
         let memory = (200 + at as u64) << 20;
         let began = Instant::now();
         let (instance, took) = sized(isolation, folder, "node", node("app.cjs"), memory).await;
         rows.push((took, instance.start_times()));
+        let used = instance.usage().map_or(0, |u| u.cpu_us);
+        cpu.push(Duration::from_micros(used));
         hello(&*instance).await;
         answers.push(began.elapsed());
         drop(instance);
         tokio::time::sleep(NODE_REST).await;
     }
     table("node, none waits: ready", &mut rows);
+    line("  processor time inside", &mut cpu);
     line("node, none waits: first answer", &mut answers);
     for (bundle, entry) in [("node", "app.cjs"), ("esm", "app.mjs")] {
         let (mut rows, mut answers, mut memory) = (Vec::new(), Vec::new(), Vec::new());
