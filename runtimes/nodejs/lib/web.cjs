@@ -223,7 +223,13 @@ function readReal(response, Answer) {
     throw new TypeError('the body of the Response has been read already, so that nothing is left to answer with');
   }
   const fields = [];
-  flatten(fields, response.headers);
+  // What `fetch` brought has been unpacked on its way in, so that its length and coding hold no longer.
+  const unpacked = response.url !== '' && response.headers.has('content-encoding');
+  for (const [name, value] of response.headers) {
+    if (!unpacked || (name !== 'content-encoding' && name !== 'content-length')) {
+      fields.push(name, value);
+    }
+  }
   return new Answer(checkStatus(response.status), fields, response.body ?? '');
 }
 

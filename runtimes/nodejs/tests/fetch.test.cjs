@@ -1,7 +1,9 @@
 'use strict';
 
 const assert = require('assert/strict');
+const http = require('http');
 const { test } = require('node:test');
+const zlib = require('zlib');
 const { host, tag } = require('./harness.cjs');
 
 const ESM = (code) => ({ 'app.mjs': code });
@@ -157,4 +159,22 @@ test('drain lets what runs finish, and what is kept', async (t) => {
   h.child.send({ drain: true });
   assert.equal(await h.exited, 0);
   assert.ok(h.lines.some((line) => line.text === 'kept'));
+});
+
+test('what fetch brought may be the answer, also where it came packed', async (t) => {
+  const far = http.createServer((req, res) => {
+    const body = zlib.gzipSync(`far ${req.url} ${req.headers['x-thing'] ?? ''}`);
+    res.writeHead(203, { 'content-encoding': 'gzip', 'content-length': body.length, 'content-type': 'text/x', 'x-far': 'yes' }).end(body);
+  });
+  await new Promise((resolve) => far.listen(0, '127.0.0.1', resolve));
+  t.after(() => far.close());
+  const h = await host(t, ESM(`
+    export default (request) => {
+      const to = new URL(request.url);
+      return fetch(new Request('http://127.0.0.1:${far.address().port}' + to.pathname, request));
+    };`));
+  const answer = await h.call('/a', { headers: { 'x-thing': 'sent on' } });
+  assert.deepEqual([answer.status, answer.text, answer.headers['content-type'], answer.headers['x-far'], answer.headers['content-encoding']],
+    [203, 'far /a sent on', 'text/x', 'yes', undefined]);
+  far.closeAllConnections();
 });
