@@ -36,8 +36,13 @@ async function prepare(control, config) {
     return server;
   }
   const server = new Server(control, config);
-  server.call = kind === 'fetch' ? forFetch(call, config) : forEvents(call, config);
+  server.call = serving(kind, call, config);
   return server;
+}
+
+/** What answers exchanges by calling a function of this kind. */
+function serving(kind, call, config) {
+  return kind === 'fetch' ? forFetch(call, config) : forEvents(call, config);
 }
 
 function forEvents(call, config) {
@@ -77,9 +82,7 @@ function guard(server) {
   process.on('uncaughtException', failed);
   process.on('exit', () => {
     for (const x of server.running.keys()) {
-      if (x !== null) {
-        logs.flush(x.scope);
-      }
+      logs.flush(x.scope);
     }
     logs.flush(logs.OUTSIDE);
   });
@@ -90,12 +93,13 @@ function wait() {
   const control = new Control();
   let server = null;
   let configured = false;
+  let warmed = null;
   // What came while the function was loaded.
   const early = [];
   const orders = {
     config(config) {
       configured = true;
-      become(control, config).then((made) => {
+      Promise.resolve(warmed).then(() => become(control, config)).then((made) => {
         server = made;
         server.onDrained = () => process.exit(0);
         for (const order of early.splice(0)) {
@@ -125,18 +129,11 @@ function wait() {
   // Where the configuration is there already, it goes first.
   setImmediate(() => setImmediate(() => {
     if (!configured) {
-      warm();
-      control.waiting();
+      web.install();
+      const { warm } = require('./lib/warm.cjs');
+      warmed = warm(serving).then(() => control.waiting());
     }
   }));
-}
-
-/** Does ahead of time what any function would pay for. */
-function warm() {
-  web.warm();
-  require('http');
-  require('stream');
-  require('url');
 }
 
 async function become(control, config) {

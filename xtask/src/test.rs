@@ -76,6 +76,9 @@ fn run(steps: &mut Steps, quick: bool) -> Result<()> {
         });
     }
     projects::test(steps, root)?;
+    steps.run("node tests of runtimes/nodejs", || {
+        node_test(root, &root.join("runtimes/nodejs/tests"))
+    });
     steps.run("clippy", || {
         let words = [
             "clippy",
@@ -264,6 +267,46 @@ impl Unittest {
     }
 }
 
+// === Node
+
+/// Runs `*.test.cjs` with Node's own runner.
+fn node_test(root: &Path, folder: &Path) -> Result<Ended> {
+    let node = paths::find_program("node").context("node is not installed")?;
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
+        .with_context(|| format!("cannot list {}", folder.display()))?
+        .filter_map(|file| Some(file.ok()?.path()))
+        .filter(|file| file.to_string_lossy().ends_with(".test.cjs"))
+        .collect();
+    files.sort();
+    let mut command = Command::new(node);
+    command
+        .args(["--test", "--test-reporter=tap"])
+        .args(&files)
+        .current_dir(root);
+    let mut tally = Tally::default();
+    let status = child::tee(&mut command, TESTS_LIMIT, |line| {
+        if let Some((word, count)) = node_line(line) {
+            match word {
+                "pass" => tally.passed = count,
+                _ => tally.failed += count,
+            }
+        }
+    })?;
+    if status.success() && tally.passed == 0 {
+        bail!("no test ran in {}", folder.display());
+    }
+    Ok(Ended::Ran(agree(tally, status.success())))
+}
+
+/// A count of Node's account of a run: `# pass 12`, `# fail 1`, `# cancelled 0`.
+fn node_line(line: &str) -> Option<(&str, u64)> {
+    let (word, count) = line.strip_prefix("# ")?.split_once(' ')?;
+    ["pass", "fail", "cancelled"]
+        .contains(&word)
+        .then_some(())
+        .and_then(|()| Some((word, count.trim().parse().ok()?)))
+}
+
 // === Licences, banned crates, sources, advisories
 
 fn deny(target: &Target, quick: bool) -> Result<Ended> {
@@ -348,7 +391,7 @@ fn reachable(repository: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Unittest, agree, cargo_line};
+    use super::{Unittest, agree, cargo_line, node_line};
     use crate::report::Tally;
 
     fn tally(passed: u64, failed: u64) -> Tally {
@@ -396,6 +439,14 @@ mod tests {
             ]),
             tally(3, 3)
         );
+    }
+
+    #[test]
+    fn node_counts_are_read() {
+        assert_eq!(node_line("# pass 12"), Some(("pass", 12)));
+        assert_eq!(node_line("# fail 1"), Some(("fail", 1)));
+        assert_eq!(node_line("# pass the salt"), None);
+        assert_eq!(node_line("ok 1 - # pass 3"), None);
     }
 
     #[test]

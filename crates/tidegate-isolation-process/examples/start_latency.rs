@@ -25,6 +25,12 @@ const COUNT: usize = 200;
 /// Between starts: the launcher fills its stock in about a millisecond.
 const REST: Duration = Duration::from_millis(8);
 
+/// Starts of each kind of Node: it takes a tenth of a second to have another waiting.
+const NODE_COUNT: usize = 40;
+
+/// Between them.
+const NODE_REST: Duration = Duration::from_millis(400);
+
 struct Nowhere;
 
 impl LogSink for Nowhere {
@@ -59,6 +65,11 @@ async fn measure(count: usize) {
     write(
         "python/app.py",
         "def handler(event, context):\n    return 'hello'\n",
+    );
+    write("node/app.cjs", "exports.handler = () => 'hello';\n");
+    write(
+        "esm/app.mjs",
+        "export default { fetch: () => new Response('hello') };\n",
     );
     let (isolation, report) = ProcessIsolation::start(Options::new(folder.path().join("state")))
         .await
@@ -107,6 +118,7 @@ async fn measure(count: usize) {
     line("  processor time inside", &mut cpu);
     line("python: start and first answer", &mut answers);
 
+    nodes(&isolation, folder.path(), count).await;
     interpreters(&isolation, folder.path(), count).await;
 
     let mut burst = tokio::task::JoinSet::new();
@@ -210,11 +222,72 @@ fn compile(bundle: &Path, source: &str) {
     assert!(status.success(), "javac failed");
 }
 
+/// Node: started then and there, and from those that wait, with each kind of module.
+async fn nodes(isolation: &ProcessIsolation, folder: &Path, count: usize) {
+    let node = |entry: &str| Program::Host {
+        runtime: "node".to_owned(),
+        entry: entry.to_owned(),
+        handler: None,
+    };
+    // The first has nothing waiting for it: Node is started then and there.
+    let (mut rows, mut answers, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
+    for at in 0..count.min(NODE_COUNT) {
+        // A size of memory that none has been asked for with, and so none waits with.
+        let memory = (200 + at as u64) << 20;
+        let began = Instant::now();
+        let (instance, took) = sized(isolation, folder, "node", node("app.cjs"), memory).await;
+        rows.push((took, instance.start_times()));
+        let used = instance.usage().map_or(0, |u| u.cpu_us);
+        cpu.push(Duration::from_micros(used));
+        hello(&*instance).await;
+        answers.push(began.elapsed());
+        drop(instance);
+        tokio::time::sleep(NODE_REST).await;
+    }
+    table("node, none waits: ready", &mut rows);
+    line("  processor time inside", &mut cpu);
+    line("node, none waits: first answer", &mut answers);
+    for (bundle, entry) in [("node", "app.cjs"), ("esm", "app.mjs")] {
+        let (mut rows, mut answers, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+        // The first of this size brings two that wait.
+        drop(one(isolation, folder, bundle, node(entry)).await);
+        for _ in 0..count.min(NODE_COUNT) {
+            tokio::time::sleep(NODE_REST).await;
+            let began = Instant::now();
+            let (instance, took) = one(isolation, folder, bundle, node(entry)).await;
+            rows.push((took, instance.start_times()));
+            hello(&*instance).await;
+            answers.push(began.elapsed());
+            memory.push(instance.usage().map_or(0, |u| u.memory));
+        }
+        table(&format!("node, {entry}: ready"), &mut rows);
+        line(
+            &format!("node, {entry}: start and first answer"),
+            &mut answers,
+        );
+        memory.sort_unstable();
+        println!(
+            "  memory of its own after that     p50 {:>6} KiB",
+            memory[memory.len() / 2] / 1024
+        );
+    }
+}
+
 async fn one(
     isolation: &ProcessIsolation,
     folder: &Path,
     bundle: &str,
     program: Program,
+) -> (Arc<dyn Instance>, Duration) {
+    sized(isolation, folder, bundle, program, 256 << 20).await
+}
+
+async fn sized(
+    isolation: &ProcessIsolation,
+    folder: &Path,
+    bundle: &str,
+    program: Program,
+    memory: u64,
 ) -> (Arc<dyn Instance>, Duration) {
     let name = |text| Name::new(text).expect("a name");
     let spec = InstanceSpec {
@@ -227,7 +300,7 @@ async fn one(
         env: Vec::new(),
         secrets: Vec::new(),
         limits: Limits {
-            memory: 256 << 20,
+            memory,
             cpu_milli: 1000,
             pids: 64,
             tmp: 64 << 20,

@@ -23,7 +23,7 @@ use rustix::net::{
 use tidegate_instance::StartError;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::channel::Channel;
 use crate::protocol::{Early, Rlimits};
@@ -33,7 +33,7 @@ use crate::wire;
 /// Processes that wait, of one size of heap: what two functions that are called for the first time at once need.
 const DEPTH: usize = 2;
 
-/// Processes that wait, of all sizes together. Each holds about 20 MiB that it shares with nobody.
+/// Processes that wait, of all sizes together. Each holds about 13 MiB that it shares with nobody.
 const MOST: usize = 4;
 
 /// How long they wait after the last start before they are let go.
@@ -41,6 +41,9 @@ const IDLE: Duration = Duration::from_secs(10 * 60);
 
 /// How often it is looked whether they should be.
 const LOOK: Duration = Duration::from_secs(30);
+
+/// How long one may take until it waits: 100 ms on a quiet machine, more with a cold disk and neighbours.
+const READY: Duration = Duration::from_secs(30);
 
 /// Memory that the machine has to have free for one more to wait, in KiB: several times what it takes.
 const SPARE_KIB: u64 = 192 * 1024;
@@ -101,7 +104,7 @@ impl NodeStock {
         Arc::new(Self {
             supervisor,
             interpreter,
-            strips_when_told: (22, 6) <= version && version < (22, 18),
+            strips_when_told: ((22, 6)..(22, 18)).contains(&version),
             state: Mutex::default(),
         })
     }
@@ -268,12 +271,13 @@ async fn fill_up(stock: Weak<NodeStock>) {
         let Some(heap) = stock.lacks() else { return };
         match stock.make(heap, false, None).await {
             Ok(process) => {
-                let warmed = process.orders_answered().await;
-                if warmed {
+                if let Ok(true) = timeout(READY, process.waits()).await {
                     stock.state.lock().ready.push_back(process);
                     continue;
                 }
-                tracing::warn!("a Node process that should wait ended; functions start without");
+                tracing::warn!(
+                    "a Node process that should wait did not come to it; functions start without, and slower"
+                );
             }
             Err(error) => tracing::debug!(%error, "no Node process waits"),
         }
@@ -301,7 +305,7 @@ async fn look_after(stock: Weak<NodeStock>) {
 
 impl Process {
     /// Waits until the host has loaded what every function needs; false when it ended instead.
-    async fn orders_answered(&self) -> bool {
+    async fn waits(&self) -> bool {
         /// A type, and nothing else.
         const LONGEST: usize = 64;
         let mut buffer = [0; LONGEST];

@@ -347,8 +347,8 @@ async fn node(
     let (tell, told) = oneshot::channel();
     supervisor.control().spawn(hear(inner.clone(), tell));
     if let Some(Kind::Node { orders, .. }) = inner.kind.get() {
-        // A process that has died is told of by the end of its sandbox.
-        let _ = orders.config(&config).await;
+        // A process that has died is told of by the end of its sandbox, and one that hangs is not ready in time.
+        let _ = timeout(spec.ready_within, orders.config(&config)).await;
     }
     let taken = inner.clone();
     supervisor.control().spawn(async move {

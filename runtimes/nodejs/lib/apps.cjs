@@ -6,6 +6,7 @@
 
 const http = require('http');
 const logs = require('./logs.cjs');
+const { EARLY_CANCELS, ORPHAN_GRACE_MS } = require('./server.cjs');
 const { errorOf, trace } = require('./answers.cjs');
 const { HEAD_MAX, NO_TAG } = require('./http1.cjs');
 
@@ -15,10 +16,10 @@ class AppServer {
     this.control = control;
     this.config = config;
     this.running = new Map();
-    this.kept = new Set();
     this.sockets = new Set();
     this.early = [];
     this.draining = false;
+    this.closing = false;
     this.call = null;
     this.onDrained = null;
     // The server decides how long a connection is kept, and holds its callers to its own limits.
@@ -99,7 +100,7 @@ class AppServer {
       }
     }
     this.early.push(tag);
-    if (this.early.length > 64) {
+    if (this.early.length > EARLY_CANCELS) {
       this.early.shift();
     }
     this.control?.idle(tag);
@@ -108,15 +109,16 @@ class AppServer {
   drain(orphaned) {
     this.draining = true;
     if (orphaned) {
-      setTimeout(() => this.onDrained?.(), 1000);
+      setTimeout(() => this.onDrained?.(), ORPHAN_GRACE_MS);
     }
     setImmediate(() => this.idle());
   }
 
   idle() {
-    if (!this.draining || this.running.size > 0) {
+    if (!this.draining || this.closing || this.running.size > 0) {
       return;
     }
+    this.closing = true;
     let open = this.sockets.size;
     if (open === 0) {
       this.onDrained?.();

@@ -8,8 +8,6 @@
 // more than all that is done here. Apps that want those objects get them (`apps.cjs`).
 'use strict';
 
-const { STATUS_CODES } = require('http');
-
 // The server holds its own clients to less; beyond it somebody is up to something. In bytes.
 const HEAD_MAX = 64 * 1024;
 
@@ -199,12 +197,17 @@ function checkStatus(status) {
   return number;
 }
 
-const STATUS_LINES = new Map();
+const STATUS_LINES = new Map(Object.entries({
+  200: 'OK', 201: 'Created', 202: 'Accepted', 204: 'No Content', 301: 'Moved Permanently', 302: 'Found', 303: 'See Other',
+  304: 'Not Modified', 307: 'Temporary Redirect', 400: 'Bad Request', 401: 'Unauthorized', 403: 'Forbidden', 404: 'Not Found',
+  413: 'Payload Too Large', 422: 'Unprocessable Entity', 500: 'Internal Server Error', 503: 'Service Unavailable',
+}).map(([status, reason]) => [Number(status), `HTTP/1.1 ${status} ${reason}\r\n`]));
 
 function statusLine(status) {
   let line = STATUS_LINES.get(status);
   if (line === undefined) {
-    line = `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? 'Status'}\r\n`;
+    // Node's table comes with all of its HTTP, a fifth of the time that it takes to start.
+    line = `HTTP/1.1 ${status} ${require('http').STATUS_CODES[status] ?? 'Status'}\r\n`;
     STATUS_LINES.set(status, line);
   }
   return line;

@@ -59,6 +59,10 @@ async function importFile(file) {
   if (!['.js', '.mjs', '.cjs', '.ts', '.mts', '.cts'].includes(ending)) {
     throw new LoadError(`entry ${file} is not a JavaScript file, expected a name that ends in .js, .mjs, .cjs or .ts`);
   }
+  if (fs.existsSync(`${file}.map`)) {
+    // Made by the build: traces name the lines that were written.
+    process.setSourceMapsEnabled(true);
+  }
   if (isCommon(file, ending)) {
     return { common: createRequire(file)(file) };
   }

@@ -52,6 +52,13 @@ class Exchange {
     return this.abort.signal;
   }
 
+  /** Tells the function that nobody waits any more. Its listeners run as part of the request. */
+  cancel() {
+    if (this.abort !== null) {
+      logs.current.run(this.scope, () => this.abort.abort());
+    }
+  }
+
   /** A whole answer at once; the log goes first, so that it is there when the call returns. */
   respond(status, fields, body, outcome = null) {
     const text = typeof body === 'string';
@@ -311,7 +318,7 @@ class Connection {
       if (!x.body.complete) {
         x.body.fail(new PeerGone('the request ended before its body was complete'));
       }
-      x.abort?.abort();
+      x.cancel();
     }
     this.socket.destroy();
   }
@@ -352,7 +359,7 @@ class Connection {
     this.lost = true;
     this.server.connections.delete(this);
     this.release();
-    x.abort?.abort();
+    x.cancel();
     this.socket.destroy();
   }
 }
@@ -368,6 +375,7 @@ class Server {
     this.kept = new Set();
     this.early = [];
     this.draining = false;
+    this.closing = false;
     this.call = null;
     this.onDrained = null;
   }
@@ -440,7 +448,7 @@ class Server {
   }
 
   idle() {
-    if (!this.draining || this.running.size > 0 || this.kept.size > 0) {
+    if (!this.draining || this.closing || this.running.size > 0 || this.kept.size > 0) {
       return;
     }
     for (const conn of this.connections) {
@@ -460,7 +468,7 @@ class Server {
       this.onDrained?.();
       return;
     }
-    this.running.add(null);
+    this.closing = true;
     for (const conn of left) {
       // What was written leaves first.
       conn.socket.end(closed);
@@ -477,8 +485,8 @@ async function serve(server, x) {
     if (result !== null && typeof result === 'object' && typeof result.then === 'function') {
       result = await result;
     }
-    // Undefined from a call that answers by itself.
-    if (result !== undefined) {
+    // Something of the call's that nobody caught may have answered for it meanwhile.
+    if (!x.finished) {
       const streaming = answerInto(x, result);
       if (streaming !== undefined) {
         await streaming;
@@ -490,4 +498,4 @@ async function serve(server, x) {
   server.ended(x);
 }
 
-module.exports = { Server, Exchange, Connection };
+module.exports = { Server, EARLY_CANCELS, ORPHAN_GRACE_MS };

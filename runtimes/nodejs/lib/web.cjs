@@ -11,11 +11,30 @@ const { parseJson } = require('./event.cjs');
 
 const native = {};
 
+/** What stands under the global names instead of Node's own, once installed. */
+const ours = new Map();
+
 // Node loads its implementation when one of these names is first looked at: a few milliseconds that a plain handler never
-// pays. The getters are kept instead of what they give.
+// pays. So the getters are kept, and not what they give. One that is called puts what it found under the global name, from
+// where it has to be taken again.
 for (const name of ['Request', 'Response', 'Headers', 'ReadableStream']) {
   const found = Object.getOwnPropertyDescriptor(globalThis, name);
-  Object.defineProperty(native, name, found.get ? { get: found.get.bind(globalThis) } : { value: found.value });
+  let value = found.value;
+  Object.defineProperty(native, name, {
+    get() {
+      if (value === undefined) {
+        value = found.get.call(globalThis);
+        putOurs();
+      }
+      return value;
+    },
+  });
+}
+
+function putOurs() {
+  for (const [name, descriptor] of ours) {
+    Object.defineProperty(globalThis, name, { configurable: true, enumerable: false, ...descriptor });
+  }
 }
 
 const NULL_BODY = new Set([204, 205, 304]);
@@ -204,7 +223,13 @@ function readReal(response, Answer) {
     throw new TypeError('the body of the Response has been read already, so that nothing is left to answer with');
   }
   const fields = [];
-  flatten(fields, response.headers);
+  // What `fetch` brought has been unpacked on its way in, so that its length and coding hold no longer.
+  const unpacked = response.url !== '' && response.headers.has('content-encoding');
+  for (const [name, value] of response.headers) {
+    if (!unpacked || (name !== 'content-encoding' && name !== 'content-length')) {
+      fields.push(name, value);
+    }
+  }
   return new Answer(checkStatus(response.status), fields, response.body ?? '');
 }
 
@@ -390,21 +415,23 @@ function globalRequest() {
   });
 }
 
-/** Puts the light classes in the place of the global ones. */
+/** Puts the light classes in the place of the global ones. A second call changes nothing. */
 function install() {
-  Object.defineProperty(globalThis, 'Response', { configurable: true, writable: true, enumerable: false, value: Response });
-  Object.defineProperty(globalThis, 'Request', {
-    configurable: true,
-    enumerable: false,
+  if (ours.size > 0) {
+    return;
+  }
+  let request = null;
+  ours.set('Response', { writable: true, value: Response });
+  ours.set('Request', {
     get() {
-      const made = globalRequest();
-      Object.defineProperty(globalThis, 'Request', { configurable: true, writable: true, enumerable: false, value: made });
-      return made;
+      request ??= globalRequest();
+      return request;
     },
     set(value) {
       Object.defineProperty(globalThis, 'Request', { configurable: true, writable: true, enumerable: false, value });
     },
   });
+  putOurs();
   const real = globalThis.fetch;
   // A light request may be passed on as it is: `fetch(request)`.
   globalThis.fetch = function fetch(input, init) {

@@ -196,6 +196,18 @@ const NODE_HOST: &[(&str, &str)] = &[
         include_str!("../../../../runtimes/nodejs/lib/server.cjs"),
     ),
     (
+        "lib/warm-up.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/warm-up.cjs"),
+    ),
+    (
+        "lib/warm-up.mjs",
+        include_str!("../../../../runtimes/nodejs/lib/warm-up.mjs"),
+    ),
+    (
+        "lib/warm.cjs",
+        include_str!("../../../../runtimes/nodejs/lib/warm.cjs"),
+    ),
+    (
         "lib/web.cjs",
         include_str!("../../../../runtimes/nodejs/lib/web.cjs"),
     ),

@@ -195,3 +195,23 @@ test('waiting for leave to send, HEAD, and HTTP/1.0', async (t) => {
   const old = await wire.answer();
   assert.deepEqual([old.headers.connection, old.text], ['close', 'body']);
 });
+
+test('a rejection that nobody handles fails its call alone, and once', async (t) => {
+  const h = await host(t, `
+    exports.handler = async (event) => {
+      if (event.path === '/ok') return 'ok';
+      Promise.reject(new Error('nobody handles this'));
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      return 'late';
+    };`, { concurrency: 2 });
+  const wire = await h.connect();
+  wire.request('/');
+  const other = await h.call('/ok');
+  assert.equal((await wire.answer()).status, 500);
+  assert.equal(other.text, 'ok');
+  // The connection is in step still: the late result went nowhere.
+  wire.request('/ok');
+  assert.equal((await wire.answer()).text, 'ok');
+  wire.close();
+  await h.line('nobody handles this');
+});

@@ -1,0 +1,3 @@
+'use strict';
+
+exports.handler = async (event) => `${event.json() && event.query.a && event.path.slice(1)}`;
