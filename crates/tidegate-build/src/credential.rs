@@ -12,7 +12,9 @@ use std::path::Path;
 const LOOK: u64 = 64 << 10;
 
 /// Folders that hold nothing else.
-const FOLDERS: &[&str] = &[".aws", ".ssh", ".gnupg", ".kube", ".docker", ".azure"];
+const FOLDERS: &[&str] = &[
+    ".aws", ".ssh", ".gnupg", ".kube", ".docker", ".azure", ".gcloud",
+];
 
 /// Files known by name.
 const NAMES: &[&str] = &[
@@ -26,6 +28,8 @@ const NAMES: &[&str] = &[
     "id_dsa",
     "id_ecdsa",
     "id_ed25519",
+    ".boto",
+    ".s3cfg",
 ];
 
 /// Key stores, which cannot be told from their content without a password.
@@ -59,10 +63,40 @@ pub(crate) fn file(path: &Path, name: &str) -> Option<&'static str> {
             &["_authToken", "_password", "_auth"],
             "a registry token",
         ),
+        (".yarnrc.yml" | ".yarnrc", _) => holds(
+            path,
+            &["npmAuthToken", "npmAuthIdent", "_authToken"],
+            "a registry token",
+        ),
+        ("pip.conf" | "pip.ini", _) => holds_login(path),
+        ("credentials.toml" | "credentials", _) => holds(
+            path,
+            &["token", "aws_secret_access_key"],
+            "a registry token",
+        ),
+        ("auth.json", _) => holds(
+            path,
+            &["http-basic", "github-oauth", "gitlab-token", "bearer"],
+            "a registry token",
+        ),
+        ("settings.xml", _) => holds(path, &["<password>"], "a registry password"),
         (".pypirc", _) => holds(path, &["password"], "a registry password"),
         (_, "json") => holds(path, &["\"private_key\":"], "a service account's key"),
         _ => None,
     }
+}
+
+/// An address with a user's name and password in it.
+fn holds_login(path: &Path) -> Option<&'static str> {
+    let text = crate::source::head(path)?;
+    text.split_whitespace()
+        .filter_map(|word| word.split_once("://"))
+        .any(|(_, rest)| {
+            rest.split('/')
+                .next()
+                .is_some_and(|host| host.contains('@') && host.contains(':'))
+        })
+        .then_some("a registry password")
 }
 
 fn holds(path: &Path, marks: &[&str], what: &'static str) -> Option<&'static str> {
@@ -96,6 +130,20 @@ mod tests {
             ("account.json", "{\"private_key\": \"x\"}", true),
             ("data.json", "{}", false),
             ("store.p12", "x", true),
+            (
+                "pip.conf",
+                "[global]\nindex-url = https://me:secret@host/simple",
+                true,
+            ),
+            (
+                "pip.conf",
+                "[global]\nindex-url = https://host/simple",
+                false,
+            ),
+            (".yarnrc.yml", "npmAuthToken: x", true),
+            (".yarnrc.yml", "nodeLinker: node-modules", false),
+            ("auth.json", "{\"github-oauth\": {\"host\": \"x\"}}", true),
+            ("settings.xml", "<settings/>", false),
             ("handler.py", "_authToken = 1", false),
         ] {
             let path = dir.path().join(name);

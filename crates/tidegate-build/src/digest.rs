@@ -15,22 +15,62 @@ const CHUNK: usize = 64 << 10;
 ///
 /// # Errors
 /// The reader's own.
-pub fn digest(mut from: impl Read) -> io::Result<String> {
+pub fn digest(from: impl Read) -> io::Result<String> {
     let mut context = Context::new(&SHA256);
+    update(&mut context, from)?;
+    Ok(DIGEST_PREFIX.to_owned() + &hex(context))
+}
+
+/// A digest over a list of fields, told apart by their lengths: no two lists have the same bytes.
+pub(crate) struct Hasher(Context);
+
+impl Hasher {
+    pub(crate) fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    pub(crate) fn field(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn list(&mut self, fields: &[String]) {
+        self.0.update(&(fields.len() as u64).to_le_bytes());
+        for field in fields {
+            self.field(field.as_bytes());
+        }
+    }
+
+    /// The content as a field of fixed length, its own digest.
+    pub(crate) fn file(&mut self, from: impl Read) -> io::Result<()> {
+        self.field(digest(from)?.as_bytes());
+        Ok(())
+    }
+
+    /// 64 digits.
+    pub(crate) fn hex(self) -> String {
+        hex(self.0)
+    }
+}
+
+fn update(context: &mut Context, mut from: impl Read) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
         match from.read(&mut chunk) {
-            Ok(0) => break,
+            Ok(0) => return Ok(()),
             Ok(n) => context.update(&chunk[..n]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
     }
-    let mut text = DIGEST_PREFIX.to_owned();
+}
+
+fn hex(context: Context) -> String {
+    let mut text = String::with_capacity(64);
     for byte in context.finish().as_ref() {
         write!(text, "{byte:02x}").expect("writing to a string does not fail");
     }
-    Ok(text)
+    text
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! `.tidegateignore`: which files stay behind.
+//! `.gitignore` and `.tidegateignore`: which files stay behind.
 //!
-//! The patterns are git's, less character classes. Git's own `.gitignore` is deliberately not read: it names what should
-//! not be *committed*, and a compiled program, the very thing to deploy, is often in it.
+//! The patterns are git's. Those of `.gitignore`, in any folder, leave out what nobody commits, which is mostly what is
+//! made anew; a compiled program that is meant all the same is kept by a line in `.tidegateignore`, whose patterns come
+//! last and so win. Only a `!` there keeps what looks like credentials: that a file is committed does not mean that it
+//! should be sent.
 
 use std::fs;
 use std::io::Read;
@@ -10,10 +12,17 @@ use std::path::Path;
 /// The file's name, at the root of what is packed.
 pub(crate) const FILE: &str = ".tidegateignore";
 
+/// Git's own, in any folder.
+const GIT: &str = ".gitignore";
+
 /// Largest such file in bytes; a list of patterns is written by hand.
 const MAX_FILE: u64 = 64 << 10;
 
-/// Left out whatever the file says, unless it names them with `!`: version control, caches, what editors and systems drop.
+/// Most patterns in force at once, since every path is compared with all of them.
+const MAX_PATTERNS: usize = 5_000;
+
+/// Left out whatever the files say, unless they name them with `!`: version control, caches, what editors and systems
+/// drop.
 const ALWAYS: &[&str] = &[
     ".git",
     ".hg",
@@ -25,7 +34,15 @@ const ALWAYS: &[&str] = &[
     ".ruff_cache",
     ".venv",
     ".DS_Store",
+    "__MACOSX",
     ".tidegateignore",
+];
+
+/// Folders that are made anew from a file beside them: the file, and the pattern.
+const REBUILT: &[(&str, &str)] = &[
+    ("package.json", "/node_modules/"),
+    ("Cargo.toml", "/target/"),
+    ("pom.xml", "/target/"),
 ];
 
 /// What is to be done with a path.
@@ -35,99 +52,165 @@ pub(crate) enum Verdict {
     Unnamed,
     /// The last matching pattern leaves it out.
     Leave,
-    /// The last matching pattern begins with `!`: packed, even where another rule would leave it out.
+    /// The last matching pattern of `.tidegateignore` begins with `!`: packed, even where another rule would leave it out.
     Keep,
 }
 
-/// Why the file is not understood.
+/// Why a file of patterns is not understood.
 #[derive(Debug, thiserror::Error)]
 pub enum IgnoreError {
     /// It cannot be read.
-    #[error("cannot read {FILE}")]
-    Read(#[source] std::io::Error),
+    #[error("cannot read {file}")]
+    Read {
+        /// Relative to the root.
+        file: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// It is too long.
-    #[error("{FILE} is larger than {MAX_FILE} bytes")]
-    TooLarge,
-    /// A pattern uses what is not supported.
-    #[error("{FILE} line {line}: {pattern:?} has '[', which is not supported; use *, ?, ** and !")]
-    Unsupported {
-        /// From 1.
-        line: usize,
-        /// As written.
-        pattern: String,
+    #[error("{file} is larger than {MAX_FILE} bytes")]
+    TooLarge {
+        /// Relative to the root.
+        file: String,
+    },
+    /// There are too many together.
+    #[error("{file} brings the patterns to more than {MAX_PATTERNS}")]
+    TooMany {
+        /// Relative to the root.
+        file: String,
     },
 }
 
-/// The patterns in force, in order.
-pub(crate) struct Ignore(Vec<Pattern>);
+/// The patterns in force while a tree is walked.
+pub(crate) struct Ignore {
+    /// Built in, then of the folders from the root to the one that is walked.
+    found: Vec<Pattern>,
+    /// Of `.tidegateignore`.
+    own: Vec<Pattern>,
+}
 
 struct Pattern {
     keep: bool,
     folder_only: bool,
-    /// Segments from the root; a pattern without an inner slash begins with `**`.
-    segments: Vec<String>,
+    /// Parts of the path of the folder that it stands in.
+    below: usize,
+    /// Segments from there; a pattern without an inner slash begins with [`Segment::Any`].
+    segments: Vec<Segment>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Segment {
+    /// `**`: any number of folders.
+    Any,
+    Name(Vec<Token>),
+}
+
+/// A piece of a name's pattern.
+#[derive(Debug, PartialEq)]
+enum Token {
+    /// `*`
+    Star,
+    /// `?`
+    One,
+    /// `[a-z]`, or what is not in it.
+    Class(bool, Vec<(char, char)>),
+    Exactly(char),
 }
 
 // === impl Ignore ===
 
 impl Ignore {
-    /// The built-in patterns, and then those of the file in this folder, if there is one.
+    /// The built-in patterns, and those of `.tidegateignore` in this folder, if there is one.
     pub(crate) fn read(root: &Path) -> Result<Self, IgnoreError> {
-        let mut text = String::new();
-        match fs::File::open(root.join(FILE)) {
-            Ok(file) => {
-                file.take(MAX_FILE + 1)
-                    .read_to_string(&mut text)
-                    .map_err(IgnoreError::Read)?;
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(IgnoreError::Read(e)),
-        }
-        if text.len() as u64 > MAX_FILE {
-            return Err(IgnoreError::TooLarge);
-        }
-        Self::parse(&text)
+        let own = read(root, FILE, FILE)?;
+        Ok(Self::parse(&own))
     }
 
-    fn parse(text: &str) -> Result<Self, IgnoreError> {
-        let mut patterns: Vec<_> = ALWAYS.iter().filter_map(|p| Pattern::parse(p)).collect();
-        for (at, line) in text.lines().enumerate() {
-            let line = line.trim_end();
-            if line.starts_with('#') {
-                continue;
-            }
-            if line.contains('[') {
-                return Err(IgnoreError::Unsupported {
-                    line: at + 1,
-                    pattern: line.chars().take(80).collect(),
-                });
-            }
-            patterns.extend(Pattern::parse(line));
+    fn parse(own: &str) -> Self {
+        Self {
+            found: ALWAYS.iter().filter_map(|p| Pattern::parse(p, 0)).collect(),
+            own: own.lines().filter_map(|l| Pattern::parse(l, 0)).collect(),
         }
-        Ok(Self(patterns))
+    }
+
+    /// Adds the patterns of a folder, whose path ends with `/` or is empty. Gives what [`Self::leave`] takes.
+    pub(crate) fn enter(&mut self, folder: &Path, prefix: &str) -> Result<usize, IgnoreError> {
+        let before = self.found.len();
+        let below = prefix.matches('/').count();
+        for (file, pattern) in REBUILT {
+            if folder.join(file).is_file() {
+                self.found.extend(Pattern::parse(pattern, below));
+            }
+        }
+        let file = format!("{prefix}{GIT}");
+        let text = read(folder, GIT, &file)?;
+        self.add(&text, below);
+        if self.found.len() > MAX_PATTERNS {
+            return Err(IgnoreError::TooMany { file });
+        }
+        Ok(before)
+    }
+
+    /// Takes the patterns of a folder away again.
+    pub(crate) fn leave(&mut self, before: usize) {
+        self.found.truncate(before);
+    }
+
+    fn add(&mut self, text: &str, below: usize) {
+        let patterns = text.lines().filter_map(|l| Pattern::parse(l, below));
+        self.found.extend(patterns);
     }
 
     /// What the last matching pattern says of this path, relative to the root, with `/` between its parts.
     pub(crate) fn verdict(&self, path: &str, folder: bool) -> Verdict {
         let parts: Vec<&str> = path.split('/').collect();
-        self.0
-            .iter()
-            .rev()
-            .find(|p| (folder || !p.folder_only) && segments_match(&p.segments, &parts))
-            .map_or(Verdict::Unnamed, |p| {
-                if p.keep {
-                    Verdict::Keep
-                } else {
-                    Verdict::Leave
-                }
-            })
+        let last = |patterns: &[Pattern]| {
+            let found = patterns.iter().rev().find(|p| p.matches(&parts, folder));
+            found.map(|p| p.keep)
+        };
+        match (last(&self.own), last(&self.found)) {
+            (Some(true), _) => Verdict::Keep,
+            (Some(false), _) | (None, Some(false)) => Verdict::Leave,
+            (None, Some(true) | None) => Verdict::Unnamed,
+        }
     }
+}
+
+/// A file of patterns, or nothing where there is none.
+fn read(folder: &Path, name: &str, shown: &str) -> Result<String, IgnoreError> {
+    let mut bytes = Vec::new();
+    let path = folder.join(name);
+    // A folder or a link of that name is not what git reads either.
+    if !fs::symlink_metadata(&path).is_ok_and(|m| m.is_file()) {
+        return Ok(String::new());
+    }
+    fs::File::open(&path)
+        .and_then(|f| f.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(|source| IgnoreError::Read {
+            file: shown.to_owned(),
+            source,
+        })?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(IgnoreError::TooLarge {
+            file: shown.to_owned(),
+        });
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 // === impl Pattern ===
 
 impl Pattern {
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(line: &str, below: usize) -> Option<Self> {
+        if line.starts_with('#') {
+            return None;
+        }
+        let mut text = line.trim_end_matches(['\r', '\n']);
+        // A space at the end counts only behind a backslash.
+        while text.ends_with(' ') && !text.ends_with("\\ ") {
+            text = &text[..text.len() - 1];
+        }
         let (keep, text) = match text.strip_prefix('!') {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -144,39 +227,110 @@ impl Pattern {
         let mut segments = if anchored {
             Vec::new()
         } else {
-            vec!["**".to_owned()]
+            vec![Segment::Any]
         };
         for segment in text.split('/').filter(|s| !s.is_empty()) {
-            // Neighbouring `**` mean the same as one, and one keeps the matcher from trying every split between them.
-            if segment != "**" || segments.last().is_none_or(|last| last != "**") {
-                segments.push(segment.to_owned());
+            if segment != "**" {
+                segments.push(Segment::Name(tokens(segment)));
+            } else if segments.last() != Some(&Segment::Any) {
+                // Neighbouring `**` mean the same as one, and one keeps the matcher from trying every split between them.
+                segments.push(Segment::Any);
             }
         }
         Some(Self {
             keep,
             folder_only,
+            below,
             segments,
         })
     }
+
+    fn matches(&self, parts: &[&str], folder: bool) -> bool {
+        (folder || !self.folder_only)
+            && parts.len() > self.below
+            && segments_match(&self.segments, &parts[self.below..])
+    }
 }
 
-/// Whether the segments match the whole path; `**` takes any number of parts.
-fn segments_match(segments: &[String], parts: &[&str]) -> bool {
+fn tokens(segment: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut rest = segment.chars();
+    while let Some(c) = rest.next() {
+        tokens.push(match c {
+            '*' => Token::Star,
+            '?' => Token::One,
+            '\\' => Token::Exactly(rest.next().unwrap_or('\\')),
+            '[' => match class(rest.as_str()) {
+                Some((token, after)) => {
+                    rest = after.chars();
+                    token
+                }
+                None => Token::Exactly('['),
+            },
+            c => Token::Exactly(c),
+        });
+    }
+    tokens
+}
+
+/// The class that begins behind a `[`, and what stands after its `]`.
+fn class(text: &str) -> Option<(Token, &str)> {
+    let mut rest = text.chars();
+    let mut next = rest.next()?;
+    let negated = next == '!' || next == '^';
+    if negated {
+        next = rest.next()?;
+    }
+    let mut ranges = Vec::new();
+    let mut first = true;
+    // A `]` that comes first stands for itself.
+    while first || next != ']' {
+        first = false;
+        if next == '\\' {
+            next = rest.next()?;
+        }
+        let low = next;
+        next = rest.next()?;
+        let mut ahead = rest.clone();
+        match (next, ahead.next()) {
+            ('-', Some(high)) if high != ']' => {
+                ranges.push((low, high));
+                rest = ahead;
+                next = rest.next()?;
+            }
+            _ => ranges.push((low, low)),
+        }
+    }
+    Some((Token::Class(negated, ranges), rest.as_str()))
+}
+
+/// Whether the segments match the whole path; [`Segment::Any`] takes any number of parts.
+fn segments_match(segments: &[Segment], parts: &[&str]) -> bool {
     wild(
         segments.len(),
         parts.len(),
-        |s| segments[s] == "**",
-        |s, p| name_matches(segments[s].as_bytes(), parts[p].as_bytes()),
+        |s| segments[s] == Segment::Any,
+        |s, p| match &segments[s] {
+            Segment::Any => true,
+            Segment::Name(tokens) => name_matches(tokens, parts[p]),
+        },
     )
 }
 
-/// Whether a pattern of `*` and `?` matches the whole name.
-fn name_matches(pattern: &[u8], name: &[u8]) -> bool {
+/// Whether a pattern matches the whole name.
+fn name_matches(tokens: &[Token], name: &str) -> bool {
+    let name: Vec<char> = name.chars().collect();
     wild(
-        pattern.len(),
+        tokens.len(),
         name.len(),
-        |p| pattern[p] == b'*',
-        |p, n| pattern[p] == b'?' || pattern[p] == name[n],
+        |t| tokens[t] == Token::Star,
+        |t, n| match &tokens[t] {
+            Token::Star | Token::One => true,
+            Token::Exactly(c) => *c == name[n],
+            Token::Class(negated, ranges) => {
+                ranges.iter().any(|(a, b)| (*a..=*b).contains(&name[n])) != *negated
+            }
+        },
     )
 }
 
@@ -212,7 +366,7 @@ mod tests {
     use super::*;
 
     fn check(rules: &str, path: &str, folder: bool) -> Verdict {
-        Ignore::parse(rules).unwrap().verdict(path, folder)
+        Ignore::parse(rules).verdict(path, folder)
     }
 
     #[test]
@@ -246,11 +400,44 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_refused_rather_than_misread() {
-        let error = Ignore::parse("ok\n[ab].txt").err().unwrap().to_string();
-        assert_eq!(
-            error,
-            ".tidegateignore line 2: \"[ab].txt\" has '[', which is not supported; use *, ?, ** and !"
-        );
+    fn classes_and_escapes_are_gits() {
+        use Verdict::{Leave, Unnamed};
+        for (rules, path, expected) in [
+            ("*.py[cod]", "a.pyd", Leave),
+            ("*.py[cod]", "a.py", Unnamed),
+            ("[!a-c]x", "dx", Leave),
+            ("[!a-c]x", "bx", Unnamed),
+            ("[]x]", "]", Leave),
+            ("[a-]", "-", Leave),
+            ("a[b", "a[b", Leave),
+            ("\\#x", "#x", Leave),
+            ("\\!x", "!x", Leave),
+            ("x\\ ", "x ", Leave),
+            ("x  ", "x", Leave),
+        ] {
+            assert_eq!(check(rules, path, false), expected, "{rules:?} on {path}");
+        }
+    }
+
+    #[test]
+    fn gits_own_files_nest_and_ours_win() {
+        use Verdict::{Keep, Leave, Unnamed};
+        let mut ignore = Ignore::parse("!dist\n!kept.log\n");
+        ignore.add("*.log\n/dist\n.env\n!.netrc\n", 0);
+        let before = ignore.found.len();
+        ignore.add("!loud.log\n/build\n", 1);
+        for (path, expected) in [
+            ("dist", Keep),
+            ("a.log", Leave),
+            ("kept.log", Keep),
+            ("sub/loud.log", Unnamed),
+            ("sub/build", Leave),
+            ("sub/deep/build", Unnamed),
+            (".netrc", Unnamed),
+        ] {
+            assert_eq!(ignore.verdict(path, false), expected, "{path}");
+        }
+        ignore.leave(before);
+        assert_eq!(ignore.verdict("sub/loud.log", false), Leave);
     }
 }

@@ -14,6 +14,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(unix)]
+mod archive;
 mod credential;
 mod detect;
 mod digest;
@@ -22,17 +24,31 @@ mod limits;
 mod link;
 mod pack;
 mod plan;
+#[cfg(unix)]
+mod recipe;
+mod source;
+#[cfg(unix)]
+mod tools;
 mod tree;
 #[cfg(unix)]
 mod unpack;
 
+#[cfg(unix)]
+pub use archive::{Archived, archive_folder};
 pub use detect::{DetectError, Detected, Runtime};
 pub use digest::{DIGEST_PREFIX, digest};
 pub use ignore::IgnoreError;
-pub use limits::{MAX_ARCHIVE, MAX_DEPTH, MAX_ENTRIES, MAX_EXPANDED, MAX_PATH};
+pub use limits::{
+    LAYER_ARCHIVE, LAYER_DEPTH, LAYER_ENTRIES, LAYER_EXPANDED, LAYER_PATH, MAX_ARCHIVE, MAX_DEPTH,
+    MAX_ENTRIES, MAX_EXPANDED, MAX_PATH,
+};
 pub use link::LinkError;
 pub use pack::{Archive, PackError, PackOptions, Packed, pack};
-pub use plan::{Compile, Dependencies, Plan, Step};
+pub use plan::{CONFIG_FILES, Compile, Dependencies, Generated, HOME, Plan, Step};
+#[cfg(unix)]
+pub use recipe::{PlanError, Wanted, plan};
+#[cfg(unix)]
+pub use tools::{Missing, Tool, ToolName, ToolPaths, Toolchain, Tools};
 pub use tree::TreeError;
 #[cfg(unix)]
 pub use unpack::{NameError, UnpackError, UnpackLimits, unpack};

@@ -15,3 +15,19 @@ pub const MAX_PATH: usize = 1024;
 
 /// Deepest nesting in components, which bounds every recursion over the tree.
 pub const MAX_DEPTH: usize = 64;
+
+/// Largest sum of file sizes of a layer or of a bundle that a build made, in bytes. The largest usual sets of packages,
+/// for data and images, stay under it; beyond, what is wanted is a machine of one's own.
+pub const LAYER_EXPANDED: u64 = 2 << 30;
+
+/// Largest archive of such a one in bytes.
+pub const LAYER_ARCHIVE: u64 = 1 << 30;
+
+/// Most files, folders and links of such a one. A front end's packages for a build may be 100 000 files.
+pub const LAYER_ENTRIES: usize = 200_000;
+
+/// Longest path of such a one, in bytes: packages nest in packages.
+pub const LAYER_PATH: usize = 2048;
+
+/// Deepest nesting of such a one.
+pub const LAYER_DEPTH: usize = MAX_DEPTH;

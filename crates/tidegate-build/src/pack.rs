@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::{Compression, GzBuilder};
 
-use crate::detect::{self, DetectError, Detected, Runtime};
+use crate::detect::{self, DetectError, Detected, Hints, Runtime};
 use crate::digest::digest;
 use crate::limits::MAX_ARCHIVE;
 use crate::tree::{Kind, Tree, TreeError};
@@ -30,6 +30,8 @@ pub struct PackOptions {
     pub runtime: Option<Runtime>,
     /// The file to load or run, relative to the folder.
     pub entry: Option<String>,
+    /// A command of the user's makes the entry, so it need not be there yet.
+    pub built: bool,
 }
 
 /// An archive, what is in it, and what its maker should know.
@@ -75,11 +77,11 @@ pub enum PackError {
     #[error(transparent)]
     Tree(#[from] TreeError),
     /// See [`MAX_ARCHIVE`].
-    #[error(
-        "the archive would be larger than {} MiB; leave files out with .tidegateignore",
-        MAX_ARCHIVE >> 20
-    )]
-    TooLarge,
+    #[error("the archive would be larger than {} MiB; leave files out with .tidegateignore", limit >> 20)]
+    TooLarge {
+        /// In bytes.
+        limit: u64,
+    },
     /// Somebody writes while we read.
     #[error("{0} changed while it was read; try again")]
     Changed(String),
@@ -134,10 +136,13 @@ pub fn pack(path: &Path, options: &PackOptions) -> Result<Packed, PackError> {
         &mut tree,
         root,
         only,
-        options.entry.as_deref(),
-        options.runtime,
+        Hints {
+            runtime: options.runtime,
+            entry: options.entry.as_deref(),
+            built: options.built,
+        },
     )?;
-    let mut archive = write_archive(&tree, root)?;
+    let mut archive = write_archive(&tree, root, GZIP_LEVEL, MAX_ARCHIVE)?;
     let size = archive.0.seek(SeekFrom::End(0)).map_err(PackError::Write)?;
     archive.rewind().map_err(PackError::Write)?;
     let digest = digest(&mut archive).map_err(PackError::Write)?;
@@ -167,21 +172,27 @@ fn refuse_not_yet(path: &Path) -> Result<(), PackError> {
     })
 }
 
-fn write_archive(tree: &Tree, root: &Path) -> Result<Archive, PackError> {
+/// Writes the tree, compressed at a level, to at most so many bytes.
+pub(crate) fn write_archive(
+    tree: &Tree,
+    root: &Path,
+    level: u32,
+    most: u64,
+) -> Result<Archive, PackError> {
     let out = Limited {
         inner: tempfile::SpooledTempFile::new(IN_MEMORY),
-        left: MAX_ARCHIVE,
+        left: most,
         passed: false,
     };
     let mut gzip = GzBuilder::new()
         .mtime(0)
         .operating_system(GZIP_OS_UNKNOWN)
-        .write(out, Compression::new(GZIP_LEVEL));
+        .write(out, Compression::new(level));
     let written =
         write_tar(tree, root, &mut gzip).and_then(|()| gzip.try_finish().map_err(PackError::Write));
     // The writer's own error is one of many shapes by the time it has come through tar and gzip.
     if gzip.get_ref().passed {
-        return Err(PackError::TooLarge);
+        return Err(PackError::TooLarge { limit: most });
     }
     written?;
     let limited = gzip.finish().map_err(PackError::Write)?;
@@ -243,6 +254,10 @@ fn write_tar(tree: &Tree, root: &Path, out: impl Write) -> Result<(), PackError>
 // === impl Archive ===
 
 impl Archive {
+    pub(crate) fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.0.seek(to)
+    }
+
     /// Back to the first byte.
     ///
     /// # Errors

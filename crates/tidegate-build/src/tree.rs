@@ -30,6 +30,27 @@ pub(crate) struct Tree {
     pub(crate) nodes: Vec<Node>,
     pub(crate) warnings: Vec<String>,
     bytes: u64,
+    bounds: Bounds,
+}
+
+/// How much a tree may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) entries: usize,
+    pub(crate) bytes: u64,
+    pub(crate) depth: usize,
+    pub(crate) path: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            entries: MAX_ENTRIES,
+            bytes: MAX_EXPANDED,
+            depth: MAX_DEPTH,
+            path: MAX_PATH,
+        }
+    }
 }
 
 /// Why a folder cannot be packed.
@@ -67,27 +88,48 @@ pub enum TreeError {
     },
     /// See [`MAX_ENTRIES`].
     #[error(
-        "more than {MAX_ENTRIES} files and folders; name a smaller folder, or leave some out with .tidegateignore"
+        "more than {limit} files and folders; name a smaller folder, or leave some out with .tidegateignore"
     )]
-    TooMany,
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
     /// See [`MAX_EXPANDED`].
-    #[error(
-        "more than {} MiB of files; name a smaller folder, or leave some out with .tidegateignore",
-        MAX_EXPANDED >> 20
-    )]
-    TooLarge,
+    #[error("more than {} MiB of files; name a smaller folder, or leave some out with .tidegateignore", limit >> 20)]
+    TooLarge {
+        /// In bytes.
+        limit: u64,
+    },
     /// See [`MAX_DEPTH`] and [`MAX_PATH`].
-    #[error("{0} is nested deeper than {MAX_DEPTH} folders or longer than {MAX_PATH} bytes")]
-    TooDeep(String),
+    #[error("{path} is nested deeper than {depth} folders or longer than {length} bytes")]
+    TooDeep {
+        /// The first one.
+        path: String,
+        /// Most folders.
+        depth: usize,
+        /// Most bytes.
+        length: usize,
+    },
 }
 
 impl Tree {
     /// Everything below the folder that is not left out.
     pub(crate) fn read(root: &Path) -> Result<Self, TreeError> {
-        let ignore = Ignore::read(root)?;
+        let mut ignore = Ignore::read(root)?;
         let mut tree = Self::default();
-        tree.walk(root, "", 0, &ignore)?;
+        tree.walk(root, "", 0, Some(&mut ignore))?;
         // By the bytes of the whole path: one order for every file system and locale, and parents before children.
+        tree.nodes.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        Ok(tree)
+    }
+
+    /// Everything below the folder.
+    pub(crate) fn all(root: &Path, bounds: Bounds) -> Result<Self, TreeError> {
+        let mut tree = Self {
+            bounds,
+            ..Self::default()
+        };
+        tree.walk(root, "", 0, None)?;
         tree.nodes.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         Ok(tree)
     }
@@ -119,8 +161,13 @@ impl Tree {
         folder: &Path,
         prefix: &str,
         depth: usize,
-        ignore: &Ignore,
+        mut ignore: Option<&mut Ignore>,
     ) -> Result<(), TreeError> {
+        // Patterns of a folder hold below it, and stand behind those of the folders above.
+        let above = match ignore.as_deref_mut() {
+            Some(ignore) => ignore.enter(folder, prefix)?,
+            None => 0,
+        };
         for entry in fs::read_dir(folder).map_err(read_error(folder))? {
             let entry = entry.map_err(read_error(folder))?;
             let full = entry.path();
@@ -129,12 +176,15 @@ impl Tree {
                 .into_string()
                 .map_err(|_| TreeError::NotUtf8(full.clone()))?;
             let path = format!("{prefix}{name}");
-            if depth >= MAX_DEPTH || path.len() > MAX_PATH {
-                return Err(TreeError::TooDeep(path));
+            if depth >= self.bounds.depth || path.len() > self.bounds.path {
+                return Err(self.too_deep(path));
             }
             let meta = fs::symlink_metadata(&full).map_err(read_error(&full))?;
             let kind = meta.file_type();
-            match ignore.verdict(&path, kind.is_dir()) {
+            let verdict = ignore
+                .as_deref()
+                .map_or(Verdict::Keep, |ignore| ignore.verdict(&path, kind.is_dir()));
+            match verdict {
                 Verdict::Leave => continue,
                 Verdict::Keep => {}
                 Verdict::Unnamed => {
@@ -148,7 +198,7 @@ impl Tree {
             }
             if kind.is_dir() {
                 self.push(path.clone(), Kind::Folder)?;
-                self.walk(&full, &format!("{path}/"), depth + 1, ignore)?;
+                self.walk(&full, &format!("{path}/"), depth + 1, ignore.as_deref_mut())?;
             } else if kind.is_symlink() {
                 self.push_link(path, &full, depth)?;
             } else if kind.is_file() {
@@ -157,7 +207,18 @@ impl Tree {
                 return Err(TreeError::Special(full));
             }
         }
+        if let Some(ignore) = ignore {
+            ignore.leave(above);
+        }
         Ok(())
+    }
+
+    fn too_deep(&self, path: String) -> TreeError {
+        TreeError::TooDeep {
+            path,
+            depth: self.bounds.depth,
+            length: self.bounds.path,
+        }
     }
 
     fn push_link(&mut self, path: String, full: &Path, depth: usize) -> Result<(), TreeError> {
@@ -174,8 +235,10 @@ impl Tree {
 
     fn push_file(&mut self, path: String, meta: &fs::Metadata) -> Result<(), TreeError> {
         self.bytes += meta.len();
-        if self.bytes > MAX_EXPANDED {
-            return Err(TreeError::TooLarge);
+        if self.bytes > self.bounds.bytes {
+            return Err(TreeError::TooLarge {
+                limit: self.bounds.bytes,
+            });
         }
         self.push(
             path,
@@ -187,8 +250,10 @@ impl Tree {
     }
 
     fn push(&mut self, path: String, kind: Kind) -> Result<(), TreeError> {
-        if self.nodes.len() >= MAX_ENTRIES {
-            return Err(TreeError::TooMany);
+        if self.nodes.len() >= self.bounds.entries {
+            return Err(TreeError::TooMany {
+                limit: self.bounds.entries,
+            });
         }
         self.nodes.push(Node { path, kind });
         Ok(())
@@ -262,6 +327,43 @@ mod tests {
             [
                 ".env was left out: credentials by its name; '!.env' in .tidegateignore would keep it",
                 "env was left out: a Python virtual environment; '!env' in .tidegateignore would keep it",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_made_anew_stays_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for file in [
+            "package.json",
+            "node_modules/x/index.js",
+            "lib/node_modules/kept.js",
+            "web/package.json",
+            "web/node_modules/y.js",
+            "web/.gitignore",
+            "web/dist/out.js",
+            "web/main.js",
+        ] {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "dist/\n").unwrap();
+        }
+        let tree = Tree::read(root).unwrap();
+        let files: Vec<&str> = tree
+            .nodes
+            .iter()
+            .filter(|n| n.kind != Kind::Folder)
+            .map(|n| &*n.path)
+            .collect();
+        assert_eq!(
+            files,
+            [
+                "lib/node_modules/kept.js",
+                "package.json",
+                "web/.gitignore",
+                "web/main.js",
+                "web/package.json"
             ]
         );
     }

@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 use tar::EntryType;
 
-use crate::limits::{MAX_DEPTH, MAX_ENTRIES, MAX_EXPANDED, MAX_PATH};
+use crate::limits::{
+    LAYER_DEPTH, LAYER_ENTRIES, LAYER_EXPANDED, LAYER_PATH, MAX_DEPTH, MAX_ENTRIES, MAX_EXPANDED,
+    MAX_PATH,
+};
 use crate::link::{self, LinkError};
 
 pub use name::NameError;
@@ -108,6 +111,19 @@ impl Default for UnpackLimits {
             bytes: MAX_EXPANDED,
             path: MAX_PATH,
             depth: MAX_DEPTH,
+        }
+    }
+}
+
+impl UnpackLimits {
+    /// What [`crate::archive_folder`] keeps to.
+    #[must_use]
+    pub fn layer() -> Self {
+        Self {
+            entries: LAYER_ENTRIES,
+            bytes: LAYER_EXPANDED,
+            path: LAYER_PATH,
+            depth: LAYER_DEPTH,
         }
     }
 }

@@ -44,6 +44,38 @@ pub struct Code {
     pub layer: Option<String>,
 }
 
+/// How the code is made ready to run, where its content does not say it all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Build {
+    /// The code runs as it was sent.
+    pub skip: bool,
+    /// Run by a shell in place of what the content asks for.
+    pub command: Option<String>,
+    /// Environment of every step.
+    pub env: BTreeMap<String, String>,
+    /// Secrets that the steps may see.
+    pub secrets: Vec<BuildSecret>,
+}
+
+/// A secret that a build may see.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BuildSecret {
+    /// The secret's name in the function's namespace.
+    pub name: String,
+    /// Where it is.
+    pub place: BuildSecretPlace,
+}
+
+/// Where a build finds a secret.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BuildSecretPlace {
+    /// In a file, relative to the home folder: `.npmrc`.
+    File(String),
+    /// In an environment variable.
+    Env(String),
+}
+
 /// A secret that the function names.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SecretUse {

@@ -16,7 +16,10 @@ mod quantity;
 pub mod scale;
 
 pub use backoff::Backoff;
-pub use function::{Access, Code, FunctionSpec, Limits, Network, Scale, SecretUse};
+pub use function::{
+    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionSpec, Limits, Network, Scale,
+    SecretUse,
+};
 pub use id::{InstanceId, InvocationId, ParseIdError};
 pub use name::{FunctionKey, FunctionRef, Name, NameError};
 pub use outcome::{Limit, Outcome};

@@ -17,17 +17,17 @@ use serde::de::DeserializeOwned;
 use tidegate_core::{FunctionRef, Name, parse_duration};
 use tidegate_platform::{
     Digest, Event, LogQuery, Object, ObjectKey, Phase, Platform, Preconditions, Put,
-    ResourceVersion, canonical_namespace, settled_phase,
+    ResourceVersion, Runtime, canonical_namespace, settled_phase,
 };
 use utoipa::IntoParams;
 
 use crate::document::{
-    API_VERSION, CapabilityInfo, ErrorBody, FUNCTION, Function, FunctionList, FunctionSpec,
-    LogLine, Metadata, Namespace, NamespaceList, RuntimeInfo, ScaleChange, SecretInfo, SecretList,
-    SecretValue, ServerInfo, WatchEvent,
+    API_VERSION, BuildLine, CapabilityInfo, ErrorBody, FUNCTION, Function, FunctionList,
+    FunctionSpec, LogLine, Metadata, Namespace, NamespaceList, RuntimeInfo, ScaleChange,
+    SecretInfo, SecretList, SecretValue, ServerInfo, WatchEvent,
 };
 use crate::error::{self, ApiError};
-use crate::lower::spec_of;
+use crate::lower::{build, spec_of};
 use crate::{CONTROL_PREFIX, logs, openapi, render};
 
 /// Largest archive in bytes that is taken.
@@ -82,6 +82,10 @@ pub fn router(platform: Platform, info: Info) -> Router {
             "/namespaces/{namespace}/functions/{name}/logs",
             get(function_logs),
         )
+        .route(
+            "/namespaces/{namespace}/functions/{name}/build",
+            get(function_build),
+        )
         .route("/namespaces/{namespace}/secrets", get(list_secrets))
         .route(
             "/namespaces/{namespace}/secrets/{name}",
@@ -117,20 +121,31 @@ pub fn is_open(path: &str) -> bool {
 /// What this server is.
 #[utoipa::path(get, path = "/tidegate/v1", tag = "server", security(()), responses((status = 200, body = ServerInfo)))]
 pub(crate) async fn server_info(State(context): State<Context>) -> Json<ServerInfo> {
-    let runtimes = context
-        .platform
-        .runtimes()
-        .into_iter()
-        .map(|runtime| RuntimeInfo {
-            name: runtime.name,
-            version: runtime.version,
-            available: runtime.available.is_ok(),
-            detail: runtime.available.unwrap_or_else(|how| how),
-        })
-        .collect();
+    let told = |runtime: Runtime| RuntimeInfo {
+        name: runtime.name,
+        version: runtime.version,
+        available: runtime.available.is_ok(),
+        detail: runtime.available.unwrap_or_else(|how| how),
+    };
+    let tools = context.platform.tools().await;
+    let runtimes = context.platform.runtimes().into_iter().map(|mut runtime| {
+        // What is compiled needs nothing to run, and its compiler to be deployed.
+        let compiler = match &*runtime.name {
+            "go" => "go",
+            "rust" => "cargo",
+            _ => return runtime,
+        };
+        if let Some(tool) = tools.iter().find(|tool| tool.name == compiler) {
+            runtime.version.clone_from(&tool.version);
+            runtime.available.clone_from(&tool.available);
+        }
+        runtime
+    });
+    let runtimes = runtimes.map(told).collect();
     Json(ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         runtimes,
+        tools: tools.into_iter().map(told).collect(),
         capabilities: context.info.capabilities.to_vec(),
     })
 }
@@ -359,6 +374,7 @@ pub(crate) async fn put_function(
     let key = function_key(&namespace, &name)?;
     check_identity(&document, &key)?;
     check_runtime(platform, &document.spec)?;
+    build(document.spec.build.as_ref())?;
     let spec = spec_of(&document.spec)?;
     platform.require_namespace(key.namespace()).await?;
     // A secret or archive that is missing is the request's mistake, not a missing page.
@@ -507,6 +523,39 @@ pub(crate) async fn function_logs(
     };
     let tail = context.platform.logs(&function, query, params.tail);
     Ok((headers, logs::body(tail, params.follow)).into_response())
+}
+
+/// Which build.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(default)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct BuildParams {
+    /// That of this generation, or of a newer one; of the newest where absent.
+    generation: Option<u64>,
+}
+
+/// What the build of a function says, from its beginning to its end, as newline-delimited JSON. Empty where there was
+/// nothing to build, and where a build was too long ago.
+#[utoipa::path(get, path = "/tidegate/v1/namespaces/{namespace}/functions/{name}/build", tag = "functions",
+    params(("namespace" = String, Path), ("name" = String, Path), BuildParams),
+    responses((status = 200, body = BuildLine, content_type = "application/x-ndjson"), (status = 404, body = ErrorBody)))]
+pub(crate) async fn function_build(
+    State(context): State<Context>,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(params): Query<BuildParams>,
+) -> Answer<Response> {
+    let key = function_key(&namespace, &name)?;
+    let object = get_object(&context.platform, &key).await?;
+    let generation = params.generation.unwrap_or_else(|| object.generation());
+    if generation > object.generation() {
+        return Err(ApiError::invalid(format!(
+            "generation: {generation} is not there yet; the newest of {name} is {}",
+            object.generation()
+        )));
+    }
+    let tail = context.platform.build_log(&key, generation);
+    let headers = [(CONTENT_TYPE, "application/x-ndjson")];
+    Ok((headers, logs::build(tail)).into_response())
 }
 
 fn since(text: &str) -> Answer<SystemTime> {

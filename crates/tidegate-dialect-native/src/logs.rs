@@ -1,11 +1,11 @@
-//! Logs as newline-delimited JSON.
+//! Logs, of functions and of builds, as newline-delimited JSON.
 
 use std::time::SystemTime;
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use tidegate_platform::LogTail;
+use tidegate_platform::{BuildTail, LogTail};
 
 use crate::document;
 
@@ -26,22 +26,39 @@ fn lines(
             }
             lines = tail.follow().await;
         }
-        let mut text = Vec::new();
-        for line in lines {
-            let line = document::LogLine {
-                time: timestamp(line.time),
-                instance: line.instance.to_string(),
-                stream: line.stream.as_str().to_owned(),
-                request: line.invocation.map(|id| id.to_string()),
-                text: line.text.to_string(),
-            };
-            // A struct of strings is always JSON.
-            if serde_json::to_writer(&mut text, &line).is_ok() {
-                text.push(b'\n');
-            }
-        }
-        Some((Ok(text.into()), tail))
+        let lines = lines.into_iter().map(|line| document::LogLine {
+            time: timestamp(line.time),
+            instance: line.instance.to_string(),
+            stream: line.stream.as_str().to_owned(),
+            request: line.invocation.map(|id| id.to_string()),
+            text: line.text.to_string(),
+        });
+        Some((Ok(text(lines)), tail))
     })
+}
+
+/// The lines of a build, those said and those still to come.
+pub(crate) fn build(tail: BuildTail) -> Body {
+    Body::from_stream(stream::unfold(tail, |mut tail| async move {
+        let lines = tail.next().await?;
+        let lines = lines.into_iter().map(|line| document::BuildLine {
+            time: timestamp(line.time),
+            stream: line.kind.as_str().to_owned(),
+            text: line.text.to_string(),
+        });
+        Some((Ok::<_, std::convert::Infallible>(text(lines)), tail))
+    }))
+}
+
+fn text(lines: impl Iterator<Item = impl serde::Serialize>) -> Bytes {
+    let mut text = Vec::new();
+    for line in lines {
+        // A struct of strings is always JSON.
+        if serde_json::to_writer(&mut text, &line).is_ok() {
+            text.push(b'\n');
+        }
+    }
+    text.into()
 }
 
 /// RFC 3339 with microseconds.

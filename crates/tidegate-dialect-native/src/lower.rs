@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::Deserialize as _;
 use tidegate_core::{
-    Access, Code, FunctionKey, FunctionSpec, Limits, Name, Network, Scale, SecretUse, parse_bytes,
-    parse_cpu, parse_duration,
+    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionSpec, Limits, Name,
+    Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
 };
-use tidegate_platform::{Contract, Lower, LowerError, Lowered, Object, Switch};
+use tidegate_platform::{CONFIG_FILES, Contract, Lower, LowerError, Lowered, Object, Switch};
 
 use crate::document;
 
@@ -74,6 +74,7 @@ impl Lower for Native {
             .map_err(|e| LowerError::new("spec", e.to_string()))?;
         Ok(Lowered {
             key,
+            build: build(spec.build.as_ref())?,
             spec: spec_of(&spec)?,
             switch: Switch::WhenReady,
         })
@@ -82,27 +83,25 @@ impl Lower for Native {
 
 /// The canonical form of a specification.
 pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, LowerError> {
-    let executable = spec.runtime == "executable";
-    let word = spec
-        .contract
-        .as_deref()
-        .unwrap_or(if executable { "stdio" } else { "host" });
+    // What the kernel runs has no language host.
+    let compiled = matches!(&*spec.runtime, "executable" | "go" | "rust");
+    let word = spec.contract.as_deref().unwrap_or(match &*spec.runtime {
+        "go" => "http",
+        _ if compiled => "stdio",
+        _ => "host",
+    });
     let contract: Contract = word
         .parse()
         .map_err(|e: tidegate_platform::UnknownContract| {
             LowerError::new("spec.contract", e.to_string())
         })?;
-    if executable == (contract == Contract::Host) {
+    if compiled && contract == Contract::Host {
         return Err(LowerError::new(
             "spec.contract",
-            if executable {
-                "an executable has no language host: choose 'stdio' (a process a call) or 'http' (a server on $PORT)".to_owned()
-            } else {
-                format!(
-                    "{word:?} is for runtime \"executable\"; runtime {:?} takes 'host'",
-                    spec.runtime
-                )
-            },
+            format!(
+                "runtime {:?} has no language host: choose 'stdio' (a process a call) or 'http' (a server on $PORT)",
+                spec.runtime
+            ),
         ));
     }
     Ok(FunctionSpec {
@@ -110,7 +109,7 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
         contract: word.to_owned(),
         code: code(&spec.code)?,
         handler: handler(spec.handler.as_deref())?,
-        env: env(&spec.env)?,
+        env: env("spec.env", &spec.env)?,
         secrets: secrets(&spec.secrets)?,
         limits: limits(&spec.limits)?,
         scale: scale(&spec.scale, contract)?,
@@ -149,13 +148,7 @@ fn code(code: &document::Code) -> Result<Code, LowerError> {
         .parse::<tidegate_platform::Digest>()
         .map_err(|e| LowerError::new("spec.code.digest", e.to_string()))?;
     let entry = &code.entry;
-    let inside = !entry.is_empty()
-        && !entry.starts_with('/')
-        && entry
-            .split('/')
-            .all(|part| !matches!(part, "" | "." | ".."))
-        && !entry.contains('\0');
-    if !inside {
+    if !is_inside(entry) {
         return Err(LowerError::new(
             "spec.code.entry",
             format!("{entry:?} is not a path of a file inside the archive, such as handler.py"),
@@ -166,6 +159,11 @@ fn code(code: &document::Code) -> Result<Code, LowerError> {
         entry: entry.clone(),
         layer: None,
     })
+}
+
+/// Whether a path stays in the folder that it is relative to.
+fn is_inside(path: &str) -> bool {
+    path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains('\0')
 }
 
 fn handler(handler: Option<&str>) -> Result<Option<String>, LowerError> {
@@ -190,12 +188,13 @@ fn handler(handler: Option<&str>) -> Result<Option<String>, LowerError> {
 }
 
 fn env(
+    field: &str,
     env: &std::collections::BTreeMap<String, String>,
 ) -> Result<std::collections::BTreeMap<String, String>, LowerError> {
     let bytes: usize = env.iter().map(|(k, v)| k.len() + v.len() + 2).sum();
     if env.len() > MAX_ENV || bytes > MAX_ENV_BYTES {
         return Err(LowerError::new(
-            "spec.env",
+            field,
             format!(
                 "has {} variables of {bytes} bytes together; at most {MAX_ENV} of {MAX_ENV_BYTES} bytes are passed",
                 env.len()
@@ -203,10 +202,10 @@ fn env(
         ));
     }
     for (name, value) in env {
-        check_variable("spec.env", name)?;
+        check_variable(field, name)?;
         if value.contains('\0') {
             return Err(LowerError::new(
-                "spec.env",
+                field,
                 format!("variable {name:?} has a NUL character"),
             ));
         }
@@ -254,6 +253,73 @@ fn secrets(secrets: &[document::SecretUse]) -> Result<Vec<SecretUse>, LowerError
             })
         })
         .collect()
+}
+
+/// How the code is built.
+pub(crate) fn build(build: Option<&document::Build>) -> Result<Build, LowerError> {
+    let Some(build) = build else {
+        return Ok(Build::default());
+    };
+    if build.skip && build.command.is_some() {
+        return Err(LowerError::new(
+            "spec.build",
+            "'skip' runs the code as it was sent and 'command' builds it: leave one of them out",
+        ));
+    }
+    if build.command.as_ref().is_some_and(|c| c.trim().is_empty()) {
+        return Err(LowerError::new("spec.build.command", "is empty"));
+    }
+    for name in build.env.keys() {
+        check_variable("spec.build.env", name)?;
+    }
+    let secrets = build.secrets.iter().enumerate();
+    let secrets = secrets.map(|(at, secret)| {
+        let field = format!("spec.build.secrets[{at}]");
+        Ok(BuildSecret {
+            name: Name::new(&secret.name)
+                .map_err(|e| LowerError::new(format!("{field}.name"), e.to_string()))?
+                .into(),
+            place: place(&field, secret)?,
+        })
+    });
+    Ok(Build {
+        skip: build.skip,
+        command: build.command.clone(),
+        env: env("spec.build.env", &build.env)?,
+        secrets: secrets.collect::<Result<_, _>>()?,
+    })
+}
+
+fn place(field: &str, secret: &document::BuildSecret) -> Result<BuildSecretPlace, LowerError> {
+    match (&secret.file, &secret.env) {
+        (Some(_), Some(_)) => Err(LowerError::new(
+            field,
+            "has both 'file' and 'env': leave one of them out",
+        )),
+        (None, Some(variable)) => {
+            check_variable(&format!("{field}.env"), variable)?;
+            Ok(BuildSecretPlace::Env(variable.clone()))
+        }
+        (Some(file), None) if is_inside(file) => Ok(BuildSecretPlace::File(file.clone())),
+        (Some(file), None) => Err(LowerError::new(
+            format!("{field}.file"),
+            format!("{file:?} is not a path inside the home folder, such as .netrc"),
+        )),
+        (None, None) => match CONFIG_FILES.iter().find(|(name, _)| *name == secret.name) {
+            Some((_, file)) => Ok(BuildSecretPlace::File((*file).to_owned())),
+            None => {
+                let known: Vec<&str> = CONFIG_FILES.iter().map(|(name, _)| *name).collect();
+                Err(LowerError::new(
+                    field,
+                    format!(
+                        "{:?} is not the name of a package manager's file ({}): say with 'file' or 'env' where the build looks for it",
+                        secret.name,
+                        known.join(", ")
+                    ),
+                ))
+            }
+        },
+    }
 }
 
 fn limits(limits: &document::Limits) -> Result<Limits, LowerError> {

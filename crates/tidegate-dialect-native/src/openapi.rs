@@ -19,6 +19,7 @@ use crate::api;
         api::delete_function,
         api::scale_function,
         api::function_logs,
+        api::function_build,
         api::list_namespaces,
         api::create_namespace,
         api::delete_namespace,

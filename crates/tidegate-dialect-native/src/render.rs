@@ -40,6 +40,15 @@ pub(crate) fn function(platform: &Platform, object: Object) -> Result<Function, 
         },
         message: status.message,
         revision: status.revision,
+        build: (status.build != tidegate_platform::BuildStatus::default()).then_some({
+            document::BuildStatus {
+                dependencies: status.build.dependencies,
+                bundle: status.build.bundle,
+                failed: status.build.failed,
+                milliseconds: status.build.milliseconds,
+                log: status.build.log,
+            }
+        }),
         url,
         instances: Instances {
             starting: counts.starting,

@@ -77,7 +77,7 @@ pub struct Metadata {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FunctionSpec {
-    /// `python` or `executable`.
+    /// Who runs the code: `python`, `node`, `go`, `rust`, `java`, `ruby`, `php` or `executable`.
     pub runtime: String,
     /// How the code is called: `host` (a handler or app that a language host loads), `stdio` (a process a call) or `http`
     /// (a server on `$PORT`). By default `host` for languages and `stdio` for executables.
@@ -85,6 +85,9 @@ pub struct FunctionSpec {
     pub contract: Option<String>,
     /// The code.
     pub code: Code,
+    /// How the code is made ready to run; told from its content where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
     /// `handler`, `app` or `module:attribute`, for language hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
@@ -116,6 +119,39 @@ pub struct Code {
     pub digest: String,
     /// The file to load or run, relative to the archive's root.
     pub entry: String,
+}
+
+/// How the code is made ready to run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Build {
+    /// Run the code as it was sent: nothing is installed, nothing compiled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip: bool,
+    /// Run by a shell, in the folder of the code, in place of what the content asks for. What it leaves in `/out` is the
+    /// bundle, or, where it leaves nothing there, the folder itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Environment of the build.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Secrets of the same namespace that the build may see: a registry's credentials.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<BuildSecret>,
+}
+
+/// A secret that the build may see.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BuildSecret {
+    /// The secret's name. `npmrc`, `pip-conf` and the names of other tools' files go where the tool looks for them.
+    pub name: String,
+    /// File to put it in, relative to the home folder of the build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Environment variable to set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<String>,
 }
 
 /// A secret that the function may see.
@@ -199,6 +235,9 @@ pub struct FunctionStatus {
     /// The revision that takes traffic; the one before while or when the newest is not ready.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
+    /// How the build of that generation went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<BuildStatus>,
     /// Where it is called, as a path on the main listener. Filled in when read.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub url: String,
@@ -208,6 +247,38 @@ pub struct FunctionStatus {
     /// Invocations since the server started. Filled in when read, never stored.
     #[serde(default)]
     pub invocations: u64,
+}
+
+/// How a build went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BuildStatus {
+    /// `installed`, `cached`, or empty where there was nothing to install.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub dependencies: String,
+    /// `built`, `cached`, or empty where there was nothing to compile.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub bundle: String,
+    /// Whether it failed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+    /// The tool's last lines, where it failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// One line of a build; a build's log is newline-delimited JSON of these.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BuildLine {
+    /// RFC 3339 with microseconds.
+    pub time: String,
+    /// `step` (one begins; its title), `note` (the platform's), `stdout` or `stderr` (the tool's).
+    pub stream: String,
+    /// The line.
+    pub text: String,
 }
 
 /// Where a generation stands.
@@ -348,6 +419,9 @@ pub struct ServerInfo {
     pub version: String,
     /// Runtimes and whether they can be used here.
     pub runtimes: Vec<RuntimeInfo>,
+    /// Tools that builds may use.
+    #[serde(default)]
+    pub tools: Vec<RuntimeInfo>,
     /// What this machine permits, and what it does not.
     pub capabilities: Vec<CapabilityInfo>,
 }

@@ -62,6 +62,10 @@ pub struct JobLimits {
     pub time: Duration,
 }
 
+/// The port of a job's loopback device at which its HTTP proxy is found. The same for all, since each is alone in its
+/// network namespace: tools that do not read the proxy variables can be told it ahead.
+pub const EGRESS_PORT: u16 = 3128;
+
 /// The outer side of a job's door to the network.
 pub trait Egress: Send + Sync {
     /// Takes a connection that a process inside made to its HTTP proxy. Called on the isolation's control runtime: must

@@ -22,7 +22,7 @@ use async_trait::async_trait;
 use tidegate_core::{InstanceId, InvocationId};
 
 pub use exit::{Exit, Reason};
-pub use job::{Egress, Folder, Job, JobEnd, JobLimits, JobOutput};
+pub use job::{EGRESS_PORT, Egress, Folder, Job, JobEnd, JobLimits, JobOutput};
 pub use spec::{InstanceSpec, LogSink, LogStream, Program, SecretFile};
 pub use stream::Stream;
 

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cgroup;
 use crate::channel::Channel;
+use crate::node::Orders;
 use crate::output::Output;
 use crate::protocol::{LastWords, Order, Word};
 use crate::supervisor::{Ended, Sandbox};
@@ -41,6 +42,7 @@ pub(crate) struct ProcessInstance {
 /// How the code inside is reached.
 pub(crate) enum Kind {
     Host { channel: Channel, main: OwnedFd },
+    Node { channel: Channel, orders: Orders },
     Server { port: u16 },
     PerCall,
 }
@@ -485,6 +487,12 @@ impl Instance for ProcessInstance {
                 channel.send(b"C", &[theirs.as_fd()]).await?;
                 Ok(Stream::Unix(UnixStream::from_std(ours)?))
             }
+            Some(Kind::Node { orders, .. }) => {
+                let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+                ours.set_nonblocking(true)?;
+                orders.connection(theirs.as_fd()).await?;
+                Ok(Stream::Unix(UnixStream::from_std(ours)?))
+            }
             Some(Kind::Server { port }) => {
                 let socket = std::net::TcpStream::from(inner.dial(*port).await?);
                 socket.set_nonblocking(true)?;
@@ -538,9 +546,10 @@ impl Instance for ProcessInstance {
 
     async fn cancel(&self, invocation: InvocationId) -> bool {
         let inner = &*self.inner;
-        let Some(Kind::Host { channel, main, .. }) = inner.kind.get() else {
+        let kind = inner.kind.get();
+        if !matches!(kind, Some(Kind::Host { .. } | Kind::Node { .. })) {
             return false;
-        };
+        }
         let (tell, told) = oneshot::channel();
         {
             let mut state = inner.state.lock();
@@ -551,13 +560,22 @@ impl Instance for ProcessInstance {
             state.cancels.retain(|(_, tell)| !tell.is_closed());
             state.cancels.push((invocation, tell));
         }
-        let mut message = vec![b'X'];
-        message.extend_from_slice(&invocation.hex());
-        if channel.send(&message, &[]).await.is_err() {
-            return false;
-        }
-        // Busy code does not read its control channel; the signal makes the host do so.
-        if rustix::process::pidfd_send_signal(main, Signal::USR1).is_err() {
+        let asked = match kind {
+            Some(Kind::Host { channel, main }) => {
+                let mut message = vec![b'X'];
+                message.extend_from_slice(&invocation.hex());
+                // Busy code does not read its control channel; the signal makes the host do so.
+                channel.send(&message, &[]).await.is_ok()
+                    && rustix::process::pidfd_send_signal(main, Signal::USR1).is_ok()
+            }
+            // Busy code is not interrupted here: it does not answer in time, and is ended.
+            Some(Kind::Node { orders, .. }) => {
+                let tag = invocation.hex();
+                orders.cancel(&String::from_utf8_lossy(&tag)).await.is_ok()
+            }
+            _ => false,
+        };
+        if !asked {
             return false;
         }
         told.await.is_ok()
@@ -573,6 +591,17 @@ impl Instance for ProcessInstance {
                 if channel.try_send(b"D", &[]).is_err() {
                     inner.kill();
                 }
+            }
+            Some(Kind::Node { .. }) => {
+                let inner = self.inner.clone();
+                self.inner.control.spawn(async move {
+                    let Some(Kind::Node { orders, .. }) = inner.kind.get() else {
+                        return;
+                    };
+                    if orders.drain().await.is_err() {
+                        inner.kill();
+                    }
+                });
             }
             Some(Kind::Server { .. }) => inner.order_now(&Order::Signal {
                 n: MAIN,

@@ -3,14 +3,19 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tidegate_instance::{Instance, InstanceSpec, Isolation, Program, Runtime, StartError};
+use tidegate_instance::{
+    Instance, InstanceSpec, Isolation, Job, JobEnd, Program, Runtime, StartError,
+};
 use tokio::runtime::Handle;
 
 use crate::error::Error;
+use crate::job;
+use crate::language::Languages;
+use crate::node::NodeStock;
 use crate::options::{Minimum, Options};
-use crate::python::{self, Python};
+use crate::python;
 use crate::report::{Report, State};
-use crate::start;
+use crate::start::{self, Means};
 use crate::supervisor::{Supervisor, greet};
 use crate::zygote::Zygotes;
 
@@ -20,8 +25,9 @@ const HELD_BY_THE_KERNEL: [&str; 3] = ["memory limit", "cpu limit", "process lim
 /// Sandboxed processes on this machine.
 pub struct ProcessIsolation {
     supervisor: Arc<Supervisor>,
-    python: Result<Python, String>,
+    languages: Languages,
     zygotes: Option<Arc<Zygotes>>,
+    node: Option<Arc<NodeStock>>,
 }
 
 impl ProcessIsolation {
@@ -38,17 +44,20 @@ impl ProcessIsolation {
         let control = Handle::current();
         let minimum = options.minimum;
         let started = tokio::task::spawn_blocking(move || {
-            let python = python::find(options.python.as_deref());
             let sources = python::write_sources(&options.state_dir)?;
-            let greeted = greet(&options)?;
-            Ok::<_, Error>((options, python, sources, greeted))
+            let (languages, greeted) = std::thread::scope(|scope| {
+                let languages = scope.spawn(|| Languages::look(&options));
+                (languages.join(), greet(&options))
+            });
+            let languages = languages.unwrap_or_default();
+            Ok::<_, Error>((options, languages, sources, greeted?))
         });
-        let (options, python, sources, mut greeted) =
+        let (options, languages, sources, mut greeted) =
             started.await.map_err(|error| Error::Launcher {
                 program: "launcher".into(),
                 source: std::io::Error::other(error),
             })??;
-        note_python(&mut greeted.report, &python);
+        note(&mut greeted.report, &languages);
         let report = greeted.report.clone();
         if minimum == Minimum::Limits {
             let missing: Vec<_> = HELD_BY_THE_KERNEL
@@ -70,20 +79,29 @@ impl ProcessIsolation {
             program: options.launcher,
             source,
         })?;
-        let zygotes = python.as_ref().ok().map(|python| {
-            let argv = [
-                python.interpreter.to_string_lossy().into_owned(),
-                "-I".to_owned(),
-                "-B".to_owned(),
-                sources.join("zygote.py").to_string_lossy().into_owned(),
-            ];
-            Zygotes::new(supervisor.clone(), argv.into())
+        let python = languages.interpreter("python").ok();
+        let zygotes = python
+            .and_then(|python| python.program.as_ref())
+            .map(|python| {
+                let argv = [
+                    python.to_string_lossy().into_owned(),
+                    "-I".to_owned(),
+                    "-B".to_owned(),
+                    sources.join("zygote.py").to_string_lossy().into_owned(),
+                ];
+                Zygotes::new(supervisor.clone(), argv.into())
+            });
+        let node = languages.interpreter("node").ok().and_then(|node| {
+            let program = node.program.as_ref()?.to_string_lossy().into_owned();
+            let version = node.version.as_deref().unwrap_or_default();
+            Some(NodeStock::new(supervisor.clone(), program, version))
         });
         Ok((
             Self {
                 supervisor,
-                python,
+                languages,
                 zygotes,
+                node,
             },
             report,
         ))
@@ -113,18 +131,28 @@ pub fn probe(options: &Options) -> Report {
             report
         }
     };
-    note_python(&mut report, &python::find(options.python.as_deref()));
+    note(&mut report, &Languages::look(options));
     report
 }
 
-fn note_python(report: &mut Report, python: &Result<Python, String>) {
-    match python {
-        Ok(python) => report.note(
-            "python",
-            State::Ok,
-            format!("{} at {}", python.version, python.interpreter.display()),
-        ),
-        Err(missing) => report.note("python", State::Missing, missing.clone()),
+/// The languages of this machine, present or not, without starting a server. Blocks for about a tenth of a second.
+#[must_use]
+pub fn languages(options: &Options) -> Vec<Runtime> {
+    Languages::look(options).runtimes()
+}
+
+/// What is there. Only Python is missed when it is not: who uses no Ruby lacks nothing.
+fn note(report: &mut Report, languages: &Languages) {
+    for runtime in languages.runtimes() {
+        match (runtime.available, runtime.version) {
+            (Ok(place), Some(version)) => {
+                report.note(&runtime.name, State::Ok, format!("{version} at {place}"));
+            }
+            (Err(missing), _) if runtime.name == "python" => {
+                report.note(&runtime.name, State::Missing, missing);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -135,29 +163,15 @@ impl Isolation for ProcessIsolation {
     }
 
     fn runtimes(&self) -> Vec<Runtime> {
-        vec![
-            Runtime {
-                name: "executable".to_owned(),
-                version: None,
-                available: Ok("programs for this machine, and scripts with a `#!` line".to_owned()),
-            },
-            Runtime {
-                name: "python".to_owned(),
-                version: self.python.as_ref().ok().map(|p| p.version.clone()),
-                available: self
-                    .python
-                    .as_ref()
-                    .map(|p| p.interpreter.display().to_string())
-                    .map_err(Clone::clone),
-            },
-        ]
+        self.languages.runtimes()
     }
 
     async fn prepare(&self, runtime: &str) -> Result<(), StartError> {
+        self.languages.interpreter(runtime)?;
         match runtime {
-            "executable" => Ok(()),
             "python" => self.zygotes()?.get().await.map(drop),
-            other => Err(unknown(other)),
+            "node" => self.node()?.prepare().await,
+            _ => Ok(()),
         }
     }
 
@@ -165,12 +179,22 @@ impl Isolation for ProcessIsolation {
         if self.supervisor.is_closed() {
             return Err(StartError::ShuttingDown);
         }
-        let zygotes = match &spec.program {
-            Program::Host { runtime, .. } if runtime == "python" => Some(self.zygotes()?),
-            Program::Host { runtime, .. } => return Err(unknown(runtime)),
-            Program::Server { .. } | Program::PerCall { .. } => None,
+        let command = self
+            .languages
+            .command(&spec.program, &spec.limits, spec.concurrency)?;
+        let means = match command {
+            Some(command) => Means::Command(command),
+            None if runtime(&spec.program) == "node" => Means::Node(self.node()?),
+            None => Means::Zygote(self.zygotes()?),
         };
-        start::start(&self.supervisor, zygotes, spec).await
+        start::start(&self.supervisor, means, spec).await
+    }
+
+    async fn run(&self, job: Job) -> Result<JobEnd, StartError> {
+        if self.supervisor.is_closed() {
+            return Err(StartError::ShuttingDown);
+        }
+        job::run(&self.supervisor, job).await
     }
 
     async fn shutdown(&self) {
@@ -179,23 +203,30 @@ impl Isolation for ProcessIsolation {
 }
 
 impl ProcessIsolation {
-    fn zygotes(&self) -> Result<&Arc<Zygotes>, StartError> {
-        match (&self.zygotes, &self.python) {
-            (Some(zygotes), _) => Ok(zygotes),
-            (None, Err(missing)) => Err(StartError::Runtime(missing.clone())),
-            (None, Ok(_)) => Err(unknown("python")),
-        }
+    fn node(&self) -> Result<&Arc<NodeStock>, StartError> {
+        let node = self.languages.interpreter("node")?;
+        self.node
+            .as_ref()
+            .ok_or_else(|| StartError::Runtime(format!("no program of {} is run", node.place())))
     }
+
+    fn zygotes(&self) -> Result<&Arc<Zygotes>, StartError> {
+        let python = self.languages.interpreter("python")?;
+        self.zygotes
+            .as_ref()
+            .ok_or_else(|| StartError::Runtime(format!("no zygote runs {}", python.place())))
+    }
+}
+
+fn runtime(program: &Program) -> &str {
+    let (Program::Host { runtime, .. }
+    | Program::Server { runtime, .. }
+    | Program::PerCall { runtime, .. }) = program;
+    runtime
 }
 
 impl Drop for ProcessIsolation {
     fn drop(&mut self) {
         self.supervisor.stop();
     }
-}
-
-fn unknown(runtime: &str) -> StartError {
-    StartError::Runtime(format!(
-        "runtime {runtime:?} is unknown to the process isolation, which has executable and python"
-    ))
 }

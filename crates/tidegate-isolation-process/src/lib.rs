@@ -23,11 +23,15 @@
 
 mod cgroup;
 mod channel;
+mod disk;
 mod error;
 mod explain;
 mod instance;
 mod isolation;
+mod job;
+mod language;
 mod launcher;
+mod node;
 mod options;
 mod output;
 mod protocol;
@@ -38,11 +42,12 @@ mod start;
 mod supervisor;
 mod sys;
 mod usage;
+mod walk;
 mod wire;
 mod zygote;
 
 pub use error::Error;
-pub use isolation::{ProcessIsolation, probe};
+pub use isolation::{ProcessIsolation, languages, probe};
 pub use launcher::{is_launcher, launcher_main};
 pub use options::{Cgroups, Minimum, Options};
 pub use report::{Capability, Report, State};

@@ -1,5 +1,6 @@
 //! What the isolation is told when it starts.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What the isolation is told when it starts.
@@ -15,6 +16,8 @@ pub struct Options {
     /// The Python interpreter of language hosts; the machine's own where absent. It has to lie under `/usr`, since
     /// nothing else of the machine is seen from inside.
     pub python: Option<PathBuf>,
+    /// Interpreters of other languages by name (`ruby`, `php`, `java`, `node`), where not the usual ones; under `/usr` too.
+    pub interpreters: BTreeMap<String, PathBuf>,
     /// How many network namespaces and cgroups are kept ready.
     pub stock: usize,
     /// First of the user ids that sandboxes run as when the server is root; [`Options::MAX_SANDBOXES`] of them.
@@ -62,6 +65,7 @@ impl Options {
             launcher: PathBuf::from("/proc/self/exe"),
             minimum: Minimum::default(),
             python: None,
+            interpreters: BTreeMap::new(),
             stock: Self::STOCK,
             uid_base: Self::UID_BASE,
             cgroups: Cgroups::default(),

@@ -25,6 +25,9 @@ pub(crate) const REST: Duration = Duration::from_millis(5);
 /// Bytes read at once: small, since every instance has two readers and most are silent.
 const PIECE: usize = 8 * 1024;
 
+/// Bytes of the last line that are kept to be quoted: a compiler's message with a path fits.
+const QUOTED: usize = 400;
+
 /// What a line costs besides its text, so that endless empty lines are bounded too.
 const LINE_COST: u64 = 16;
 
@@ -94,7 +97,7 @@ impl Output {
         if stream == LogStream::Stderr && !text.is_empty() {
             let mut last = self.last.lock();
             last.clear();
-            last.push_str(&String::from_utf8_lossy(&text[..text.len().min(200)]));
+            last.push_str(&String::from_utf8_lossy(&text[..text.len().min(QUOTED)]));
         }
         let passed = self.bucket.lock().take(text.len() as u64, Instant::now());
         if let Ok(dropped) = passed {

@@ -27,7 +27,28 @@ pub(crate) enum Ask {
     Sandbox {
         slot: u32,
         bundle: PathBuf,
+        /// Dependencies beside the bundle.
+        layer: Option<PathBuf>,
         host_network: bool,
+        limits: GroupLimits,
+    },
+    /// Make a sandbox for a tool that is run once. Descriptors: payload (a [`JobPayload`] in a memory file), the init's end
+    /// of its channel.
+    Job { slot: u32, limits: GroupLimits },
+    /// Start a program in a sandbox behind all walls before it is anybody's, to become somebody's by `Settle`. Descriptors:
+    /// its standard output and error, then those that it finds as 3 and 4.
+    Early {
+        slot: u32,
+        host_network: bool,
+        program: Early,
+    },
+    /// Make the sandbox of a program that waits somebody's. Descriptors as for `Sandbox`.
+    Settle {
+        /// Names the answer: the slot may be another's by the time it comes.
+        n: u64,
+        slot: u32,
+        bundle: PathBuf,
+        layer: Option<PathBuf>,
         limits: GroupLimits,
     },
     /// Start a zygote that lives as long as the launcher. Descriptors: its socket (3), its standard error.
@@ -60,6 +81,12 @@ pub(crate) enum Tell {
     },
     /// A sandbox could not be made.
     Failed { slot: u32, step: String, errno: i32 },
+    /// A sandbox was made somebody's, or at which step not; it ends then.
+    Settled {
+        n: u64,
+        failed: Option<(String, i32)>,
+        made_us: u64,
+    },
     /// A sandbox is gone with all its processes, its groups are removed.
     Gone { slot: u32, last: LastWords },
     /// A zygote was started. Descriptor: its pidfd.
@@ -72,6 +99,16 @@ pub(crate) enum Tell {
         code: Option<i32>,
         signal: Option<i32>,
     },
+}
+
+/// A program that waits, all of it the same for everyone.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Early {
+    /// Program and arguments; the program is a path inside.
+    pub(crate) argv: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    /// Until the function's own apply.
+    pub(crate) rlimits: Rlimits,
 }
 
 /// What the kernel's accounts said when a sandbox ended.
@@ -89,8 +126,8 @@ pub(crate) struct LastWords {
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Payload {
     pub(crate) hostname: String,
-    /// Program relative to the bundle, for `exec`.
-    pub(crate) entry: Option<String>,
+    /// Program and arguments, for `exec`; the program is a path inside. Empty where nothing is executed.
+    pub(crate) argv: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     /// Name and base64 of the value.
     pub(crate) secrets: Vec<(String, String)>,
@@ -99,6 +136,33 @@ pub(crate) struct Payload {
     /// Bytes of memory that the watchdog allows.
     pub(crate) memory: u64,
     pub(crate) rlimits: Rlimits,
+}
+
+/// All that the init of a job needs to know.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct JobPayload {
+    pub(crate) hostname: String,
+    /// Program and arguments; the program is looked up in the environment's `PATH` when it has no slash.
+    pub(crate) command: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) workdir: String,
+    pub(crate) folders: Vec<JobFolder>,
+    /// Port of the loopback device on which a listening socket is made and handed out with [`Word::Ready`].
+    pub(crate) door: Option<u16>,
+    /// Bytes under `/tmp`.
+    pub(crate) tmp: u64,
+    /// Bytes of memory that the watchdog allows.
+    pub(crate) memory: u64,
+    pub(crate) rlimits: Rlimits,
+}
+
+/// A folder of the machine's in a job's sandbox.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct JobFolder {
+    pub(crate) outside: PathBuf,
+    /// Below the root, without a leading slash.
+    pub(crate) inside: PathBuf,
+    pub(crate) writable: bool,
 }
 
 /// Resource limits, as the zygote takes them too.
@@ -132,7 +196,7 @@ pub(crate) enum Order {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub(crate) enum Word {
-    /// The walls stand.
+    /// The walls stand. Descriptor: of a job, its door, where it has one.
     Ready { setup_us: u64 },
     /// A step of the set-up failed; the init ends.
     Broken { step: String, errno: i32 },

@@ -11,16 +11,18 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use rustix::net::SocketFlags;
 use tidegate_core::{InvocationId, Network};
-use tidegate_instance::{Instance, InstanceSpec, LogStream, Program, StartError};
+use tidegate_instance::{Exit, Instance, InstanceSpec, LogStream, Program, StartError};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::cgroup::GroupLimits;
 use crate::channel::Channel;
 use crate::instance::{Inner, Kind, MAIN, ProcessInstance};
+use crate::language::Command;
+use crate::node::NodeStock;
 use crate::output::{MAX_LINE, Output, REST};
 use crate::protocol::{Payload, Rlimits};
-use crate::supervisor::{Supervisor, failed};
+use crate::supervisor::{Supervisor, Unclaimed, failed};
 use crate::wire;
 use crate::zygote::Zygotes;
 
@@ -28,7 +30,7 @@ use crate::zygote::Zygotes;
 const PORT: u16 = 8080;
 
 /// Open files of one process: enough for a server with ten thousand connections.
-const OPEN_FILES: u64 = 16 * 1024;
+pub(crate) const OPEN_FILES: u64 = 16 * 1024;
 
 /// Files may be as large as `/tmp` is, and a little more, so that a full disk and not a signal is what code meets.
 const FILE_SLACK: u64 = 1024 * 1024;
@@ -44,41 +46,65 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Longest message of a host that has loaded, in bytes: a line with its stream and its invocation.
 const MAX_HOST_LINE: usize = MAX_LINE + 64;
 
+/// Where a layer's Python packages are, after the code's own folder and before the machine's packages.
+const LAYER_PATH: &str = "/layer/python";
+
 /// Steps of a host's start that run the function's own code; a failure of any other is ours or the machine's.
 const CODE_STEPS: [&str; 3] = ["load", "start", "lifespan"];
 
+/// What makes code load in time.
+const LOAD_HINT: &str =
+    "what a module does when it is loaded has to end; long work belongs into the handler";
+
 /// What code finds set when it sets nothing itself.
-const DEFAULT_ENV: [(&str, &str); 4] = [
+pub(crate) const DEFAULT_ENV: [(&str, &str); 4] = [
     ("PATH", "/usr/local/bin:/usr/bin:/bin"),
     ("HOME", "/tmp"),
     ("TMPDIR", "/tmp"),
     ("LANG", "C.UTF-8"),
 ];
 
+/// An environment.
+type Variables = Vec<(String, String)>;
+
+/// How an instance's first process comes to be.
+pub(crate) enum Means<'a> {
+    /// Executed in the sandbox.
+    Command(Command),
+    /// Forked into it.
+    Zygote(&'a Arc<Zygotes>),
+    /// One that has waited.
+    Node(&'a Arc<NodeStock>),
+}
+
 /// Starts an instance. Dropping the future ends what had been started.
 pub(crate) async fn start(
     supervisor: &Arc<Supervisor>,
-    zygotes: Option<&Arc<Zygotes>>,
+    means: Means<'_>,
     spec: InstanceSpec,
 ) -> Result<Arc<dyn Instance>, StartError> {
-    match &spec.program {
-        Program::PerCall { entry, .. } => {
-            check_entry(&spec, entry)?;
-            let (instance, _) = walls(supervisor, &spec, entry, Some(environment(&spec))).await?;
+    let (Program::PerCall { entry, .. }
+    | Program::Server { entry, .. }
+    | Program::Host { entry, .. }) = &spec.program;
+    check_entry(&spec, entry)?;
+    match (&spec.program, means) {
+        (Program::PerCall { .. }, Means::Command(command)) => {
+            let env = environment(&spec, &command);
+            let (instance, _) =
+                walls(supervisor, &spec, entry, Some((command.argv, env)), None).await?;
             let _ = instance.inner.kind.set(Kind::PerCall);
             Ok(Arc::new(instance))
         }
-        Program::Server { entry, .. } => {
-            check_entry(&spec, entry)?;
-            server(supervisor, &spec, entry).await
-        }
-        Program::Host { entry, handler, .. } => {
-            let zygotes = zygotes.ok_or_else(|| {
-                StartError::Runtime("no interpreter of this runtime was found".to_owned())
-            })?;
-            check_entry(&spec, entry)?;
+        (_, Means::Command(command)) => server(supervisor, &spec, entry, command).await,
+        (Program::Host { handler, .. }, Means::Zygote(zygotes)) => {
             host(supervisor, zygotes, &spec, entry, handler.as_deref()).await
         }
+        (Program::Host { handler, .. }, Means::Node(stock)) => {
+            node(supervisor, stock, &spec, entry, handler.as_deref()).await
+        }
+        (_, Means::Zygote(_) | Means::Node(_)) => Err(StartError::Runtime(format!(
+            "{entry:?} is no module for a language host"
+        ))),
     }
 }
 
@@ -104,14 +130,16 @@ async fn walls(
     supervisor: &Arc<Supervisor>,
     spec: &InstanceSpec,
     entry: &str,
-    env: Option<Vec<(String, String)>>,
+    program: Option<(Vec<String>, Variables)>,
+    waiting: Option<Unclaimed>,
 ) -> Result<(ProcessInstance, Vec<OwnedFd>), StartError> {
     let began = Instant::now();
+    let (argv, env) = program.unwrap_or_default();
     let engine = &base64::engine::general_purpose::STANDARD;
     let payload = Payload {
         hostname: host_name(&spec.function.name),
-        entry: env.is_some().then(|| entry.to_owned()),
-        env: env.unwrap_or_default(),
+        argv,
+        env,
         secrets: spec
             .secrets
             .iter()
@@ -127,9 +155,15 @@ async fn walls(
         pids: processes(spec),
     };
     let host_network = spec.network == Network::Host;
-    let (mut sandbox, gone) = supervisor
-        .sandbox(&spec.bundle, limits, host_network, &payload)
-        .await?;
+    let code = (&*spec.bundle, spec.layer.as_deref());
+    let (mut sandbox, gone) = match waiting {
+        Some(waiting) => supervisor.settle(waiting, code, limits, &payload).await?,
+        None => {
+            supervisor
+                .sandbox(code, limits, host_network, &payload)
+                .await?
+        }
+    };
     let doors = std::mem::take(&mut sandbox.doors);
     let made_us = sandbox.made_us;
     let control = supervisor.control().clone();
@@ -168,15 +202,16 @@ async fn server(
     supervisor: &Arc<Supervisor>,
     spec: &InstanceSpec,
     entry: &str,
+    command: Command,
 ) -> Result<Arc<dyn Instance>, StartError> {
     let port = match spec.network {
         Network::None => PORT,
         Network::Host => free_port().map_err(|e| failed("choose a port", e))?,
     };
-    let mut env = environment(spec);
+    let mut env = environment(spec, &command);
     env.retain(|(name, _)| name != "PORT");
     env.push(("PORT".to_owned(), port.to_string()));
-    let (instance, _) = walls(supervisor, spec, entry, Some(env)).await?;
+    let (instance, _) = walls(supervisor, spec, entry, Some((command.argv, env)), None).await?;
     let began = Instant::now();
     let inner = &instance.inner;
     let _ = inner.kind.set(Kind::Server { port });
@@ -206,7 +241,12 @@ async fn server(
             inner.times.lock().load_us = micros(began);
             Ok(Arc::new(instance))
         }
+        Ok(false) if command.is_host => Err(not_loaded(&instance).await),
         Ok(false) => Err(died(&instance, &format!("before it listened on port {port}")).await),
+        Err(_) if command.is_host => Err(StartError::NotReady {
+            limit: spec.ready_within,
+            hint: LOAD_HINT,
+        }),
         Err(_) => Err(StartError::NotReady {
             limit: spec.ready_within,
             hint: "it has to listen on 127.0.0.1 or 0.0.0.0 at the port that $PORT names",
@@ -235,20 +275,9 @@ async fn host(
     entry: &str,
     handler: Option<&str>,
 ) -> Result<Arc<dyn Instance>, StartError> {
-    let config = serde_json::json!({
-        "function": &*spec.function.name,
-        "namespace": &*spec.function.namespace,
-        "revision": &*spec.revision,
-        "entry": format!("/function/{entry}"),
-        "handler": handler,
-        "concurrency": spec.concurrency,
-        "env": environment(spec).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
-        "memory": spec.limits.memory,
-        "timeout_ms": u64::try_from(spec.limits.timeout.as_millis()).unwrap_or(u64::MAX),
-        "max_body": spec.limits.body,
-    });
+    let config = configuration(spec, entry, handler);
     // The zygote may have to start: that goes on while the walls are made.
-    let (walls, zygote) = tokio::join!(walls(supervisor, spec, entry, None), zygotes.get());
+    let (walls, zygote) = tokio::join!(walls(supervisor, spec, entry, None, None), zygotes.get());
     let (instance, doors) = walls?;
     zygote?;
     let inner = &instance.inner;
@@ -287,6 +316,78 @@ async fn host(
             Err(_) => watched.kill(),
         }
     });
+    loaded(instance, spec, entry, told, began).await
+}
+
+/// Makes one of the processes that wait the function's.
+async fn node(
+    supervisor: &Arc<Supervisor>,
+    stock: &Arc<NodeStock>,
+    spec: &InstanceSpec,
+    entry: &str,
+    handler: Option<&str>,
+) -> Result<Arc<dyn Instance>, StartError> {
+    let config = configuration(spec, entry, handler);
+    let host_network = spec.network == Network::Host;
+    let limits = rlimits(supervisor, spec);
+    let process = stock.take(spec.limits.memory, host_network, limits).await?;
+    let (channel, orders) = (process.control, process.orders);
+    let (instance, _) = walls(supervisor, spec, entry, None, Some(process.unclaimed)).await?;
+    let inner = &instance.inner;
+    let began = Instant::now();
+    for (pipe, stream) in [
+        (process.stdout, LogStream::Stdout),
+        (process.stderr, LogStream::Stderr),
+    ] {
+        inner
+            .pump(pipe, stream, None)
+            .map_err(|e| failed("output pipes", e))?;
+    }
+    let _ = inner.kind.set(Kind::Node { channel, orders });
+    let (tell, told) = oneshot::channel();
+    supervisor.control().spawn(hear(inner.clone(), tell));
+    if let Some(Kind::Node { orders, .. }) = inner.kind.get() {
+        // A process that has died is told of by the end of its sandbox.
+        let _ = orders.config(&config).await;
+    }
+    let taken = inner.clone();
+    supervisor.control().spawn(async move {
+        if let Some(Kind::Node { orders, .. }) = taken.kind.get() {
+            orders.until_closed().await;
+        }
+    });
+    inner.times.lock().runtime_us = micros(began);
+    let instance = loaded(instance, spec, entry, told, Instant::now()).await;
+    stock.refill();
+    instance
+}
+
+/// What a host is told of its function.
+fn configuration(spec: &InstanceSpec, entry: &str, handler: Option<&str>) -> serde_json::Value {
+    serde_json::json!({
+        "function": &*spec.function.name,
+        "namespace": &*spec.function.namespace,
+        "revision": &*spec.revision,
+        "entry": format!("/function/{entry}"),
+        "handler": handler,
+        "concurrency": spec.concurrency,
+        "path": spec.layer.iter().map(|_| LAYER_PATH).collect::<Vec<_>>(),
+        "env": with_defaults(spec.env.clone()).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "memory": spec.limits.memory,
+        "timeout_ms": u64::try_from(spec.limits.timeout.as_millis()).unwrap_or(u64::MAX),
+        "max_body": spec.limits.body,
+    })
+}
+
+/// Waits until a host has loaded the code.
+async fn loaded(
+    instance: ProcessInstance,
+    spec: &InstanceSpec,
+    entry: &str,
+    told: oneshot::Receiver<Loaded>,
+    began: Instant,
+) -> Result<Arc<dyn Instance>, StartError> {
+    let inner = &instance.inner;
     match timeout(spec.ready_within, told).await {
         Ok(Ok(Loaded::Ready)) => {
             inner.times.lock().load_us = micros(began);
@@ -307,14 +408,14 @@ async fn host(
         Ok(Err(_)) => Err(died(&instance, "while it was loaded").await),
         Err(_) => Err(StartError::NotReady {
             limit: spec.ready_within,
-            hint: "what a module does when it is imported has to end; long work belongs into the handler",
+            hint: LOAD_HINT,
         }),
     }
 }
 
 /// Hears what a host says, until it ends.
 async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
-    let Some(Kind::Host { channel, .. }) = inner.kind.get() else {
+    let Some(Kind::Host { channel, .. } | Kind::Node { channel, .. }) = inner.kind.get() else {
         return;
     };
     let mut loaded = Some(loaded);
@@ -366,6 +467,8 @@ async fn hear(inner: Arc<Inner>, loaded: oneshot::Sender<Loaded>) {
                     tokio::time::sleep(REST).await;
                 }
             }
+            // A process that waited has said so, and nobody asked.
+            b'W' => {}
             // The code inside can write to this channel too, so nothing on it may upset us.
             _ => tracing::debug!(instance = %inner.id, kind, "a host said something unknown"),
         }
@@ -382,13 +485,35 @@ fn invocation(hex: &[u8]) -> Option<InvocationId> {
     std::str::from_utf8(hex).ok()?.parse().ok()
 }
 
-/// Why an instance ended before it could be called, with its own last words.
-async fn died(instance: &ProcessInstance, when: &str) -> StartError {
+/// How an instance ended, and the last line that it wrote to its standard error.
+async fn last_words(instance: &ProcessInstance) -> (Exit, String) {
     let inner = &instance.inner;
     let exit = inner.exited().await;
     inner.pumps.close();
     let _ = timeout(LAST_WORDS, inner.pumps.wait()).await;
-    let last = inner.output.last_line();
+    (exit, inner.output.last_line())
+}
+
+/// Why a host that speaks on its standard error could not load the code: it ends with code 1, and its last line says so.
+async fn not_loaded(instance: &ProcessInstance) -> StartError {
+    let entry = &instance.inner.entry;
+    let (exit, last) = last_words(instance).await;
+    let message = if last.is_empty() {
+        format!("{entry} {exit} while it was loaded")
+    } else if exit.code != Some(1) {
+        format!("{entry} {exit} while it was loaded: {last}")
+    } else if last.starts_with(&**entry) {
+        last
+    } else {
+        format!("{entry}: {last}")
+    };
+    StartError::Code { message }
+}
+
+/// Why an instance ended before it could be called, with its own last words.
+async fn died(instance: &ProcessInstance, when: &str) -> StartError {
+    let inner = &instance.inner;
+    let (exit, last) = last_words(instance).await;
     let quote = if last.is_empty() {
         String::new()
     } else {
@@ -409,8 +534,19 @@ fn streams(inner: &Inner) -> io::Result<Vec<OwnedFd>> {
     Ok(vec![stdin.into(), stdout, stderr])
 }
 
-fn environment(spec: &InstanceSpec) -> Vec<(String, String)> {
+fn environment(spec: &InstanceSpec, command: &Command) -> Vec<(String, String)> {
     let mut env = spec.env.clone();
+    env.retain(|(name, _)| !command.fixed.iter().any(|(fixed, _)| fixed == name));
+    env.extend(command.fixed.iter().cloned());
+    for (name, value) in &command.defaults {
+        if !env.iter().any(|(n, _)| n == name) {
+            env.push((name.clone(), value.clone()));
+        }
+    }
+    with_defaults(env)
+}
+
+fn with_defaults(mut env: Vec<(String, String)>) -> Vec<(String, String)> {
     for (name, value) in DEFAULT_ENV {
         if !env.iter().any(|(n, _)| n == name) {
             env.push((name.to_owned(), value.to_owned()));
@@ -434,7 +570,7 @@ fn rlimits(supervisor: &Supervisor, spec: &InstanceSpec) -> Rlimits {
 }
 
 /// The function's name as a host name: what the kernel and resolvers take.
-fn host_name(name: &str) -> String {
+pub(crate) fn host_name(name: &str) -> String {
     let clean: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })

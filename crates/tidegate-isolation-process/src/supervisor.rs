@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -23,7 +23,7 @@ use crate::channel::Channel;
 use crate::error::Error;
 use crate::launcher::{NAME, STAGE};
 use crate::options::Options;
-use crate::protocol::{Ask, LastWords, Payload, Setup, Tell};
+use crate::protocol::{Ask, Early, JobPayload, LastWords, Payload, Setup, Tell};
 use crate::report::Report;
 use crate::wire;
 
@@ -168,6 +168,31 @@ impl Drop for Sandbox {
     }
 }
 
+/// A sandbox that is nobody's yet, in which a program waits. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Unclaimed {
+    slot: u32,
+    pidfd: Option<OwnedFd>,
+    id: Option<u32>,
+    groups: Vec<PathBuf>,
+    gone: Option<oneshot::Receiver<LastWords>>,
+}
+
+impl Unclaimed {
+    /// The user id it runs as, where that is not the server's own.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.id
+    }
+}
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(pidfd) = &self.pidfd {
+            let _ = rustix::process::pidfd_send_signal(pidfd, Signal::KILL);
+        }
+    }
+}
+
 /// A process's exit code or signal; neither when nobody can tell.
 pub(crate) type Ended = (Option<i32>, Option<i32>);
 
@@ -181,6 +206,8 @@ struct Waiting {
     next: u32,
     started: HashMap<u32, StartedBy>,
     gone: HashMap<u32, oneshot::Sender<LastWords>>,
+    next_settle: u64,
+    settled: HashMap<u64, oneshot::Sender<Result<u64, StartError>>>,
     next_zygote: u64,
     zygotes: HashMap<u64, oneshot::Sender<Result<OwnedFd, String>>>,
     /// First processes that are not an init's children, by number.
@@ -234,9 +261,77 @@ impl Supervisor {
     /// A sandbox whose init has been told to set itself up, and the receiver of its last words.
     pub(crate) async fn sandbox(
         &self,
-        bundle: &Path,
+        (bundle, layer): (&Path, Option<&Path>),
         limits: GroupLimits,
         host_network: bool,
+        payload: &Payload,
+    ) -> Result<(Sandbox, oneshot::Receiver<LastWords>), StartError> {
+        let ask = |slot| Ask::Sandbox {
+            slot,
+            bundle: bundle.to_owned(),
+            layer: layer.map(Path::to_owned),
+            host_network,
+            limits,
+        };
+        self.made(ask, serde_json::to_vec(payload)).await
+    }
+
+    /// The same for a tool that is run once.
+    pub(crate) async fn job(
+        &self,
+        limits: GroupLimits,
+        payload: &JobPayload,
+    ) -> Result<(Sandbox, oneshot::Receiver<LastWords>), StartError> {
+        let ask = |slot| Ask::Job { slot, limits };
+        self.made(ask, serde_json::to_vec(payload)).await
+    }
+
+    /// A sandbox in which a program waits to become somebody's: its standard output and error, and what it finds as
+    /// descriptors 3 and 4.
+    pub(crate) async fn early(
+        &self,
+        host_network: bool,
+        program: Early,
+        fds: [BorrowedFd<'_>; 4],
+    ) -> Result<Unclaimed, StartError> {
+        let (started, is_started) = oneshot::channel();
+        let (gone, is_gone) = oneshot::channel();
+        let slot = self.take_slot(started, gone)?;
+        let ask = Ask::Early {
+            slot,
+            host_network,
+            program,
+        };
+        let asked = match serde_json::to_vec(&ask) {
+            Ok(bytes) => self.channel.send(&bytes, &fds).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = asked {
+            self.give_back(slot);
+            return Err(failed("ask the launcher", error));
+        }
+        let (tell, fds) = is_started.await.map_err(|_| StartError::ShuttingDown)??;
+        match (tell, fds.into_iter().next()) {
+            (Tell::Started { id, groups, .. }, Some(pidfd)) => Ok(Unclaimed {
+                slot,
+                pidfd: Some(pidfd),
+                id,
+                groups,
+                gone: Some(is_gone),
+            }),
+            _ => Err(failed(
+                "launcher's answer",
+                io::ErrorKind::InvalidData.into(),
+            )),
+        }
+    }
+
+    /// Makes such a sandbox somebody's; otherwise as [`Supervisor::sandbox`].
+    pub(crate) async fn settle(
+        &self,
+        mut waiting: Unclaimed,
+        (bundle, layer): (&Path, Option<&Path>),
+        limits: GroupLimits,
         payload: &Payload,
     ) -> Result<(Sandbox, oneshot::Receiver<LastWords>), StartError> {
         let payload = serde_json::to_vec(payload)
@@ -247,15 +342,69 @@ impl Supervisor {
             wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
         let channel =
             Channel::new(ours, &self.control).map_err(|e| failed("register channel", e))?;
+        let (tell, told) = oneshot::channel();
+        let n = {
+            let mut all = self.waiting.lock();
+            if all.closed {
+                return Err(StartError::ShuttingDown);
+            }
+            all.next_settle += 1;
+            let n = all.next_settle;
+            all.settled.insert(n, tell);
+            n
+        };
+        let ask = Ask::Settle {
+            n,
+            slot: waiting.slot,
+            bundle: bundle.to_owned(),
+            layer: layer.map(Path::to_owned),
+            limits,
+        };
+        let asked = match serde_json::to_vec(&ask) {
+            Ok(bytes) => {
+                self.channel
+                    .send(&bytes, &[payload.as_fd(), theirs.as_fd()])
+                    .await
+            }
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = asked {
+            self.waiting.lock().settled.remove(&n);
+            return Err(failed("ask the launcher", error));
+        }
+        drop((payload, theirs));
+        let made_us = told.await.map_err(|_| StartError::ShuttingDown)??;
+        let (Some(pidfd), Some(gone)) = (waiting.pidfd.take(), waiting.gone.take()) else {
+            return Err(StartError::ShuttingDown);
+        };
+        let sandbox = Sandbox {
+            channel,
+            pidfd,
+            id: waiting.id,
+            groups: std::mem::take(&mut waiting.groups),
+            doors: Vec::new(),
+            made_us,
+        };
+        Ok((sandbox, gone))
+    }
+
+    async fn made(
+        &self,
+        ask: impl FnOnce(u32) -> Ask,
+        payload: serde_json::Result<Vec<u8>>,
+    ) -> Result<(Sandbox, oneshot::Receiver<LastWords>), StartError> {
+        let payload = payload
+            .map_err(io::Error::from)
+            .and_then(|bytes| wire::memory_file("tidegate", &bytes))
+            .map_err(|e| failed("payload", e))?;
+        let (ours, theirs) =
+            wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
+        let channel =
+            Channel::new(ours, &self.control).map_err(|e| failed("register channel", e))?;
         let (started, is_started) = oneshot::channel();
         let (gone, is_gone) = oneshot::channel();
         let slot = self.take_slot(started, gone)?;
-        let ask = Ask::Sandbox {
-            slot,
-            bundle: bundle.to_owned(),
-            host_network,
-            limits,
-        };
+        let ask = ask(slot);
         let asked = match serde_json::to_vec(&ask) {
             Ok(bytes) => {
                 self.channel
@@ -466,6 +615,20 @@ impl Supervisor {
                     let _ = waiting.send(Err(error));
                 }
             }
+            Tell::Settled {
+                n,
+                failed: error,
+                made_us,
+            } => {
+                if let Some(tell) = self.waiting.lock().settled.remove(&n) {
+                    let _ = tell.send(match error {
+                        None => Ok(made_us),
+                        Some((step, errno)) => {
+                            Err(failed(step, io::Error::from_raw_os_error(errno)))
+                        }
+                    });
+                }
+            }
             Tell::Gone { slot, last } => {
                 let gone = self.waiting.lock().gone.remove(&slot);
                 self.give_back(slot);
@@ -500,6 +663,7 @@ impl Supervisor {
         waiting.closed = true;
         waiting.started.clear();
         waiting.gone.clear();
+        waiting.settled.clear();
         waiting.zygotes.clear();
         waiting.mains.clear();
     }

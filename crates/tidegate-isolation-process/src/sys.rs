@@ -168,20 +168,44 @@ pub(crate) fn setns(fd: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
 /// an ordinary user needs: flags that the machine set may not be cleared.
 pub(crate) fn mount_set(path: &CStr, recursive: bool, attributes: u64) -> io::Result<()> {
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
-    mount_setattr(libc::AT_FDCWD, path, flags, attributes)
+    mount_setattr(libc::AT_FDCWD, path, flags, attributes, None)
 }
 
 /// The same for a mount that hangs nowhere yet.
 pub(crate) fn detached_mount_set(mount: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
-    mount_setattr(mount.as_raw_fd(), c"", libc::AT_EMPTY_PATH, attributes)
+    mount_setattr(
+        mount.as_raw_fd(),
+        c"",
+        libc::AT_EMPTY_PATH,
+        attributes,
+        None,
+    )
 }
 
-fn mount_setattr(folder: RawFd, path: &CStr, flags: libc::c_int, set: u64) -> io::Result<()> {
+/// Shows the files of a mount that hangs nowhere yet under other ids: what this user namespace maps inside to outside is
+/// what the mount maps from the disk's ids to those seen. `InvalidInput` where the file system cannot.
+pub(crate) fn detached_mount_map(mount: BorrowedFd<'_>, ids: BorrowedFd<'_>) -> io::Result<()> {
+    mount_setattr(
+        mount.as_raw_fd(),
+        c"",
+        libc::AT_EMPTY_PATH,
+        libc::MOUNT_ATTR_IDMAP,
+        Some(ids),
+    )
+}
+
+fn mount_setattr(
+    folder: RawFd,
+    path: &CStr,
+    flags: libc::c_int,
+    set: u64,
+    ids: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     let mut attr = libc::mount_attr {
         attr_set: set,
         attr_clr: 0,
         propagation: 0,
-        userns_fd: 0,
+        userns_fd: ids.map_or(0, |fd| u64::from(fd.as_raw_fd().cast_unsigned())),
     };
     // SAFETY: path and attribute outlive the call, and the size given is the attribute's.
     let done = unsafe {
@@ -267,6 +291,18 @@ pub(crate) fn limit(resource: Resource, value: u64) -> io::Result<()> {
             &raw const now,
         )))
     }
+}
+
+/// Lowers a resource limit of another process of the same user.
+pub(crate) fn limit_of(pid: i32, resource: Resource, value: u64) -> io::Result<()> {
+    let new = libc::rlimit {
+        rlim_cur: value,
+        rlim_max: value,
+    };
+    // SAFETY: the structure outlives the call; where to put the old limit is null, and nothing is put there.
+    check(libc::c_long::from(unsafe {
+        libc::prlimit(pid, resource.number(), &raw const new, std::ptr::null_mut())
+    }))
 }
 
 /// The limits we set.

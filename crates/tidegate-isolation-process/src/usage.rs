@@ -47,18 +47,23 @@ pub(crate) fn read(
 /// Bytes of memory of all the processes in a sandbox, each shared page counted once in all. Costs a walk over every
 /// process's pages, so it is asked for only when cheaper means cannot tell.
 pub(crate) fn proportional(init: BorrowedFd<'_>, main: Option<BorrowedFd<'_>>) -> u64 {
+    processes(init, main).into_iter().filter_map(share).sum()
+}
+
+/// The numbers of all the processes in a sandbox but its init, as far as they are found.
+pub(crate) fn processes(init: BorrowedFd<'_>, main: Option<BorrowedFd<'_>>) -> Vec<i32> {
     let mut look: Vec<i32> = number(init).into_iter().flat_map(children).collect();
     look.extend(main.and_then(number));
     let mut seen = std::collections::HashSet::new();
-    let mut sum = 0;
+    let mut found = Vec::new();
     while let Some(pid) = look.pop() {
         // A main process that lost its zygote can be found both ways.
         if seen.len() < MAX_LOOK && seen.insert(pid) {
-            sum += share(pid).unwrap_or_default();
+            found.push(pid);
             look.extend(children(pid));
         }
     }
-    sum
+    found
 }
 
 /// Most processes looked at; far above any limit of processes in use.

@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use tidegate_core::{Backoff, FunctionKey};
 use tidegate_engine::Revision;
 use tidegate_store::{Event, Object, ObjectKey, Query, ResourceVersion};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
+use crate::builds::BuildStatus;
 use crate::lower::{Lowered, Switch};
 use crate::status::{Phase, Status};
 use crate::{Error, Platform, revision, secrets};
@@ -33,6 +34,8 @@ pub(crate) struct Controller {
     /// Where a document's function is called, to remove it when the document is gone or names another place.
     places: Mutex<HashMap<ObjectKey, FunctionKey>>,
     room: Semaphore,
+    /// Notified at every change of a document, before it is looked at.
+    pub(crate) changed: Notify,
 }
 
 /// The phase of a document's own generation, for those who only want to know whether it is done.
@@ -50,6 +53,7 @@ impl Default for Controller {
             busy: Mutex::default(),
             places: Mutex::default(),
             room: Semaphore::new(AT_ONCE),
+            changed: Notify::new(),
         }
     }
 }
@@ -141,6 +145,7 @@ impl Platform {
     /// Has a document looked at, by the one task that looks at it. What it says is read there and then: of several changes
     /// the newest counts, in whatever order news of them came.
     fn submit(&self, key: ObjectKey) {
+        self.controller().changed.notify_waiters();
         match self.controller().busy.lock().entry(key.clone()) {
             Entry::Occupied(mut again) => {
                 again.insert(true);
@@ -168,6 +173,7 @@ impl Platform {
             match self.get(key).await {
                 Ok(object) => break object,
                 Err(Error::Store(tidegate_store::Error::NotFound { .. })) => {
+                    self.builds().forget(key);
                     let place = self.controller().places.lock().remove(key);
                     if let Some(place) = place {
                         self.engine().remove(place.borrowed());
@@ -184,14 +190,14 @@ impl Platform {
                 }
             }
         };
-        let _room = self.controller().room.acquire().await;
         self.bring_in_line(object).await;
     }
 
     async fn bring_in_line(&self, object: Object) {
         let before = Status::of(&object);
         let generation = object.generation();
-        let outcome = self.make_ready(&object, &before).await;
+        let mut build = before.build.clone();
+        let outcome = self.make_ready(&object, &before, &mut build).await;
         let status = match outcome {
             Ok(Some(revision)) => Status {
                 observed_generation: generation,
@@ -199,6 +205,7 @@ impl Platform {
                 message: String::new(),
                 revision: revision.id.to_string(),
                 serving: Some((*revision.spec).clone()),
+                build,
             },
             // Nothing to do, and the status says so already.
             Ok(None) => return,
@@ -211,6 +218,7 @@ impl Platform {
                     .serving
                     .clone()
                     .or_else(|| self.serving(object.key())),
+                build,
             },
         };
         if status == before {
@@ -239,8 +247,17 @@ impl Platform {
         &self,
         object: &Object,
         before: &Status,
+        build: &mut BuildStatus,
     ) -> Result<Option<Revision>, String> {
         let mut lowered = self.lower(object).map_err(|e| e.to_string())?;
+        if before.is_settled(object.generation()) && before.build.failed {
+            return Ok(None);
+        }
+        let (built, how) = self.built(object, &lowered).await;
+        *build = how;
+        lowered.spec = built.map_err(|e| e.to_string())?;
+        // Builds have bounds of their own, and a slow one keeps nobody else from being made ready.
+        let _room = self.controller().room.acquire().await;
         let namespace = lowered.key.namespace.clone();
         lowered.spec.secrets_generation = self
             .secrets_generation(&namespace, &lowered.spec)
@@ -342,6 +359,13 @@ impl Platform {
         self.move_place(object.key(), &lowered);
         let ready = status.phase == Phase::Ready && status.is_settled(object.generation());
         let spec = if ready {
+            // What was built serves again as it is, with the numbers of instances that are wanted now.
+            if let Some(serving) = status.serving {
+                lowered.spec = tidegate_core::FunctionSpec {
+                    scale: lowered.spec.scale,
+                    ..serving
+                };
+            }
             match self
                 .secrets_generation(&lowered.key.namespace, &lowered.spec)
                 .await

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod builds;
 mod bundles;
 mod controller;
 mod error;
@@ -19,6 +20,7 @@ mod revision;
 mod secrets;
 mod status;
 
+pub use builds::{BUILD_LIMITS, BuildLine, BuildLineKind, BuildOptions, BuildStatus, BuildTail};
 pub use controller::settled_phase;
 pub use error::Error;
 pub use lower::{Lower, LowerError, Lowered, Switch};
@@ -27,12 +29,13 @@ pub use platform::{Parts, Platform};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};
 
+pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, Prefix, UnknownContract};
 pub use tidegate_engine::{
     BUCKETS_SECONDS, CallContext, Failure, Function, FunctionMetrics, LogLine, LogQuery, LogTail,
     OUTCOMES, PoolCounts, ReplyBody, new_id,
 };
-pub use tidegate_instance::Runtime;
+pub use tidegate_instance::{JobLimits, Runtime};
 pub use tidegate_store::{
     BlobError, Deletion, Digest, DigestError, Error as StoreError, Event, LabelSelector, Object,
     ObjectKey, Page, Preconditions, Put, Query, ResourceVersion, Watch,

@@ -1,6 +1,6 @@
 //! From a dialect's document to a canonical function.
 
-use tidegate_core::{FunctionKey, FunctionSpec};
+use tidegate_core::{Build, FunctionKey, FunctionSpec};
 use tidegate_store::Object;
 
 /// A kind of document that is a function, and how it is one. Pure: the same document always lowers to the same function.
@@ -20,8 +20,10 @@ pub trait Lower: Send + Sync {
 pub struct Lowered {
     /// Where it is called.
     pub key: FunctionKey,
-    /// What it is.
+    /// What it is. Its code is the source, until it was built.
     pub spec: FunctionSpec,
+    /// How the source is built.
+    pub build: Build,
     /// When a new revision takes over.
     pub switch: Switch,
 }

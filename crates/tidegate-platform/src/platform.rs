@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::builds::{BuildOptions, Builds};
 use crate::bundles::Bundles;
 use crate::controller::Controller;
 use crate::resources::PlatformResources;
@@ -40,6 +41,8 @@ pub struct Parts {
     pub engine: tidegate_engine::Options,
     /// Where bundles are unpacked.
     pub bundles: PathBuf,
+    /// What builds may use.
+    pub builds: BuildOptions,
     /// The kinds of documents that are functions.
     pub kinds: Vec<Arc<dyn Lower>>,
 }
@@ -54,6 +57,7 @@ struct Inner {
     store: Store,
     engine: Engine,
     bundles: Bundles,
+    builds: Builds,
     kinds: Vec<Arc<dyn Lower>>,
     controller: Controller,
     /// Notified whenever the controller has brought something in line.
@@ -77,12 +81,17 @@ impl Platform {
                     parts.bundles.display()
                 ))
             })?;
+        let folder = parts.builds.folder.clone();
+        let builds = Builds::new(parts.builds, parts.isolation.clone()).map_err(|error| {
+            Error::Invalid(format!("build folder {}: {error}", folder.display()))
+        })?;
         let platform = Self(Arc::new_cyclic(|weak| {
             let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
             Inner {
                 engine: Engine::new(parts.isolation, resources, parts.engine),
                 store: parts.store,
                 bundles,
+                builds,
                 kinds: parts.kinds,
                 controller: Controller::default(),
                 settled: Notify::new(),
@@ -273,10 +282,39 @@ impl Platform {
         self.0.engine.for_each(visit);
     }
 
+    /// Stores an archive that a build made.
+    pub(crate) async fn keep(&self, archive: tidegate_build::Folded) -> Result<Digest, Error> {
+        let digest: Digest = archive.digest.parse()?;
+        let stream = tokio_util::io::ReaderStream::new(tokio::fs::File::from_std(archive.file));
+        self.put_code(digest, stream, tidegate_build::MAX_RESULT)
+            .await
+    }
+
     /// The runtimes of this host.
     #[must_use]
     pub fn runtimes(&self) -> Vec<Runtime> {
         self.0.engine.runtimes()
+    }
+
+    /// The tools that builds may use, each present with its version or with how to get it. Runs those that were not looked
+    /// at before.
+    pub async fn tools(&self) -> Vec<Runtime> {
+        let platform = self.clone();
+        let looked = tokio::task::spawn_blocking(move || platform.builds().tools().toolchains());
+        let tools = looked
+            .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        tools
+            .into_iter()
+            .map(|toolchain| Runtime {
+                name: toolchain.name.as_str().to_owned(),
+                version: toolchain.tool.as_ref().ok().map(|t| t.version.clone()),
+                available: match toolchain.tool {
+                    Ok(tool) => Ok(tool.program.display().to_string()),
+                    Err(missing) => Err(missing.to_string()),
+                },
+            })
+            .collect()
     }
 
     /// Ends the platform: calls in flight get `grace` to finish, then every instance ends. Nothing is deployed any more.
@@ -301,7 +339,10 @@ impl Platform {
     }
 
     async fn sweep(&self) -> Result<(), Error> {
-        let mut used: HashSet<Digest> = HashSet::new();
+        let mut used: HashSet<Digest> = self.0.builds.sweep().unwrap_or_else(|error| {
+            tracing::warn!(%error, "results of builds could not be looked through");
+            HashSet::new()
+        });
         for lower in self.kinds() {
             let (api_version, kind) = lower.kind();
             for object in self.list_all(&Query::kind(api_version, kind)).await? {
@@ -311,7 +352,8 @@ impl Platform {
                     serving
                         .into_iter()
                         .chain(lowered)
-                        .filter_map(|s| s.code.digest.parse::<Digest>().ok()),
+                        .flat_map(|s| [Some(s.code.digest), s.code.layer])
+                        .filter_map(|d| d?.parse::<Digest>().ok()),
                 );
             }
         }
@@ -352,6 +394,15 @@ impl Platform {
 
     pub(crate) fn bundles(&self) -> &Bundles {
         &self.0.bundles
+    }
+
+    pub(crate) fn builds(&self) -> &Builds {
+        &self.0.builds
+    }
+
+    /// Resolves when the controller has brought something in line.
+    pub(crate) fn settled(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.settled.notified()
     }
 
     pub(crate) fn controller(&self) -> &Controller {

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::FunctionSpec;
 use tidegate_store::Object;
 
+use crate::builds::BuildStatus;
+
 /// Where a document stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -22,6 +24,13 @@ pub struct Status {
     /// not ready, or never will be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serving: Option<FunctionSpec>,
+    /// How the build of that generation went.
+    #[serde(skip_serializing_if = "is_nothing")]
+    pub build: BuildStatus,
+}
+
+fn is_nothing(build: &BuildStatus) -> bool {
+    *build == BuildStatus::default()
 }
 
 /// Where a generation stands.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidegate_dialect_native::document::CapabilityInfo;
 use tidegate_dialect_native::{Info, Native, router};
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
-use tidegate_platform::{Parts, Platform};
+use tidegate_platform::{BuildOptions, Parts, Platform, ToolPaths};
 use tidegate_store::{OpenReport, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +47,26 @@ pub struct Ready {
 /// # Errors
 /// The server did not start; nothing of it is left.
 pub fn run(settings: &Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Error> {
+    live(settings, on_ready, || End::Signals(EndSignals::new()))
+}
+
+/// The same inside another program, which says when it is over: `told` resolves. Signals stay that program's business.
+///
+/// # Errors
+/// As those of [`run`].
+pub fn run_until(
+    settings: &Settings,
+    on_ready: impl FnOnce(&Ready),
+    told: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
+    live(settings, on_ready, || End::Told(Some(Box::pin(told))))
+}
+
+fn live(
+    settings: &Settings,
+    on_ready: impl FnOnce(&Ready),
+    end: impl FnOnce() -> End,
+) -> Result<(), Error> {
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -55,7 +75,7 @@ pub fn run(settings: &Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Err
         .map_err(Error::Thread)?;
     let ended = control.block_on(async {
         // From here on, so that whoever is told that the server is ready may end it at once, and cleanly.
-        let end = EndSignals::new();
+        let end = end();
         let server = Server::build(settings).await?;
         on_ready(&server.ready);
         server.run(end).await
@@ -105,6 +125,7 @@ impl Server {
                 ready_within: settings.ready_within,
             },
             bundles: settings.data.join("bundles"),
+            builds: build_options(settings),
             kinds: vec![Arc::new(Native)],
         })
         .await?;
@@ -149,7 +170,7 @@ impl Server {
         })
     }
 
-    async fn run(self, mut end: EndSignals) -> Result<(), Error> {
+    async fn run(self, mut end: End) -> Result<(), Error> {
         let Self {
             platform,
             accepting,
@@ -163,14 +184,16 @@ impl Server {
             () = end.next() => false,
             () = lost => true,
         };
-        tracing::info!(
-            ?grace,
-            "ending: calls in flight finish, a second signal ends at once"
-        );
-        tokio::spawn(async move {
-            end.next().await;
-            std::process::exit(130);
-        });
+        if let End::Signals(mut signals) = end {
+            tracing::info!(
+                ?grace,
+                "ending: calls in flight finish, a second signal ends at once"
+            );
+            tokio::spawn(async move {
+                signals.next().await;
+                std::process::exit(130);
+            });
+        }
         stop.cancel();
         let _ = accepting.await;
         // Connections finish their requests, then the platform ends; what is left of the grace period is shared.
@@ -184,6 +207,25 @@ impl Server {
             Err(Error::LauncherLost)
         } else {
             Ok(())
+        }
+    }
+}
+
+/// What ends a server.
+enum End {
+    Signals(EndSignals),
+    /// Somebody in the same process; once.
+    Told(Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>),
+}
+
+impl End {
+    async fn next(&mut self) {
+        match self {
+            Self::Signals(signals) => signals.next().await,
+            Self::Told(told) => match told.take() {
+                Some(told) => told.await,
+                None => std::future::pending().await,
+            },
         }
     }
 }
@@ -253,10 +295,23 @@ fn tell(report: &OpenReport) {
 fn isolation_options(settings: &Settings) -> Options {
     let mut options = Options::new(settings.data.join("isolation"));
     options.python.clone_from(&settings.python);
+    options.interpreters.clone_from(&settings.interpreters);
     if settings.minimum_limits {
         options.minimum = Minimum::Limits;
     }
     options
+}
+
+fn build_options(settings: &Settings) -> BuildOptions {
+    let build = &settings.build;
+    BuildOptions {
+        folder: settings.data.join("builds"),
+        limits: build.limits,
+        at_once: build.at_once,
+        egress: build.egress.clone(),
+        tools: ToolPaths::from_env(|name| std::env::var_os(name)),
+        env: build.env.clone(),
+    }
 }
 
 fn capability(capability: &Capability) -> CapabilityInfo {

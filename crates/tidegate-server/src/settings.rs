@@ -11,7 +11,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidegate_core::parse_duration;
+use tidegate_core::{parse_bytes, parse_cpu, parse_duration};
+use tidegate_egress::{Policy as EgressPolicy, Target, Upstreams};
+use tidegate_platform::{BUILD_LIMITS, JobLimits};
 
 /// Everything a server can be told, checked.
 #[derive(Clone, Debug)]
@@ -50,10 +52,27 @@ pub struct Settings {
     pub minimum_limits: bool,
     /// The Python interpreter, under `/usr`.
     pub python: Option<PathBuf>,
+    /// What builds may use.
+    pub build: BuildSettings,
+    /// Interpreters of the other languages by name, under `/usr`, where they are not the usual ones.
+    pub interpreters: BTreeMap<String, PathBuf>,
     /// Which log lines of the server's.
     pub log: String,
     /// How they are written.
     pub log_format: LogFormat,
+}
+
+/// What builds may use.
+#[derive(Clone, Debug)]
+pub struct BuildSettings {
+    /// Walls of each step; `time` is that of the whole build.
+    pub limits: JobLimits,
+    /// Builds at the same time.
+    pub at_once: usize,
+    /// What steps that fetch reach; `None` where they reach nothing.
+    pub egress: Option<EgressPolicy>,
+    /// Environment of every step.
+    pub env: Vec<(String, String)>,
 }
 
 /// Who may use the control routes.
@@ -184,9 +203,74 @@ const SETTINGS: &[Setting] = &[
         help: "'limits' refuses to run where the kernel does not hold the limits of instances",
     },
     Setting {
+        key: "runtimes.java",
+        default: "",
+        help: "the Java program, under /usr; /usr/bin/java where absent",
+    },
+    Setting {
+        key: "runtimes.node",
+        default: "",
+        help: "the Node.js interpreter, under /usr; /usr/bin/node where absent",
+    },
+    Setting {
+        key: "runtimes.php",
+        default: "",
+        help: "the PHP interpreter, under /usr; /usr/bin/php where absent",
+    },
+    Setting {
         key: "runtimes.python",
         default: "",
         help: "the Python interpreter, under /usr; /usr/bin/python3 where absent",
+    },
+    Setting {
+        key: "build.timeout",
+        default: "15m",
+        help: "longest time of a build",
+    },
+    Setting {
+        key: "build.memory",
+        default: "2Gi",
+        help: "memory of a build",
+    },
+    Setting {
+        key: "build.cpu",
+        default: "4",
+        help: "cores of a build",
+    },
+    Setting {
+        key: "build.disk",
+        default: "8Gi",
+        help: "bytes that a build may write, downloads that are kept for the next included",
+    },
+    Setting {
+        key: "build.pids",
+        default: "1024",
+        help: "processes and threads of a build",
+    },
+    Setting {
+        key: "build.concurrent",
+        default: "2",
+        help: "builds at the same time",
+    },
+    Setting {
+        key: "build.network",
+        default: "outbound",
+        help: "'outbound', steps that fetch dependencies reach registries; 'none', they fail",
+    },
+    Setting {
+        key: "build.allow",
+        default: "",
+        help: "hosts (name, address or network, :port where it matters) that builds reach although they are private; separated by commas",
+    },
+    Setting {
+        key: "build.environment",
+        default: PACKAGE_VARIABLES,
+        help: "variables of the server's environment that builds see, where they are set; separated by commas",
+    },
+    Setting {
+        key: "runtimes.ruby",
+        default: "",
+        help: "the Ruby interpreter, under /usr; /usr/bin/ruby where absent",
     },
     Setting {
         key: "log.level",
@@ -200,8 +284,22 @@ const SETTINGS: &[Setting] = &[
     },
 ];
 
+/// What package managers read of an environment to know where packages are: an operator who has set them for himself
+/// means them for the builds too. None of them is meant for credentials; those are secrets that a function names.
+const PACKAGE_VARIABLES: &str = "PIP_INDEX_URL,PIP_EXTRA_INDEX_URL,PIP_TRUSTED_HOST,UV_INDEX_URL,UV_DEFAULT_INDEX,\
+NPM_CONFIG_REGISTRY,npm_config_registry,GOPROXY,GONOPROXY,GOPRIVATE,GOSUMDB,GONOSUMDB,GOTOOLCHAIN,\
+CARGO_REGISTRIES_CRATES_IO_PROTOCOL,BUNDLE_MIRROR__ALL,COMPOSER_REPO_PACKAGIST";
+
 /// Memory of the machine for each instance that it may have.
 const MEMORY_PER_INSTANCE: u64 = 32 << 20;
+/// Languages whose interpreter may be named, beside Python.
+const INTERPRETERS: [(&str, &str); 4] = [
+    ("java", "runtimes.java"),
+    ("node", "runtimes.node"),
+    ("php", "runtimes.php"),
+    ("ruby", "runtimes.ruby"),
+];
+
 /// Bytes of a settings file that are read: it is a page of text.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -425,6 +523,14 @@ impl Layers {
                 || false,
             ),
             python: self.get("runtimes.python", path, || None),
+            build: self.build(environment),
+            interpreters: INTERPRETERS
+                .iter()
+                .filter_map(|&(name, key)| {
+                    let program = self.get(key, path, || None)?;
+                    Some((name.to_owned(), program))
+                })
+                .collect(),
             log: self.get("log.level", logging_filter, || "info".to_owned()),
             log_format: self.get(
                 "log.format",
@@ -439,6 +545,72 @@ impl Layers {
                 mistakes: self.mistakes,
             })
         }
+    }
+}
+
+impl Layers {
+    fn build(&mut self, environment: &impl Fn(&str) -> Option<OsString>) -> BuildSettings {
+        let bytes = |text: &str| match parse_bytes(text) {
+            Ok(0) => Err("write a size above zero, such as 2Gi".to_owned()),
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(error.to_string()),
+        };
+        let words = |text: &str| {
+            let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+            Ok::<_, String>(words.map(str::to_owned).collect::<Vec<_>>())
+        };
+        let count = |text: &str| match text.parse::<u32>() {
+            Ok(n) if n > 0 => Ok(n),
+            _ => Err("write a whole number above zero"),
+        };
+        let network = self.get(
+            "build.network",
+            one_of(&[("outbound", true), ("none", false)]),
+            || true,
+        );
+        let names = self.get("build.environment", words, Vec::new);
+        let value = |name: String| {
+            let value = environment(&name)?.into_string().ok()?;
+            Some((name, value))
+        };
+        let env: Vec<_> = names.into_iter().filter_map(value).collect();
+        let egress = self.egress(&env, environment);
+        BuildSettings {
+            limits: JobLimits {
+                memory: self.get("build.memory", bytes, || BUILD_LIMITS.memory),
+                cpu_milli: self.get("build.cpu", parse_cpu, || BUILD_LIMITS.cpu_milli),
+                pids: self.get("build.pids", count, || BUILD_LIMITS.pids),
+                disk: self.get("build.disk", bytes, || BUILD_LIMITS.disk),
+                time: self.get("build.timeout", duration, || BUILD_LIMITS.time),
+                ..BUILD_LIMITS
+            },
+            at_once: self.get("build.concurrent", count, || 1) as usize,
+            egress: network.then_some(egress),
+            env,
+        }
+    }
+
+    /// What builds reach: the open network, what the operator names, and the registries that the operator's own
+    /// environment names, be they private or not.
+    fn egress(
+        &mut self,
+        env: &[(String, String)],
+        environment: &impl Fn(&str) -> Option<OsString>,
+    ) -> EgressPolicy {
+        let mut policy = self.get("build.allow", allowed, EgressPolicy::default);
+        let words = env
+            .iter()
+            .flat_map(|(_, value)| value.split([',', '|', ' ']));
+        policy
+            .named
+            .extend(words.filter_map(|word| Target::of_url(word).ok()));
+        match Upstreams::from_env(|name| environment(name)?.into_string().ok()) {
+            Ok(upstreams) => policy.upstreams = upstreams,
+            Err(error) => self
+                .mistakes
+                .push(format!("a proxy of the environment: {error}")),
+        }
+        policy
     }
 }
 
@@ -493,6 +665,28 @@ fn hosts(text: &str) -> Result<Vec<String>, String> {
         )),
         None => Ok(hosts),
     }
+}
+
+fn allowed(text: &str) -> Result<EgressPolicy, String> {
+    let mut policy = EgressPolicy::default();
+    let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+    for word in words {
+        if let Ok(network) = word.parse() {
+            policy.networks.push(network);
+            continue;
+        }
+        let (host, ports) = match word.rsplit_once(':').map(|(h, p)| (h, p.parse())) {
+            Some((host, Ok(port))) => (host, vec![port]),
+            _ => (word, vec![80, 443]),
+        };
+        for port in ports {
+            let target = Target::new(host, port).ok_or_else(|| {
+                format!("{word:?} is no host name, address or network; write registry.example.org, registry.example.org:4873 or 10.0.0.0/8")
+            })?;
+            policy.named.push(target);
+        }
+    }
+    Ok(policy)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -581,6 +775,7 @@ mod tests {
     fn defaults_are_all_valid() {
         let settings = Settings::load(None, none, &[]).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(settings.build.limits, BUILD_LIMITS);
         assert!(!settings.listen_is_explicit);
         assert!(settings.tls.is_none() && settings.auth == Auth::Key);
     }

@@ -1,13 +1,33 @@
 //! What can be told of Python code without running it.
 
-use std::fs;
-use std::io::Read;
-use std::path::Path;
+use super::Folder;
 
-use crate::tree::Tree;
+/// Files that are the entry when several lie in a folder, first come first.
+const ENTRIES: &[&str] = &["handler.py", "main.py", "app.py", "function.py"];
 
-/// Largest dependency list that is looked into, in bytes; it only decides on a warning.
-const MAX_LIST: u64 = 256 << 10;
+pub(super) fn known(folder: &Folder<'_>) -> Option<&'static str> {
+    folder.first(ENTRIES)
+}
+
+pub(super) fn find<'a>(folder: &Folder<'a>) -> Option<&'a str> {
+    known(folder).or_else(|| folder.only(&[".py"]))
+}
+
+pub(super) fn look(folder: &Folder<'_>, entry: &str) -> (&'static str, Option<String>) {
+    let text = folder.text(entry);
+    if has_handler(&text) {
+        return ("host", None);
+    }
+    // A server of its own, run as a script.
+    if text.contains("__name__") && text.contains("PORT") && text.contains("serve") {
+        return ("http", None);
+    }
+    let warning = format!(
+        "{entry} has neither 'def handler(event, context)' nor an 'app' at its top level that can be seen; unless one \
+         appears when it is loaded, the deploy will fail"
+    );
+    ("host", Some(warning))
+}
 
 /// Whether a `handler` or an `app` is bound at the top level of the module.
 ///
@@ -48,46 +68,6 @@ fn identifier(text: &str) -> &str {
     &text[..end]
 }
 
-/// Says that dependencies are listed and not installed.
-pub(super) fn warn_dependencies(tree: &mut Tree, root: &Path) {
-    for (name, lists) in [
-        ("requirements.txt", requirements as fn(&str) -> bool),
-        ("pyproject.toml", project),
-    ] {
-        let mut text = String::new();
-        let read = fs::File::open(root.join(name))
-            .and_then(|f| f.take(MAX_LIST).read_to_string(&mut text));
-        if read.is_ok() && lists(&text) {
-            tree.warnings.push(format!(
-                "{name} lists dependencies, which are not installed yet; only packages of the machine's own Python can \
-                 be imported"
-            ));
-        }
-    }
-}
-
-fn requirements(text: &str) -> bool {
-    text.lines()
-        .map(str::trim)
-        .any(|line| !line.is_empty() && !line.starts_with('#'))
-}
-
-fn project(text: &str) -> bool {
-    let Ok(table) = text.parse::<toml::Table>() else {
-        return false;
-    };
-    let listed = table
-        .get("project")
-        .and_then(|p| p.get("dependencies"))
-        .and_then(toml::Value::as_array)
-        .is_some_and(|list| !list.is_empty());
-    let poetry = table
-        .get("tool")
-        .and_then(|t| t.get("poetry")?.get("dependencies")?.as_table())
-        .is_some_and(|list| list.keys().any(|name| name != "python"));
-    listed || poetry
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,16 +90,5 @@ mod tests {
         ] {
             assert_eq!(has_handler(source), expected, "{source}");
         }
-    }
-
-    #[test]
-    fn listed_dependencies_are_seen() {
-        assert!(requirements("# tools\nflask==3\n"));
-        assert!(!requirements("# nothing\n\n"));
-        assert!(project("[project]\ndependencies = ['x']"));
-        assert!(!project("[project]\ndependencies = []"));
-        assert!(!project("[tool.poetry.dependencies]\npython = '^3.11'"));
-        assert!(project("[tool.poetry.dependencies]\nflask = '*'"));
-        assert!(!project("not toml ["));
     }
 }

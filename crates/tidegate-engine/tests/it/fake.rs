@@ -19,8 +19,8 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tidegate_core::{InstanceId, InvocationId};
 use tidegate_instance::{
-    Exec, Exit, Instance, InstanceSpec, Isolation, Process, Reason, Runtime, StartError,
-    StartTimes, Stream, Usage,
+    Exec, Exit, Instance, InstanceSpec, Isolation, Job, JobEnd, LogStream, Process, Reason,
+    Runtime, StartError, StartTimes, Stream, Usage,
 };
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -41,6 +41,22 @@ pub(crate) struct Fake {
     pub(crate) on_cancel: Mutex<OnCancel>,
     /// Instances started from now on go on living after they were told to drain.
     pub(crate) stubborn: AtomicBool,
+    /// What jobs do from now on.
+    pub(crate) on_job: Mutex<OnJob>,
+    /// Jobs that were begun.
+    pub(crate) jobs: AtomicUsize,
+}
+
+/// What a tool does.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum OnJob {
+    /// Leaves a program in the folder of results, and ends well.
+    #[default]
+    Make,
+    /// Says a line and ends badly.
+    Fail(String),
+    /// Says a line and never ends.
+    Hang(String),
 }
 
 #[derive(Default)]
@@ -181,6 +197,33 @@ impl Isolation for Handle {
 
     async fn prepare(&self, _: &str) -> Result<(), StartError> {
         Ok(())
+    }
+
+    async fn run(&self, job: Job) -> Result<JobEnd, StartError> {
+        self.0.jobs.fetch_add(1, Ordering::SeqCst);
+        let on_job = self.0.on_job.lock().clone();
+        let code = match on_job {
+            OnJob::Make => {
+                let out = job.folders.iter().find(|f| f.inside == "/out");
+                let out = &out.expect("a folder of results").outside;
+                std::fs::write(out.join("made.sh"), "#!/bin/sh\ncat\n").unwrap();
+                0
+            }
+            OnJob::Fail(line) => {
+                job.output.line(LogStream::Stderr, line.as_bytes());
+                2
+            }
+            OnJob::Hang(line) => {
+                job.output.line(LogStream::Stdout, line.as_bytes());
+                std::future::pending().await
+            }
+        };
+        let exit = Exit {
+            code: Some(code),
+            signal: None,
+            reason: Reason::Exited,
+        };
+        Ok(JobEnd { exit, usage: None })
     }
 
     async fn start(&self, spec: InstanceSpec) -> Result<Arc<dyn Instance>, StartError> {

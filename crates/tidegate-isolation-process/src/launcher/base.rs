@@ -26,7 +26,7 @@ const MAX_COPY: u64 = 16 * 1024 * 1024;
 /// Deepest folder copied from `/etc`.
 const MAX_DEPTH: u32 = 6;
 
-/// What a function sees of the machine's `/etc`, besides every `python3*` folder.
+/// What a function sees of the machine's `/etc`, besides every folder whose name begins as in [`ETC_VERSIONED`].
 const ETC: &[&str] = &[
     "ssl",
     "pki",
@@ -37,11 +37,15 @@ const ETC: &[&str] = &[
     "ld.so.conf.d",
     "alternatives",
     "localtime",
+    "maven",
     "timezone",
     "mime.types",
     "protocols",
     "services",
 ];
+
+/// Interpreters' own settings, in folders named by version: `python3.11`, `java-17-openjdk`.
+const ETC_VERSIONED: &[&str] = &["python3", "java-", "php"];
 
 const FOLDERS: &[&str] = &[
     "usr",
@@ -55,6 +59,8 @@ const FOLDERS: &[&str] = &[
     "run/secrets",
     "var",
     "function",
+    "layer",
+    "runtime",
 ];
 
 const DEVICES: &[(&str, u32, u32)] = &[
@@ -72,6 +78,8 @@ const LINKS: &[(&str, &str)] = &[
     ("dev/stderr", "/proc/self/fd/2"),
     ("var/tmp", "/tmp"),
     ("var/run", "/run"),
+    // Node looks for packages beside each folder above the file that asks, and this is the last of them.
+    ("node_modules", "layer/node_modules"),
 ];
 
 /// Where it stands, and what of it works.
@@ -105,6 +113,7 @@ pub(super) fn build(root: &Path, report: &mut Report) -> Result<Base, StepError>
         )?;
     }
     step("files of /etc", etc(&root.join("etc")))?;
+    step("files of language hosts", runtimes(&root.join("runtime")))?;
     for &(name, major, minor) in DEVICES {
         step(format!("device {name}"), device(root, name, major, minor))?;
     }
@@ -199,13 +208,33 @@ fn etc(to: &Path) -> io::Result<()> {
         )?;
     }
     for entry in fs::read_dir("/etc")?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with("python3") {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if ETC_VERSIONED.iter().any(|begin| name.starts_with(begin)) {
             copy(
                 &entry.path(),
                 &to.join(entry.file_name()),
                 MAX_DEPTH,
                 &mut left,
             )?;
+        }
+    }
+    Ok(())
+}
+
+/// The language hosts that are run inside, a folder each.
+fn runtimes(to: &Path) -> io::Result<()> {
+    for language in crate::language::ALL {
+        for (name, text) in language.sources {
+            let path = to.join(language.name).join(name);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+                for folder in parent.ancestors().take_while(|folder| *folder != to) {
+                    mode(folder, 0o755)?;
+                }
+            }
+            fs::write(&path, text)?;
+            mode(&path, 0o644)?;
         }
     }
     Ok(())

@@ -3,18 +3,17 @@
 //! signalled or traced by it.
 
 use std::collections::HashMap;
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::spawn::spawn;
 use super::watch;
+use crate::instance::MAIN;
 use crate::protocol::{MAX_PAYLOAD, Order, Payload, Word};
 use crate::{sys, wire};
 
@@ -27,14 +26,22 @@ const FOLDER: &std::ffi::CStr = c"/function";
 
 struct Init {
     channel: OwnedFd,
-    program: Option<CString>,
+    argv: Vec<CString>,
     env: Vec<(String, String)>,
     /// Runs by the process number of their first process.
     runs: HashMap<i32, u64>,
 }
 
 /// Serves until the channel closes.
-pub(super) fn run(channel: OwnedFd, payload: Payload, watchdog: bool, setup_us: u64) {
+///
+/// `early`: the program that waited to become somebody's, which is the instance's main one from now on.
+pub(super) fn run(
+    channel: OwnedFd,
+    payload: Payload,
+    early: Option<i32>,
+    watchdog: bool,
+    setup_us: u64,
+) {
     // Whatever else was open belongs to the launcher.
     let Ok(()) = sys::dup_onto(channel.as_fd(), 3) else {
         return;
@@ -54,14 +61,16 @@ pub(super) fn run(channel: OwnedFd, payload: Payload, watchdog: bool, setup_us: 
     let limit = payload.memory;
     let mut init = Init {
         channel,
-        program: payload.entry.and_then(|entry| {
-            let path = Path::new(OsStr::from_bytes(FOLDER.to_bytes())).join(entry);
-            CString::new(path.as_os_str().as_bytes()).ok()
-        }),
+        // A zero byte in one leaves none, and an `exec` is refused.
+        argv: (payload.argv.into_iter().map(CString::new))
+            .collect::<Result<_, _>>()
+            .unwrap_or_default(),
         env: payload.env,
-        runs: HashMap::new(),
+        runs: early.map(|pid| (pid, MAIN)).into_iter().collect(),
     };
     init.say(&Word::Ready { setup_us }, &[]);
+    // It may have ended before anything was told of ends.
+    init.reap();
     let mut buffer = vec![0; wire::MAX_MESSAGE];
     let timeout = Timespec {
         tv_sec: 0,
@@ -155,7 +164,10 @@ impl Init {
 
     fn exec(&self, fds: &[OwnedFd]) -> io::Result<i32> {
         let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-        let program = self.program.as_ref().ok_or_else(invalid)?;
+        let argv: Vec<_> = self.argv.iter().map(CString::as_c_str).collect();
+        if argv.is_empty() {
+            return Err(invalid());
+        }
         let [stdin, stdout, stderr, more @ ..] = fds else {
             return Err(invalid());
         };
@@ -173,7 +185,7 @@ impl Init {
             env.push(CString::new(format!("{name}={value}")).map_err(|_| invalid())?);
         }
         spawn(
-            program,
+            &argv,
             FOLDER,
             &env,
             [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],

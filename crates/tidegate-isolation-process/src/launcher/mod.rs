@@ -6,8 +6,11 @@
 //! however it went, the launcher's socket says so, and it ends every sandbox, removes the control groups and exits.
 
 mod base;
+mod early;
 mod enter;
+mod ids;
 mod init;
+mod job;
 mod network;
 mod sandbox;
 mod spawn;
@@ -139,6 +142,8 @@ struct Launcher {
     seats: Seats,
     /// By process number, held and settled alike.
     inits: HashMap<i32, Init>,
+    /// By slot: those in which a program waits to become somebody's.
+    early: HashMap<u32, Held>,
     zygotes: HashMap<i32, u64>,
     /// Groups that the kernel did not let go yet.
     stale: Vec<Group>,
@@ -190,6 +195,7 @@ impl Launcher {
             watchdog,
             seats: Seats::default(),
             inits: HashMap::new(),
+            early: HashMap::new(),
             zygotes: HashMap::new(),
             stale: Vec::new(),
         };
@@ -252,9 +258,16 @@ impl Launcher {
             Ask::Sandbox {
                 slot,
                 bundle,
+                layer,
                 host_network,
                 limits,
-            } => match self.sandbox(slot, &bundle, host_network, limits, &fds) {
+            } => match self.sandbox(
+                slot,
+                (&bundle, layer.as_deref()),
+                host_network,
+                limits,
+                &fds,
+            ) {
                 Ok(()) => Ok(()),
                 Err(error) => tell(
                     &self.socket,
@@ -266,6 +279,29 @@ impl Launcher {
                     &[],
                 ),
             },
+            Ask::Job { slot, limits } => match self.job(slot, limits, &fds) {
+                Ok(()) => Ok(()),
+                Err(StepError { step, errno }) => {
+                    tell(&self.socket, &Tell::Failed { slot, step, errno }, &[])
+                }
+            },
+            Ask::Early {
+                slot,
+                host_network,
+                program,
+            } => match self.early(slot, host_network, &program, &fds) {
+                Ok(()) => Ok(()),
+                Err(StepError { step, errno }) => {
+                    tell(&self.socket, &Tell::Failed { slot, step, errno }, &[])
+                }
+            },
+            Ask::Settle {
+                n,
+                slot,
+                bundle,
+                layer,
+                limits,
+            } => self.settle(n, slot, (&bundle, layer.as_deref()), limits, &fds),
             Ask::Zygote { number, argv } => {
                 let answer = match self.zygote(number, &argv, fds) {
                     Ok(pidfd) => {
@@ -292,7 +328,7 @@ impl Launcher {
     fn sandbox(
         &mut self,
         slot: u32,
-        bundle: &Path,
+        (bundle, layer): (&Path, Option<&Path>),
         host_network: bool,
         limits: GroupLimits,
         fds: &[OwnedFd],
@@ -302,14 +338,16 @@ impl Launcher {
             let wrong = io::Error::from_raw_os_error(libc::EINVAL);
             return step("descriptors", Err(wrong));
         };
-        let bundle = sandbox::bundle(bundle)?;
+        let bundle = sandbox::code("bundle", bundle)?;
+        let layer = layer.map(|path| sandbox::code("layer", path)).transpose()?;
         let (held, doors) = self.take(host_network)?;
         let init = self.inits.get_mut(&held.pid);
         let Some(init) = init else {
             return step("hold", Err(io::Error::from_raw_os_error(libc::ESRCH)));
         };
         let settled = step("limits", init.group.limit(limits)).and_then(|()| {
-            let fds = [payload.as_fd(), bundle.as_fd(), channel.as_fd()];
+            let mut fds = vec![payload.as_fd(), bundle.as_fd(), channel.as_fd()];
+            fds.extend(layer.iter().map(AsFd::as_fd));
             step("settle", held.settle(&fds))
         });
         if let Err(error) = settled {
@@ -459,6 +497,7 @@ impl Launcher {
                     // One that waited and was killed: its place in the stock is found empty when it is wanted.
                     continue;
                 };
+                self.early.remove(&slot);
                 let last = LastWords {
                     oom_kills: reading.oom_kills,
                     fork_refusals: reading.fork_refusals,

@@ -25,8 +25,8 @@ use rustix::process::{DumpableBehavior, Gid, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::base::{Base, mount_proc};
-use super::{StepError, init, step};
-use crate::protocol::{MAX_PAYLOAD, Payload, Word};
+use super::{StepError, early, init, step};
+use crate::protocol::{MAX_PAYLOAD, Payload, Rlimits, Word};
 use crate::sys::{self, Fork, Resource};
 use crate::{seccomp, wire};
 
@@ -41,6 +41,9 @@ const SHM: u64 = 64 * 1024 * 1024;
 
 /// Space for secrets in bytes.
 const SECRETS_OPTIONS: &std::ffi::CStr = c"size=8m,nr_inodes=1024,mode=0755";
+
+/// Tells a process 1 that it is somebody's. Every other message is a program that waits.
+const SETTLE: &[u8] = b"settle";
 
 /// What a process 1 is forked with.
 pub(super) struct Plan<'a> {
@@ -61,18 +64,25 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Makes it somebody's: payload, the bundle as a mount that hangs nowhere, the channel to the server.
-    pub(super) fn settle(&self, fds: &[BorrowedFd<'_>; 3]) -> io::Result<()> {
-        wire::send(&self.socket, b"settle", fds)
+    /// Makes it somebody's: payload, the bundle as a mount that hangs nowhere, the channel to the server, and the layer
+    /// as another mount where there is one.
+    pub(super) fn settle(&self, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        wire::send(&self.socket, SETTLE, fds)
+    }
+
+    /// Starts a program in it that waits until it is somebody's: an [`Early`](crate::protocol::Early) as JSON, with its
+    /// descriptors.
+    pub(super) fn early(&self, program: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        wire::send(&self.socket, program, fds)
     }
 }
 
-/// The bundle as a mount, read-only, to be hung into a sandbox.
-pub(super) fn bundle(path: &Path) -> Result<OwnedFd, StepError> {
+/// A folder of code (`what`: the bundle, the layer) as a mount, read-only, to be hung into a sandbox.
+pub(super) fn code(what: &str, path: &Path) -> Result<OwnedFd, StepError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = step("open the bundle", open_tree(CWD, path, flags))?;
+    let mount = step(format!("open the {what}"), open_tree(CWD, path, flags))?;
     step(
-        "bundle read-only",
+        format!("{what} read-only"),
         sys::detached_mount_set(
             mount.as_fd(),
             libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
@@ -124,21 +134,36 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
     let socket = unsafe { sys::adopt(3) };
     let held = held.and_then(|()| prepare(plan.base, plan.watchdog));
 
-    let mut buffer = [0; 16];
-    // Nothing is received when the launcher is gone.
-    let Ok((_, fds)) = wire::receive(&socket, &mut buffer) else {
+    let mut buffer = vec![0; wire::MAX_MESSAGE];
+    let mut early = None;
+    let fds = loop {
+        let Ok((len, fds)) = wire::receive(&socket, &mut buffer) else {
+            return;
+        };
+        match (&buffer[..len], &held) {
+            // Nothing is received when the launcher is gone.
+            ([], _) => return,
+            (SETTLE, _) => break fds,
+            // One that does not start is missed at its channel, which nobody holds then.
+            (program, Ok(proc)) => early = early::start(plan.outer_id, proc, program, fds).ok(),
+            (_, Err(_)) => {}
+        }
+    };
+    let mut fds = fds.into_iter();
+    let (Some(file), Some(bundle), Some(channel)) = (fds.next(), fds.next(), fds.next()) else {
         return;
     };
-    let Ok([file, bundle, channel]) = <[OwnedFd; 3]>::try_from(fds) else {
-        return;
-    };
+    let layer = fds.next();
     let began = Instant::now();
-    let settled = held.and_then(|proc| settle(plan, &proc, &file, &bundle));
-    drop((file, bundle));
+    let settled = held.and_then(|proc| {
+        let code = (&bundle, layer.as_ref());
+        settle(plan.outer_id, &proc, &file, code, early)
+    });
+    drop((buffer, file, bundle, layer));
     match settled {
         Ok(payload) => {
             let setup_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            init::run(channel, payload, plan.watchdog, setup_us);
+            init::run(channel, payload, early, plan.watchdog, setup_us);
         }
         Err(StepError { step, errno }) => {
             let word = Word::Broken { step, errno };
@@ -152,7 +177,7 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
 }
 
 /// The part that is the same for everyone. Gives back the machine's `/proc`, which is needed once more.
-fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError> {
+pub(super) fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError> {
     let proc = step(
         "open /proc",
         rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
@@ -178,10 +203,11 @@ fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError> {
 
 /// The part that makes it somebody's, after which it has no rights.
 fn settle(
-    plan: &Plan<'_>,
+    outer_id: u32,
     proc: &OwnedFd,
     file: &OwnedFd,
-    bundle: &OwnedFd,
+    (bundle, layer): (&OwnedFd, Option<&OwnedFd>),
+    early: Option<i32>,
 ) -> Result<Payload, StepError> {
     let bytes = step("read payload", wire::read_memory_file(file, MAX_PAYLOAD))?;
     let payload: Payload = step("read payload", serde_json::from_slice(&bytes))?;
@@ -189,41 +215,41 @@ fn settle(
         "host name",
         rustix::system::sethostname(payload.hostname.as_bytes()),
     )?;
-    step(
-        "mount the bundle",
-        move_mount(
-            bundle,
-            "",
-            CWD,
-            "/function",
-            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-        ),
-    )?;
+    let hang = |mount: &OwnedFd, at: &str| {
+        move_mount(mount, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    };
+    step("mount the bundle", hang(bundle, "/function"))?;
+    if let Some(layer) = layer {
+        step("mount the layer", hang(layer, "/layer"))?;
+    }
+    scratch(payload.tmp)?;
+    if !payload.secrets.is_empty() {
+        secrets(&payload, outer_id)?;
+    }
+    become_nobody(proc, outer_id)?;
+    // As the same user as the program, which needs no right to lower its limits.
+    if let Some(pid) = early {
+        early::limit(pid, &payload.rlimits)?;
+    }
+    drop_rights(&payload.rlimits)?;
+    Ok(payload)
+}
+
+/// Space to write into that is gone with the sandbox.
+pub(super) fn scratch(tmp: u64) -> Result<(), StepError> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
-    let scratch = |size: u64| {
+    let sized = |size: u64| {
         CString::new(format!("size={size},mode=1777")).expect("digits hold no zero byte")
     };
-    let tmp = payload.tmp.max(MIN_TMP);
+    let tmp = tmp.max(MIN_TMP);
     step(
         "mount /tmp",
-        mount(c"tmp", c"/tmp", c"tmpfs", quiet, &*scratch(tmp)),
+        mount(c"tmp", c"/tmp", c"tmpfs", quiet, &*sized(tmp)),
     )?;
     step(
         "mount /dev/shm",
-        mount(
-            c"shm",
-            c"/dev/shm",
-            c"tmpfs",
-            quiet,
-            &*scratch(SHM.min(tmp)),
-        ),
-    )?;
-    if !payload.secrets.is_empty() {
-        secrets(&payload, plan.outer_id)?;
-    }
-    become_nobody(proc, plan.outer_id)?;
-    drop_rights(&payload)?;
-    Ok(payload)
+        mount(c"shm", c"/dev/shm", c"tmpfs", quiet, &*sized(SHM.min(tmp))),
+    )
 }
 
 fn secrets(payload: &Payload, outer_id: u32) -> Result<(), StepError> {
@@ -277,8 +303,18 @@ fn swap_root() -> Result<(), StepError> {
     step("enter /", rustix::process::chdir("/"))
 }
 
-/// A user namespace with one id. The outer id is taken first, since an id may always map itself.
-fn become_nobody(proc: &OwnedFd, outer_id: u32) -> Result<(), StepError> {
+/// A user namespace with one id.
+pub(super) fn become_nobody(proc: &OwnedFd, outer_id: u32) -> Result<(), StepError> {
+    become_mapped(proc, (INNER_ID, INNER_ID), outer_id)
+}
+
+/// A user namespace in which the outer id is this user and this group. The outer id is taken first, since an id may always
+/// map itself.
+pub(super) fn become_mapped(
+    proc: &OwnedFd,
+    inner: (u32, u32),
+    outer_id: u32,
+) -> Result<(), StepError> {
     let uid = Uid::from_raw(outer_id);
     let gid = Gid::from_raw(outer_id_group(outer_id));
     if rustix::process::geteuid() != uid {
@@ -310,23 +346,23 @@ fn become_nobody(proc: &OwnedFd, outer_id: u32) -> Result<(), StepError> {
     step("setgroups", put("self/setgroups", "deny"))?;
     step(
         "uid map",
-        put("self/uid_map", &format!("{INNER_ID} {outer_id} 1")),
+        put("self/uid_map", &format!("{} {outer_id} 1", inner.0)),
     )?;
     step(
         "gid map",
         put(
             "self/gid_map",
-            &format!("{INNER_ID} {} 1", outer_id_group(outer_id)),
+            &format!("{} {} 1", inner.1, outer_id_group(outer_id)),
         ),
     )
 }
 
-fn drop_rights(payload: &Payload) -> Result<(), StepError> {
+pub(super) fn drop_rights(rlimits: &Rlimits) -> Result<(), StepError> {
     for (resource, value) in [
-        (Resource::Files, Some(payload.rlimits.nofile)),
-        (Resource::Core, Some(payload.rlimits.core)),
-        (Resource::FileSize, Some(payload.rlimits.fsize)),
-        (Resource::Processes, payload.rlimits.nproc),
+        (Resource::Files, Some(rlimits.nofile)),
+        (Resource::Core, Some(rlimits.core)),
+        (Resource::FileSize, Some(rlimits.fsize)),
+        (Resource::Processes, rlimits.nproc),
     ] {
         if let Some(value) = value {
             step("resource limit", sys::limit(resource, value))?;

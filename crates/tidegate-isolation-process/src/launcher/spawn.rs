@@ -17,9 +17,9 @@ struct Start<'a> {
     errno: libc::c_int,
 }
 
-/// Runs `path` with these streams, in a session of its own. The error is the one that `execve` gave.
+/// Runs `argv` with these streams, in a session of its own. The error is the one that `execve` gave.
 pub(super) fn spawn(
-    path: &CStr,
+    argv: &[&CStr],
     folder: &CStr,
     env: &[CString],
     streams: [BorrowedFd<'_>; 3],
@@ -27,10 +27,13 @@ pub(super) fn spawn(
     let ends_null = |strings: &mut dyn Iterator<Item = *const libc::c_char>| {
         strings.chain([std::ptr::null()]).collect::<Vec<_>>()
     };
+    let path = argv
+        .first()
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
     let mut start = Start {
         path,
         folder,
-        argv: ends_null(&mut [path.as_ptr()].into_iter()),
+        argv: ends_null(&mut argv.iter().map(|a| a.as_ptr())),
         envp: ends_null(&mut env.iter().map(|e| e.as_ptr())),
         streams: streams.map(|s| s.as_raw_fd()),
         errno: 0,

@@ -7,10 +7,14 @@
 #![allow(clippy::print_stdout)]
 
 mod contain;
+mod job;
+mod languages;
 mod life;
+mod node;
 mod per_call;
 mod python;
 mod server;
+mod tools;
 mod walls;
 mod world;
 
@@ -83,6 +87,52 @@ cases! {
         the_host_process_has_no_rights,
         a_killed_zygote_is_replaced_and_its_children_live,
         drain_ends_a_host;
+    job:
+        it_has_the_walls_of_an_instance,
+        folders_are_there_and_what_is_written_is_the_servers,
+        folders_go_back_and_forth_where_ids_cannot_be_mapped,
+        what_cannot_be_run_is_told,
+        there_is_no_network_but_through_the_door,
+        time_is_limited,
+        memory_is_limited,
+        disk_is_limited,
+        processes_are_limited,
+        what_is_left_ends_with_the_tool,
+        a_dropped_job_is_ended,
+        a_flood_of_output_is_bounded;
+    tools:
+        the_tools_of_every_language_run,
+        go_compiles,
+        java_compiles,
+        c_and_rust_compile,
+        git_commits_and_clones,
+        a_tool_fetches_through_the_proxy_what_it_may,
+        real_registries_are_reached_when_asked_for;
+    languages:
+        every_language_is_listed_with_its_version_or_how_to_get_it,
+        a_layer_is_read_only_beside_the_code,
+        python_packages_of_a_layer_are_imported,
+        a_python_server_is_run_by_its_interpreter,
+        a_python_program_is_run_once_a_call,
+        an_unknown_runtime_is_refused,
+        ruby_and_php_handlers_answer_behind_the_walls,
+        a_php_script_is_served,
+        what_a_host_cannot_load_is_quoted,
+        java_handlers_answer_behind_the_walls,
+        a_node_program_finds_the_packages_of_a_layer;
+    node:
+        a_handler_answers_and_its_lines_are_attributed,
+        packages_of_a_layer_are_found_by_require_and_by_import,
+        what_cannot_be_loaded_is_quoted_with_file_and_line,
+        secrets_and_the_environment_are_the_functions_own,
+        the_process_has_no_rights,
+        one_that_waited_is_taken_and_replaced,
+        two_functions_never_share_a_process,
+        a_cancelled_call_is_told_and_the_instance_lives_on,
+        drain_ends_a_host,
+        a_memory_hog_dies_alone,
+        a_server_of_its_own_is_run,
+        the_machines_network_is_there_when_asked_for;
     life:
         fifty_starts_at_once,
         a_dropped_start_leaves_nothing,
@@ -150,6 +200,12 @@ fn as_ordinary_user(filter: &str) -> bool {
     };
     let me = copy(&std::env::current_exe().expect("we have a file"), "it");
     let launcher = copy(&world::launcher(), "launcher");
+    let sources = folder.path().join("java");
+    std::fs::create_dir(&sources).expect("a folder");
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes/java/dev/tidegate/host");
+    for file in std::fs::read_dir(host).expect("the Java host").flatten() {
+        std::fs::copy(file.path(), sources.join(file.file_name())).expect("copied");
+    }
     let home = folder.path().join("home");
     std::fs::create_dir(&home).expect("a home");
     std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).expect("given away");
@@ -157,6 +213,7 @@ fn as_ordinary_user(filter: &str) -> bool {
         .arg(filter)
         .env(PART, "user")
         .env(world::LAUNCHER, launcher)
+        .env(languages::SOURCES, sources)
         .env("HOME", &home)
         .env("TMPDIR", &home)
         .current_dir(&home)

@@ -212,7 +212,7 @@ pub(crate) async fn a_killed_zygote_is_replaced_and_its_children_live(world: &Wo
         .await
         .expect_err("unknown")
         .to_string();
-    assert!(error.contains("executable and python"), "{error}");
+    assert!(error.contains("executable, go, java"), "{error}");
 }
 
 pub(crate) async fn drain_ends_a_host(world: &World) {

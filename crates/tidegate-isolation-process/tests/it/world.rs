@@ -238,6 +238,24 @@ impl World {
         )
     }
 
+    /// A Node function of one CommonJS file.
+    pub(crate) fn node(&self, script: &str) -> (InstanceSpec, Arc<Recorder>) {
+        self.node_files(&[("app.cjs", script)])
+    }
+
+    /// A Node function whose first file is the entry.
+    pub(crate) fn node_files(&self, files: &[(&str, &str)]) -> (InstanceSpec, Arc<Recorder>) {
+        let bundle = self.bundle(files);
+        self.spec(
+            &bundle,
+            Program::Host {
+                runtime: "node".to_owned(),
+                entry: files[0].0.to_owned(),
+                handler: None,
+            },
+        )
+    }
+
     pub(crate) async fn start(&self, spec: InstanceSpec) -> Arc<dyn Instance> {
         self.isolation
             .start(spec)

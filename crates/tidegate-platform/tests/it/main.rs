@@ -6,6 +6,7 @@
 mod fake;
 mod world;
 
+mod builds;
 mod documents;
 mod restart;
 mod secrets;

@@ -9,12 +9,13 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use serde::Deserialize as _;
 use tidegate_core::{
-    Access, Code, FunctionKey, FunctionSpec, Limits, Name, Network, Scale, SecretUse,
+    Access, Build, Code, FunctionKey, FunctionSpec, Limits, Name, Network, Scale, SecretUse,
 };
 use tidegate_engine::Options;
 use tidegate_platform::{
-    Body, CallContext, Digest, Failure, Function, Lower, LowerError, Lowered, Object, ObjectKey,
-    Parts, Platform, Preconditions, Prefix, Status, Switch, new_id,
+    BUILD_LIMITS, Body, BuildOptions, CallContext, Digest, Failure, Function, Lower, LowerError,
+    Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix, Status, Switch, ToolPaths,
+    new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -46,6 +47,10 @@ impl Lower for Plain {
                 &name(object.key().namespace())?,
                 &name(object.key().name())?,
             ),
+            build: Build {
+                command: spec.get("make").and_then(|c| Some(c.as_str()?.to_owned())),
+                ..Build::default()
+            },
             spec: FunctionSpec::deserialize(spec)
                 .map_err(|e| LowerError::new("spec", e.to_string()))?,
             switch: Switch::WhenReady,
@@ -76,6 +81,14 @@ impl World {
                 ready_within: Duration::from_secs(10),
             },
             bundles: folder.join("bundles"),
+            builds: BuildOptions {
+                folder: folder.join("builds"),
+                limits: BUILD_LIMITS,
+                at_once: 2,
+                egress: None,
+                tools: ToolPaths::default(),
+                env: Vec::new(),
+            },
             kinds: vec![Arc::new(Plain)],
         })
         .await
@@ -133,6 +146,17 @@ impl World {
             env: Some("SECRET".to_owned()),
         });
         spec
+    }
+
+    /// Puts a document whose code is made by a command.
+    pub(crate) async fn put_made(&self, name: &str, command: &str) -> Object {
+        let mut spec = self.spec("1");
+        spec.runtime = "executable".to_owned();
+        let mut spec = serde_json::to_value(spec).unwrap();
+        spec["make"] = command.into();
+        spec["code"]["entry"] = "made.sh".into();
+        let object = Object::with_spec(&key(name), spec).unwrap();
+        self.platform.put(object).await.unwrap().object()
     }
 
     pub(crate) async fn put(&self, name: &str, spec: &FunctionSpec) -> Object {

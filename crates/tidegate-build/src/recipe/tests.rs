@@ -1,0 +1,4 @@
+use std::fs;
+
+use super::*;
+use crate::tools::ToolPaths;

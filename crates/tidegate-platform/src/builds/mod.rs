@@ -1,0 +1,332 @@
+//! Builds: from the source that a client sent to what instances run.
+//!
+//! What has to be done is told by `tidegate-build` from the source alone; done it is here, a step at a time, each behind
+//! the walls of the isolation. What comes out is kept as archives among the blobs: a layer of dependencies, a bundle, or
+//! neither, where the source runs as it is. Both are found again by what they were made from, so that a change of code
+//! installs nothing, and a restart builds nothing.
+//!
+//! A build belongs to one generation of a document. A newer generation ends it, and so does the server's end: nothing but
+//! a work folder is left, which the next start clears.
+
+mod cache;
+mod log;
+mod run;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidegate_build::{ToolPaths, Tools};
+use tidegate_core::FunctionSpec;
+use tidegate_egress::Policy;
+use tidegate_instance::{Isolation, JobLimits};
+use tidegate_store::{Digest, Object, ObjectKey};
+use tokio::sync::{Notify, OwnedMutexGuard, Semaphore};
+
+pub use log::{BuildLine, BuildLineKind};
+
+use crate::{Lowered, Platform, Status};
+use cache::Cache;
+use log::BuildLog;
+
+/// Logs of builds that are kept after the build's end, for who asks why; the newest.
+const KEPT_LOGS: usize = 64;
+
+/// Last lines of a failed build that stay with the function's status.
+const LAST_LINES: usize = 20;
+
+/// What builds may use.
+#[derive(Clone, Debug)]
+pub struct BuildOptions {
+    /// Where they work, and keep what tools have downloaded.
+    pub folder: PathBuf,
+    /// Walls of each step; `time` is that of the whole build.
+    pub limits: JobLimits,
+    /// Builds at the same time.
+    pub at_once: usize,
+    /// What a step that fetches may reach. `None` where none may reach anything.
+    pub egress: Option<Policy>,
+    /// Where the languages' tools are looked for.
+    pub tools: ToolPaths,
+    /// Environment of every step: where registries are.
+    pub env: Vec<(String, String)>,
+}
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildError {
+    /// The source is not there or cannot be unpacked.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundles::BundleError),
+    /// It cannot be told what to do, or with what.
+    #[error(transparent)]
+    Plan(#[from] tidegate_build::PlanError),
+    /// A tool did not do it.
+    #[error("build failed: {title} {how}")]
+    Step {
+        /// What was run.
+        title: String,
+        /// How it ended, and the line that says why if there is one.
+        how: String,
+        /// The tool's last lines.
+        last: Vec<String>,
+    },
+    /// The machine did not let the step run.
+    #[error("build failed: {0}")]
+    Start(#[from] tidegate_instance::StartError),
+    /// What was made cannot be kept.
+    #[error("build failed: what {title} made cannot be kept: {source}")]
+    Result {
+        /// The stage.
+        title: &'static str,
+        /// Why not.
+        source: tidegate_build::PackError,
+    },
+    /// A secret that it names is not there.
+    #[error(transparent)]
+    Platform(#[from] crate::Error),
+    /// The machine's disk.
+    #[error("build folder: {0}")]
+    Io(#[from] io::Error),
+    /// Nobody waits for it any more.
+    #[error("replaced by a newer deploy (generation {0})")]
+    Overtaken(u64),
+}
+
+/// How the build of a generation went, for its status.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BuildStatus {
+    /// `installed`, `cached`, or empty where there was nothing to install.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub dependencies: String,
+    /// `built`, `cached`, or empty where there was nothing to compile.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub bundle: String,
+    /// Whether it failed: nothing but a change of the document, or asking again, starts it once more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+    /// The tool's last lines, where it failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+pub(crate) struct Builds {
+    options: BuildOptions,
+    tools: Tools,
+    isolation: Arc<dyn Isolation>,
+    results: Cache,
+    room: Semaphore,
+    /// One build at a time uses a namespace's download cache: the tools lock it against themselves, but nothing says what
+    /// happens when two sandboxes' ids meet in it.
+    caches: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    logs: Mutex<Logs>,
+    begun: Notify,
+}
+
+#[derive(Default)]
+struct Logs {
+    /// By document: the generation that was built, and what was said.
+    of: HashMap<ObjectKey, (u64, Arc<BuildLog>)>,
+    /// In the order they began.
+    order: std::collections::VecDeque<ObjectKey>,
+}
+
+/// A reader of a build's lines.
+pub struct BuildTail {
+    platform: Platform,
+    key: ObjectKey,
+    generation: u64,
+    log: Option<Arc<BuildLog>>,
+    from: usize,
+}
+
+impl Builds {
+    pub(crate) fn new(options: BuildOptions, isolation: Arc<dyn Isolation>) -> io::Result<Self> {
+        // What a killed server was at.
+        match std::fs::remove_dir_all(options.folder.join(run::WORK)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        std::fs::create_dir_all(options.folder.join(run::WORK))?;
+        Ok(Self {
+            results: Cache::new(options.folder.join("results"))?,
+            room: Semaphore::new(options.at_once.max(1)),
+            tools: Tools::find(options.tools.clone()),
+            options,
+            isolation,
+            caches: Mutex::default(),
+            logs: Mutex::default(),
+            begun: Notify::new(),
+        })
+    }
+
+    /// The languages' tools that this machine has, and how to get those that it lacks.
+    pub(crate) fn tools(&self) -> &Tools {
+        &self.tools
+    }
+
+    /// Results of earlier builds that must be kept, after those were forgotten that nobody asked for in a long time.
+    pub(crate) fn sweep(&self) -> io::Result<HashSet<Digest>> {
+        self.results.sweep()
+    }
+
+    pub(crate) fn forget(&self, key: &ObjectKey) {
+        let mut logs = self.logs.lock();
+        logs.of.remove(key);
+        logs.order.retain(|k| k != key);
+    }
+
+    async fn cache_of(&self, namespace: &str) -> OwnedMutexGuard<()> {
+        let lock = self
+            .caches
+            .lock()
+            .entry(namespace.to_owned())
+            .or_default()
+            .clone();
+        lock.lock_owned().await
+    }
+
+    fn begin_log(&self, key: &ObjectKey, generation: u64) -> Arc<BuildLog> {
+        let log = Arc::new(BuildLog::default());
+        let mut logs = self.logs.lock();
+        if logs
+            .of
+            .insert(key.clone(), (generation, log.clone()))
+            .is_some()
+        {
+            logs.order.retain(|k| k != key);
+        }
+        logs.order.push_back(key.clone());
+        if logs.order.len() > KEPT_LOGS
+            && let Some(oldest) = logs.order.pop_front()
+        {
+            logs.of.remove(&oldest);
+        }
+        drop(logs);
+        self.begun.notify_waiters();
+        log
+    }
+
+    fn log_of(&self, key: &ObjectKey, generation: u64) -> Option<Arc<BuildLog>> {
+        let logs = self.logs.lock();
+        let (of, log) = logs.of.get(key)?;
+        (*of >= generation).then(|| log.clone())
+    }
+}
+
+impl BuildError {
+    /// The tool's own last words.
+    pub(crate) fn last(&self) -> Vec<String> {
+        match self {
+            Self::Step { last, .. } => last.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Platform {
+    /// What a document's code is once it is built, and how that went.
+    pub(crate) async fn built(
+        &self,
+        object: &Object,
+        lowered: &Lowered,
+    ) -> (Result<FunctionSpec, BuildError>, BuildStatus) {
+        let began = std::time::Instant::now();
+        let mut status = BuildStatus::default();
+        let built = tokio::select! {
+            built = run::build(self, object, lowered, &mut status) => built,
+            newer = self.overtaken(object) => Err(BuildError::Overtaken(newer)),
+        };
+        if let Err(error) = &built {
+            status.failed = true;
+            status.log = error.last();
+        }
+        let was_at_work = !(status.dependencies.is_empty() && status.bundle.is_empty());
+        if was_at_work || built.is_err() {
+            let elapsed = began.elapsed();
+            status.milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        }
+        if let Some(log) = self.builds().log_of(object.key(), object.generation()) {
+            log.end();
+        }
+        (built, status)
+    }
+
+    /// Resolves with the document's generation once that is newer than this one.
+    async fn overtaken(&self, object: &Object) -> u64 {
+        loop {
+            let mut changed = std::pin::pin!(self.controller().changed.notified());
+            changed.as_mut().enable();
+            match self.get(object.key()).await {
+                Ok(now) if now.generation() > object.generation() || now.uid() != object.uid() => {
+                    return now.generation();
+                }
+                // Deleted: as good as overtaken.
+                Err(crate::Error::Store(tidegate_store::Error::NotFound { .. })) => {
+                    return object.generation() + 1;
+                }
+                _ => {}
+            }
+            changed.await;
+        }
+    }
+
+    /// A reader of what the build of a generation, or a newer one, says. Its lines end with the build, or at once where
+    /// there is nothing to build.
+    #[must_use]
+    pub fn build_log(&self, key: &ObjectKey, generation: u64) -> BuildTail {
+        BuildTail {
+            platform: self.clone(),
+            key: key.clone(),
+            generation,
+            log: None,
+            from: 0,
+        }
+    }
+}
+
+impl BuildTail {
+    /// The next lines. `None` at the end.
+    pub async fn next(&mut self) -> Option<Vec<BuildLine>> {
+        loop {
+            if let Some(log) = &self.log {
+                return log.read(&mut self.from).await;
+            }
+            let platform = self.platform.clone();
+            let mut begun = std::pin::pin!(platform.builds().begun.notified());
+            let mut settled = std::pin::pin!(platform.settled());
+            begun.as_mut().enable();
+            settled.as_mut().enable();
+            self.log = platform.builds().log_of(&self.key, self.generation);
+            if self.log.is_some() {
+                continue;
+            }
+            let object = platform.get(&self.key).await.ok()?;
+            if Status::of(&object).is_settled(self.generation) {
+                return None;
+            }
+            tokio::select! {
+                () = begun => {}
+                () = settled => {}
+            }
+        }
+    }
+}
+
+/// The default of [`BuildOptions::limits`].
+pub const BUILD_LIMITS: JobLimits = JobLimits {
+    // A linker, or a type checker, over a project of some size.
+    memory: 2 << 30,
+    cpu_milli: 4_000,
+    pids: 1_024,
+    tmp: 512 << 20,
+    // Dependencies, a compiler's work and its result side by side.
+    disk: 8 << 30,
+    time: Duration::from_secs(15 * 60),
+};

@@ -1,0 +1,419 @@
+//! One build, stage by stage.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_build::{Compile, Dependencies, HOME, Plan, Step, Wanted};
+use tidegate_core::{BuildSecretPlace, FunctionSpec};
+use tidegate_egress::{EgressProxy, Event};
+use tidegate_instance::{Egress, Folder, Job, JobLimits};
+use tidegate_store::{Digest, Object};
+use tokio::time::Instant;
+
+use super::log::{BuildLineKind, BuildLog};
+use super::{BuildError, BuildStatus, LAST_LINES};
+use crate::{Lowered, Platform};
+
+/// Folder of builds under way.
+pub(super) const WORK: &str = "work";
+
+/// One build's means.
+struct Build<'a> {
+    platform: &'a Platform,
+    lowered: &'a Lowered,
+    log: Arc<BuildLog>,
+    /// When it has to be done.
+    until: Instant,
+    env: Vec<(String, String)>,
+    /// Files of the home folder.
+    home: Vec<(String, Vec<u8>)>,
+    tools: Vec<PathBuf>,
+}
+
+/// What a stage begins with.
+enum Input {
+    /// The files that name dependencies.
+    Named(Dependencies),
+    /// The whole source.
+    Whole(Compile),
+}
+
+/// Builds what there is to build.
+pub(super) async fn build(
+    platform: &Platform,
+    object: &Object,
+    lowered: &Lowered,
+    status: &mut BuildStatus,
+) -> Result<FunctionSpec, BuildError> {
+    let mut spec = lowered.spec.clone();
+    if lowered.build.skip {
+        return Ok(spec);
+    }
+    let source_digest: Digest = spec.code.digest.parse().map_err(crate::Error::from)?;
+    let source = platform.bundles().get(&source_digest).await?;
+    let plan = plan(platform, lowered, &source).await?;
+    let (dependencies, compile) = (plan.dependencies, plan.compile);
+    if dependencies.is_none() && compile.is_none() {
+        return Ok(spec);
+    }
+    let builds = platform.builds();
+    let log = builds.begin_log(object.key(), object.generation());
+    for note in plan.notes {
+        log.push(BuildLineKind::Note, note);
+    }
+    let mut build = Build {
+        platform,
+        lowered,
+        log,
+        until: Instant::now() + builds.options.limits.time,
+        env: Vec::new(),
+        home: Vec::new(),
+        tools: plan.tools,
+    };
+    build.read_secrets().await?;
+    let namespace = lowered.key.namespace.as_ref();
+    let mut layer = None;
+    if let Some(stage) = &dependencies {
+        let scope = if stage.pinned { "" } else { namespace };
+        let key = super::Cache::key(&["layer", scope, &stage.key, &build.fingerprint()]);
+        let input = Input::Named(stage.clone());
+        let (digest, cached) = build
+            .stage("dependencies", &key, &source, input, None)
+            .await?;
+        status.dependencies = if cached { "cached" } else { "installed" }.to_owned();
+        spec.code.layer = Some(digest.to_string());
+        layer = Some(digest);
+    }
+    if let Some(stage) = &compile {
+        let layer_text = layer.map(|d| d.to_string()).unwrap_or_default();
+        let key = super::Cache::key(&[
+            "bundle",
+            namespace,
+            &source_digest.to_string(),
+            &layer_text,
+            &stage.key,
+            &build.fingerprint(),
+        ]);
+        let input = Input::Whole(stage.clone());
+        let (digest, cached) = build
+            .stage("the build", &key, &source, input, layer.as_ref())
+            .await?;
+        status.bundle = if cached { "cached" } else { "built" }.to_owned();
+        spec.code.digest = digest.to_string();
+        spec.code.entry.clone_from(&stage.entry);
+        if stage.handler.is_some() && spec.handler.is_none() {
+            spec.handler.clone_from(&stage.handler);
+        }
+    }
+    Ok(spec)
+}
+
+async fn plan(platform: &Platform, lowered: &Lowered, source: &Path) -> Result<Plan, BuildError> {
+    let spec = &lowered.spec;
+    let runtime = match spec.runtime.parse() {
+        Ok(runtime) => runtime,
+        // A runtime that is the isolation's alone runs what it is given.
+        Err(_) if lowered.build.command.is_none() => return Ok(Plan::default()),
+        Err(unknown) => return Err(crate::Error::Invalid(unknown).into()),
+    };
+    let wanted = Wanted {
+        runtime,
+        contract: spec.contract.clone(),
+        entry: spec.code.entry.clone(),
+        handler: spec.handler.clone(),
+        command: lowered.build.command.clone(),
+        env: platform
+            .builds()
+            .options
+            .env
+            .iter()
+            .cloned()
+            .chain(lowered.build.env.clone())
+            .collect(),
+    };
+    let (platform, source) = (platform.clone(), source.to_owned());
+    let planned = tokio::task::spawn_blocking(move || {
+        tidegate_build::plan(&source, &wanted, platform.builds().tools())
+    });
+    Ok(joined(planned.await)?)
+}
+
+impl Build<'_> {
+    /// The environment and the files that come from secrets.
+    async fn read_secrets(&mut self) -> Result<(), BuildError> {
+        let lowered = self.lowered;
+        for secret in &lowered.build.secrets {
+            let value = self
+                .platform
+                .secret_value(&lowered.key.namespace, &secret.name)
+                .await?;
+            match &secret.place {
+                BuildSecretPlace::File(path) => self.home.push((path.clone(), value)),
+                BuildSecretPlace::Env(variable) => {
+                    let value = String::from_utf8(value).map_err(|_| {
+                        crate::Error::Invalid(format!(
+                            "secret {:?} is not text, so it cannot be in variable {variable:?} of the build",
+                            secret.name
+                        ))
+                    })?;
+                    self.env.push((variable.clone(), value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What a result can depend on beside the plan. Secrets are known by name only: a renewed token installs the same
+    /// packages.
+    fn fingerprint(&self) -> String {
+        serde_json::to_string(&self.lowered.build.secrets).unwrap_or_default()
+    }
+
+    /// The result of a stage, and whether it was there already.
+    async fn stage(
+        &self,
+        title: &'static str,
+        key: &Digest,
+        source: &Path,
+        input: Input,
+        layer: Option<&Digest>,
+    ) -> Result<(Digest, bool), BuildError> {
+        let builds = self.platform.builds();
+        if let Some(known) = self.known(key).await {
+            self.log
+                .push(BuildLineKind::Note, format!("{title}: cached"));
+            return Ok((known, true));
+        }
+        let namespace = self.lowered.key.namespace.as_ref();
+        let _cache = builds.cache_of(namespace).await;
+        // Another build of the same may have been what was waited for.
+        if let Some(known) = self.known(key).await {
+            self.log
+                .push(BuildLineKind::Note, format!("{title}: cached"));
+            return Ok((known, true));
+        }
+        let Ok(_room) = builds.room.acquire().await else {
+            return Err(tidegate_instance::StartError::ShuttingDown.into());
+        };
+        self.bound_cache().await?;
+        let scratch = Scratch::new(&builds.options.folder.join(WORK))?;
+        let steps = input.steps().to_vec();
+        let folders = self.folders(&scratch, source, input, layer).await?;
+        for step in &steps {
+            self.step(step, &folders).await?;
+        }
+        let out = scratch.path("out");
+        let archive = tokio::task::spawn_blocking(move || tidegate_build::archive_folder(&out));
+        let archive =
+            joined(archive.await).map_err(|source| BuildError::Result { title, source })?;
+        let digest = self.platform.keep(archive).await?;
+        builds.results.put(key, &digest)?;
+        Ok((digest, false))
+    }
+
+    /// Clears what tools have downloaded for this namespace once it takes half of what a build may write: no tool bounds
+    /// its own.
+    async fn bound_cache(&self) -> Result<(), BuildError> {
+        let (cache, limit) = (self.cache(), self.platform.builds().options.limits.disk / 2);
+        let cleared = tokio::task::spawn_blocking(move || {
+            let size = size_of(&cache)?;
+            if size > limit {
+                fs::remove_dir_all(&cache)?;
+            }
+            Ok::<_, io::Error>((size > limit).then_some(size))
+        });
+        if let Some(size) = joined(cleared.await)? {
+            let size = size >> 20;
+            let note = format!("the download cache of {size} MiB was cleared");
+            self.log.push(BuildLineKind::Note, note);
+        }
+        Ok(())
+    }
+
+    fn cache(&self) -> PathBuf {
+        let namespace = self.lowered.key.namespace.as_ref();
+        self.platform
+            .builds()
+            .options
+            .folder
+            .join("cache")
+            .join(namespace)
+    }
+
+    async fn known(&self, key: &Digest) -> Option<Digest> {
+        let found = self.platform.builds().results.get(key)?;
+        self.platform
+            .has_code(&found)
+            .await
+            .unwrap_or(false)
+            .then_some(found)
+    }
+
+    async fn folders(
+        &self,
+        scratch: &Scratch,
+        source: &Path,
+        input: Input,
+        layer: Option<&Digest>,
+    ) -> Result<Vec<Folder>, BuildError> {
+        let cache = self.cache();
+        fs::create_dir_all(&cache)?;
+        for name in ["work", "out", "home"] {
+            fs::create_dir(scratch.path(name))?;
+        }
+        for (path, value) in &self.home {
+            let path = scratch.path("home").join(path);
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::write(path, value)?;
+        }
+        let (work, source) = (scratch.path("work"), source.to_owned());
+        let filled = tokio::task::spawn_blocking(move || match input {
+            Input::Named(stage) => stage.fill(&source, &work),
+            Input::Whole(stage) => {
+                copy(&source, &work)?;
+                stage.write_files(&work)
+            }
+        });
+        joined(filled.await)?;
+        let writable = |outside: PathBuf, inside: &str| Folder {
+            outside,
+            inside: inside.to_owned(),
+            writable: true,
+        };
+        let mut folders = vec![
+            writable(scratch.path("work"), "/work"),
+            writable(scratch.path("out"), "/out"),
+            writable(scratch.path("home"), HOME),
+            writable(cache, "/cache"),
+        ];
+        if let Some(layer) = layer {
+            folders.push(Folder {
+                outside: self.platform.bundles().get(layer).await?,
+                inside: "/layer".to_owned(),
+                writable: false,
+            });
+        }
+        folders.extend(self.tools.iter().map(|tool| Folder {
+            outside: tool.clone(),
+            inside: tool.to_string_lossy().into_owned(),
+            writable: false,
+        }));
+        Ok(folders)
+    }
+
+    async fn step(&self, step: &Step, folders: &[Folder]) -> Result<(), BuildError> {
+        self.log.push(BuildLineKind::Step, step.title.clone());
+        let builds = self.platform.builds();
+        let policy = builds.options.egress.as_ref().filter(|_| step.network);
+        let egress: Option<Arc<dyn Egress>> = policy.map(|policy| {
+            let log = self.log.clone();
+            let proxy = EgressProxy::new(policy.clone(), move |event| match event {
+                // What everybody expects is not worth a line.
+                Event::Connected { .. } => {}
+                told => log.push(BuildLineKind::Note, told.to_string()),
+            });
+            proxy as Arc<dyn Egress>
+        });
+        let mut env = self.env.clone();
+        env.push(("HOME".to_owned(), HOME.to_owned()));
+        env.extend(step.env.iter().cloned());
+        let left = self.until.saturating_duration_since(Instant::now());
+        let job = Job {
+            name: format!("build-{}", self.lowered.key.name),
+            command: step.command.clone(),
+            env,
+            workdir: "/work".to_owned(),
+            folders: folders.to_vec(),
+            limits: JobLimits {
+                time: left.max(Duration::from_millis(1)),
+                ..builds.options.limits
+            },
+            egress,
+            output: self.log.clone(),
+        };
+        let end = builds.isolation.run(job).await?;
+        if end.exit.is_success() {
+            return Ok(());
+        }
+        let last = self.log.last(LAST_LINES);
+        let mut how = end.exit.to_string();
+        if let Some(line) = tidegate_build::explain(&last, step) {
+            how = format!("{how}: {line}");
+        }
+        if step.network && builds.options.egress.is_none() {
+            how.push_str(" (builds of this server reach no network: 'build.network' is \"none\")");
+        }
+        Err(BuildError::Step {
+            title: step.title.clone(),
+            how,
+            last,
+        })
+    }
+}
+
+impl Input {
+    fn steps(&self) -> &[Step] {
+        match self {
+            Self::Named(stage) => &stage.steps,
+            Self::Whole(stage) => &stage.steps,
+        }
+    }
+}
+
+/// A folder that goes with this value.
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new(parent: &Path) -> io::Result<Self> {
+        tempfile::tempdir_in(parent).map(Self)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+/// Bytes of the files in a folder; 0 where there is none.
+fn size_of(folder: &Path) -> io::Result<u64> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut size = 0;
+    for entry in entries {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        size += if meta.is_dir() {
+            size_of(&entry.path())?
+        } else {
+            meta.len()
+        };
+    }
+    Ok(size)
+}
+
+/// Copies a file, a link or a folder with all in it.
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let kind = fs::symlink_metadata(from)?.file_type();
+    if kind.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(from)?, to)
+    } else if kind.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        Ok(())
+    } else {
+        fs::copy(from, to).map(drop)
+    }
+}
+
+fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}

@@ -1,0 +1,4 @@
+# frozen_string_literal: true
+
+# Loaded when something names `Gem`.
+Tidegate::Gems.load
