@@ -392,6 +392,8 @@ pub(crate) async fn put_function(
             "spec.code.digest: no archive {digest} was uploaded; PUT it to /tidegate/v1/blobs/{digest} first"
         )));
     }
+    // Nothing is stored of what cannot be run.
+    platform.check_code(&digest).await?;
     let put = platform
         .put(stored(&document.metadata, &document.spec, &key)?)
         .await?;

@@ -131,7 +131,9 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let message = error.to_string();
         let (status, reason) = match &error {
-            Error::Invalid(_) | Error::Digest(_) => (StatusCode::BAD_REQUEST, "invalid"),
+            Error::Invalid(_) | Error::Digest(_) | Error::Code(_) => {
+                (StatusCode::BAD_REQUEST, "invalid")
+            }
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "not-found"),
             Error::InUse(_) => (StatusCode::CONFLICT, "in-use"),
             Error::Store(store) => match store {

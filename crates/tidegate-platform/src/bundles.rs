@@ -64,21 +64,35 @@ impl Bundles {
         })
     }
 
-    /// The folder of a bundle, unpacked if it is not there.
-    pub(crate) async fn get(&self, digest: &Digest) -> Result<PathBuf, BundleError> {
+    /// The folder of what a client sent, unpacked if it is not there.
+    pub(crate) async fn source(&self, digest: &Digest) -> Result<PathBuf, BundleError> {
+        self.get(digest, UnpackLimits::default()).await
+    }
+
+    /// The folder of a bundle or a layer, which a build may have made larger than what clients may send.
+    pub(crate) async fn built(&self, digest: &Digest) -> Result<PathBuf, BundleError> {
+        self.get(digest, UnpackLimits::layer()).await
+    }
+
+    async fn get(&self, digest: &Digest, limits: UnpackLimits) -> Result<PathBuf, BundleError> {
         let path = self.path(digest);
         if self.known.read().contains(digest) {
             return Ok(path);
         }
         let _one = self.unpacking.lock().await;
         if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
-            self.fetch(digest, &path).await?;
+            self.fetch(digest, &path, limits).await?;
         }
         self.known.write().insert(*digest);
         Ok(path)
     }
 
-    async fn fetch(&self, digest: &Digest, path: &Path) -> Result<(), BundleError> {
+    async fn fetch(
+        &self,
+        digest: &Digest,
+        path: &Path,
+        limits: UnpackLimits,
+    ) -> Result<(), BundleError> {
         let missing = |source| BundleError::Blob {
             digest: *digest,
             source,
@@ -103,11 +117,7 @@ impl Bundles {
         let dest = path.to_owned();
         std::io::Seek::rewind(&mut file).map_err(io)?;
         let unpacked = tokio::task::spawn_blocking(move || {
-            unpack(
-                std::io::BufReader::new(file),
-                &dest,
-                &UnpackLimits::default(),
-            )
+            unpack(std::io::BufReader::new(file), &dest, &limits)
         })
         .await
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));

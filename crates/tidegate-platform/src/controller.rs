@@ -284,7 +284,7 @@ impl Platform {
         let digest = lowered.spec.code.digest.parse();
         let digest = digest.map_err(|e: tidegate_store::DigestError| e.to_string())?;
         self.bundles()
-            .get(&digest)
+            .built(&digest)
             .await
             .map_err(|e| e.to_string())?;
         match lowered.switch {

@@ -15,6 +15,9 @@ pub enum Error {
     /// A secret could not be sealed or opened.
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// Code that was sent cannot be used.
+    #[error("{0}")]
+    Code(String),
     /// The text is no digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
@@ -27,4 +30,15 @@ pub enum Error {
     /// Something else is in the way.
     #[error("{0}")]
     InUse(String),
+}
+
+impl From<crate::bundles::BundleError> for Error {
+    fn from(error: crate::bundles::BundleError) -> Self {
+        use crate::bundles::BundleError;
+        match error {
+            BundleError::Unpack { source, .. } => Self::Code(source.to_string()),
+            BundleError::Blob { source, .. } => source.into(),
+            error @ BundleError::Io { .. } => Self::Invalid(error.to_string()),
+        }
+    }
 }

@@ -283,11 +283,49 @@ impl Platform {
     }
 
     /// Stores an archive that a build made.
-    pub(crate) async fn keep(&self, archive: tidegate_build::Folded) -> Result<Digest, Error> {
+    pub(crate) async fn keep(&self, archive: tidegate_build::Archived) -> Result<Digest, Error> {
         let digest: Digest = archive.digest.parse()?;
-        let stream = tokio_util::io::ReaderStream::new(tokio::fs::File::from_std(archive.file));
-        self.put_code(digest, stream, tidegate_build::MAX_RESULT)
+        // Read on a thread for blocking, a part ahead of the disk that it is written to.
+        let (parts, stream) = tokio::sync::mpsc::channel(2);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut archive = archive.archive;
+            loop {
+                let mut part = vec![0; tidegate_store::PUT_PART_BYTES];
+                let read = match std::io::Read::read(&mut archive, &mut part) {
+                    Ok(0) => break,
+                    Ok(n) => {
+                        part.truncate(n);
+                        Ok(Bytes::from(part))
+                    }
+                    Err(error) => Err(error),
+                };
+                if parts.blocking_send(read).is_err() {
+                    break;
+                }
+            }
+        });
+        let stream = futures_util::stream::unfold(stream, async |mut stream| {
+            let part = stream.recv().await?;
+            Some((part, stream))
+        });
+        let kept = self
+            .put_code(digest, stream, tidegate_build::LAYER_ARCHIVE)
+            .await;
+        reading
             .await
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        kept
+    }
+
+    /// Unpacks an archive that a client sent, to say at once what is wrong with it.
+    ///
+    /// # Errors
+    /// It is not there, or holds what is refused.
+    pub async fn check_code(&self, digest: &Digest) -> Result<(), Error> {
+        match self.0.bundles.source(digest).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The runtimes of this host.

@@ -21,7 +21,7 @@ impl Resources for PlatformResources {
         let code = |message: String| StartError::Code { message };
         let unpacked = async |digest: &str| {
             let digest = digest.parse().map_err(|e| code(format!("{e}")))?;
-            let folder = platform.bundles().get(&digest).await;
+            let folder = platform.bundles().built(&digest).await;
             folder.map_err(|e| code(e.to_string()))
         };
         let mut materials = Materials {

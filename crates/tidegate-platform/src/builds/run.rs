@@ -53,7 +53,7 @@ pub(super) async fn build(
         return Ok(spec);
     }
     let source_digest: Digest = spec.code.digest.parse().map_err(crate::Error::from)?;
-    let source = platform.bundles().get(&source_digest).await?;
+    let source = platform.bundles().source(&source_digest).await?;
     let plan = plan(platform, lowered, &source).await?;
     let (dependencies, compile) = (plan.dependencies, plan.compile);
     if dependencies.is_none() && compile.is_none() {
@@ -293,7 +293,7 @@ impl Build<'_> {
         ];
         if let Some(layer) = layer {
             folders.push(Folder {
-                outside: self.platform.bundles().get(layer).await?,
+                outside: self.platform.bundles().built(layer).await?,
                 inside: "/layer".to_owned(),
                 writable: false,
             });

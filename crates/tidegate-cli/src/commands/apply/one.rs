@@ -205,9 +205,11 @@ impl Work<'_> {
             Some(word) => Some(word.parse().map_err(Error::usage)?),
             None => None,
         };
+        let made = spec.get("build").and_then(|build| build.get("command"));
         let options = PackOptions {
             runtime,
             entry: entry.clone(),
+            built: made.is_some(),
         };
         // Clones and archives take their time, in which the other functions go on.
         let (written, path) = (written.clone(), path.clone());

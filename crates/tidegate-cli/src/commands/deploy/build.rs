@@ -25,6 +25,11 @@ pub(super) struct BuildSettings {
 }
 
 impl BuildSettings {
+    /// Whether a command of the user's makes what is run.
+    pub(super) fn has_command(&self) -> bool {
+        self.build_command.is_some()
+    }
+
     /// Sets what was given, and notes what stays from before.
     pub(super) fn apply(&self, spec: &mut FunctionSpec, kept: &mut Vec<String>) {
         let mut build = spec.build.take().unwrap_or_default();

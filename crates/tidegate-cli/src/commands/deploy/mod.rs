@@ -113,6 +113,8 @@ pub(super) struct What {
     #[arg(long, value_name = "FILE")]
     entry: Option<String>,
     #[command(flatten)]
+    build: BuildSettings,
+    #[command(flatten)]
     settings: Settings,
 }
 
@@ -128,6 +130,7 @@ impl What {
             reset: false,
             no_wait: false,
             json: false,
+            build: self.build,
             settings: self.settings,
             source: None,
             called: None,
@@ -258,6 +261,7 @@ impl Deploy {
         let options = PackOptions {
             runtime,
             entry: self.entry.clone(),
+            built: self.build.has_command(),
         };
         ship::pack(&self.path, &options)
     }
