@@ -6,10 +6,12 @@
 mod harness;
 
 mod bad_input;
+mod builds;
 mod commands;
 mod crash;
 mod executables;
 mod faults;
+mod languages;
 mod limits;
 mod protocols;
 mod python;

@@ -3,12 +3,14 @@
 mod command;
 mod http;
 mod instances;
+mod projects;
 mod server;
 mod wait;
 
 pub(crate) use command::{Ran, program};
 pub(crate) use http::{Connection, Reply};
 pub(crate) use instances::{code_of, groups_of, is_alive, processes_of, tagged};
+pub(crate) use projects::{Files, example, sample};
 pub(crate) use server::{Server, UNPRIVILEGED};
 pub(crate) use wait::{eventually, until};
 
@@ -24,9 +26,14 @@ impl Shared {
 
     /// The server; a fresh one where no other test holds it now.
     pub(crate) fn get(&self) -> Arc<Server> {
+        self.get_or(Server::start)
+    }
+
+    /// The same, started in this way.
+    pub(crate) fn get_or(&self, start: fn() -> Server) -> Arc<Server> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.upgrade().unwrap_or_else(|| {
-            let server = Arc::new(Server::start());
+            let server = Arc::new(start());
             *kept = Arc::downgrade(&server);
             server
         })
