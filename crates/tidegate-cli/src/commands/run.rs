@@ -51,7 +51,7 @@ impl Run {
             let logs = format!("{}/logs", path(&context.namespace, name.as_str()));
             if let Ok(mut lines) = client.lines(&logs, &[]).await {
                 while let Ok(Some(line)) = lines.next::<LogLine>().await {
-                    if line.stream != "system" {
+                    if line.stream != "system" && !quiet {
                         context.aside(&line.text);
                     }
                 }

@@ -91,6 +91,9 @@ pub(crate) struct Deploy {
     /// What was done, where that is not simply deployed.
     #[arg(skip)]
     pub(super) verb: Option<&'static str>,
+    /// Whether the log is followed already, and need not be told of a failure again.
+    #[arg(skip)]
+    pub(super) follows: bool,
 }
 
 /// The code to deploy, and how, for commands that deploy on the way to something else.
@@ -128,6 +131,7 @@ impl What {
             source: None,
             called: None,
             verb: None,
+            follows: false,
         }
     }
 }
@@ -202,7 +206,7 @@ impl Deploy {
             }
             Phase::Failed => {
                 let (lines, error) = ship.failed(&status).await;
-                for line in lines {
+                for line in lines.iter().filter(|_| !self.follows) {
                     context.note(format!("  | {line}"));
                 }
                 Err(error)
