@@ -95,6 +95,9 @@ pub(crate) struct Deploy {
     /// What was done, where that is not simply deployed.
     #[arg(skip)]
     pub(super) verb: Option<&'static str>,
+    /// Whether the log is followed already, and need not be told of a failure again.
+    #[arg(skip)]
+    pub(super) follows: bool,
 }
 
 /// The code to deploy, and how, for commands that deploy on the way to something else.
@@ -135,6 +138,7 @@ impl What {
             source: None,
             called: None,
             verb: None,
+            follows: false,
         }
     }
 }
@@ -212,7 +216,7 @@ impl Deploy {
             }
             Phase::Failed => {
                 let (lines, error) = ship.failed(&status).await;
-                for line in lines {
+                for line in lines.iter().filter(|_| !self.follows) {
                     context.note(format!("  | {line}"));
                 }
                 Err(error)
