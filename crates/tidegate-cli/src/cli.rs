@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand};
 use tidegate_core::Name;
 
 use crate::commands::{
-    Completions, Delete, Deploy, Describe, Doctor, Invoke, List, Login, Logout, Logs, Namespace,
-    Scale, Secret, Up,
+    Apply, Completions, Delete, Deploy, Describe, Dev, Doctor, Export, Invoke, List, Login, Logout,
+    Logs, Namespace, Run, Scale, Secret, Up,
 };
 use crate::context::{Color, Context};
 use crate::error::{Error, Result};
@@ -56,6 +56,10 @@ pub(crate) enum Command {
     #[command(after_long_help = crate::commands::up_settings())]
     Up(Up),
     Deploy(Box<Deploy>),
+    Apply(Apply),
+    Export(Export),
+    Dev(Box<Dev>),
+    Run(Box<Run>),
     Invoke(Invoke),
     List(List),
     Describe(Describe),
@@ -77,7 +81,11 @@ impl Command {
         match self {
             Self::Up(command) => command.run(context),
             Self::Completions(command) => command.run(context),
+            Self::Apply(command) => wait(command.run(context)),
+            Self::Export(command) => wait(command.run(context)),
             Self::Deploy(command) => wait(command.run(context)),
+            Self::Dev(command) => wait(command.run(context)),
+            Self::Run(command) => wait(command.run(context)),
             Self::Invoke(command) => wait(command.run(context)),
             Self::List(command) => wait(command.run(context)),
             Self::Describe(command) => wait(command.run(context)),

@@ -151,6 +151,11 @@ impl Context {
         }
     }
 
+    /// A line that is not data but was asked for, so that it is written however quiet the rest is to be.
+    pub(crate) fn aside(&mut self, text: impl Display) {
+        let _ = writeln!(self.process.stderr, "{text}");
+    }
+
     /// Something that is not as it should be, though the command goes on.
     pub(crate) fn warn(&mut self, text: impl Display) {
         let label = self.styled(WARNING, "warning:");

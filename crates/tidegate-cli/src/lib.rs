@@ -18,7 +18,6 @@ mod credentials;
 mod doctor;
 mod error;
 pub mod exit;
-mod near;
 pub mod paths;
 mod progress;
 mod run;

@@ -28,5 +28,5 @@ mod worker;
 pub use auth::ADMIN_KEY_FILE;
 pub use error::Error;
 pub use logging::init as init_logging;
-pub use server::{Ready, run};
+pub use server::{Ready, run, run_until};
 pub use settings::{Auth, LogFormat, Settings, SettingsError, Source, reference};

@@ -47,6 +47,26 @@ pub struct Ready {
 /// # Errors
 /// The server did not start; nothing of it is left.
 pub fn run(settings: &Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Error> {
+    live(settings, on_ready, || End::Signals(EndSignals::new()))
+}
+
+/// The same inside another program, which says when it is over: `told` resolves. Signals stay that program's business.
+///
+/// # Errors
+/// As those of [`run`].
+pub fn run_until(
+    settings: &Settings,
+    on_ready: impl FnOnce(&Ready),
+    told: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), Error> {
+    live(settings, on_ready, || End::Told(Some(Box::pin(told))))
+}
+
+fn live(
+    settings: &Settings,
+    on_ready: impl FnOnce(&Ready),
+    end: impl FnOnce() -> End,
+) -> Result<(), Error> {
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
@@ -55,7 +75,7 @@ pub fn run(settings: &Settings, on_ready: impl FnOnce(&Ready)) -> Result<(), Err
         .map_err(Error::Thread)?;
     let ended = control.block_on(async {
         // From here on, so that whoever is told that the server is ready may end it at once, and cleanly.
-        let end = EndSignals::new();
+        let end = end();
         let server = Server::build(settings).await?;
         on_ready(&server.ready);
         server.run(end).await
@@ -150,7 +170,7 @@ impl Server {
         })
     }
 
-    async fn run(self, mut end: EndSignals) -> Result<(), Error> {
+    async fn run(self, mut end: End) -> Result<(), Error> {
         let Self {
             platform,
             accepting,
@@ -164,14 +184,16 @@ impl Server {
             () = end.next() => false,
             () = lost => true,
         };
-        tracing::info!(
-            ?grace,
-            "ending: calls in flight finish, a second signal ends at once"
-        );
-        tokio::spawn(async move {
-            end.next().await;
-            std::process::exit(130);
-        });
+        if let End::Signals(mut signals) = end {
+            tracing::info!(
+                ?grace,
+                "ending: calls in flight finish, a second signal ends at once"
+            );
+            tokio::spawn(async move {
+                signals.next().await;
+                std::process::exit(130);
+            });
+        }
         stop.cancel();
         let _ = accepting.await;
         // Connections finish their requests, then the platform ends; what is left of the grace period is shared.
@@ -185,6 +207,25 @@ impl Server {
             Err(Error::LauncherLost)
         } else {
             Ok(())
+        }
+    }
+}
+
+/// What ends a server.
+enum End {
+    Signals(EndSignals),
+    /// Somebody in the same process; once.
+    Told(Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>>),
+}
+
+impl End {
+    async fn next(&mut self) {
+        match self {
+            Self::Signals(signals) => signals.next().await,
+            Self::Told(told) => match told.take() {
+                Some(told) => told.await,
+                None => std::future::pending().await,
+            },
         }
     }
 }

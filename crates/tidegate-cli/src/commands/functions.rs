@@ -4,7 +4,7 @@ use tidegate_document::{Function, FunctionList};
 
 use crate::client::{self, ANSWER, Client};
 use crate::error::{Error, Result};
-use crate::near::near;
+use tidegate_manifest::near;
 
 /// Functions asked for at a time.
 const PAGE: &str = "500";

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
-use reqwest::{Body, Request, Response, Url};
+use reqwest::{Body, Response, Url};
 use tidegate_core::{Name, format_duration, parse_duration};
 use tidegate_document::{ErrorBody, Function};
 
@@ -31,6 +31,16 @@ const ITS_OWN: [&str; 2] = ["ok", "application"];
 pub(crate) struct Invoke {
     /// The function
     name: Name,
+    #[command(flatten)]
+    call: Request,
+    /// Give up after this time: 30s; by default the function's own limit rules
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    timeout: Option<Duration>,
+}
+
+/// What is sent to a function.
+#[derive(Args)]
+pub(crate) struct Request {
     /// The body: a text, @FILE, or - for standard input
     #[arg(short, long, value_name = "DATA|@FILE|-", allow_hyphen_values = true)]
     data: Option<String>,
@@ -46,18 +56,24 @@ pub(crate) struct Invoke {
     /// Show status and headers on standard error
     #[arg(short, long)]
     include: bool,
-    /// Give up after this time: 30s; by default the function's own limit rules
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    timeout: Option<Duration>,
 }
 
 impl Invoke {
+    /// The call of a function.
+    pub(super) const fn of(name: Name, call: Request) -> Self {
+        Self {
+            name,
+            call,
+            timeout: None,
+        }
+    }
+
     pub(crate) async fn run(self, context: &mut Context) -> Result {
         let client = context.client()?;
         let (address, private) = look(&client, &context.namespace, &self.name).await?;
         let request = self.request(context, &client, &address, private)?;
         let mut response = client.call(request).await.map_err(|e| self.late(e))?;
-        if self.include {
+        if self.call.include {
             show_head(context, &response);
         }
         let failed = response.status().as_u16() >= 400;
@@ -92,16 +108,16 @@ impl Invoke {
         client: &Client,
         address: &str,
         private: bool,
-    ) -> Result<Request> {
-        let url = join(address, self.path.as_deref().unwrap_or(""))?;
-        let method = match (&self.method, &self.data) {
+    ) -> Result<reqwest::Request> {
+        let url = join(address, self.call.path.as_deref().unwrap_or(""))?;
+        let method = match (&self.call.method, &self.call.data) {
             (Some(method), _) => method.clone(),
             (None, Some(_)) => Method::POST,
             (None, None) => Method::GET,
         };
-        let mut request = Request::new(method, url);
+        let mut request = reqwest::Request::new(method, url);
         let headers = request.headers_mut();
-        for (name, value) in &self.headers {
+        for (name, value) in &self.call.headers {
             headers.append(name, value.clone());
         }
         // The key is for the platform. A function that anyone may call never needs it, and so never sees it.
@@ -112,7 +128,7 @@ impl Invoke {
             headers.insert(AUTHORIZATION, key);
         }
         *request.timeout_mut() = self.timeout;
-        if let Some(data) = &self.data {
+        if let Some(data) = &self.call.data {
             let (body, kind) = body(context, data)?;
             if let (Some(kind), false) = (kind, self.sets(&CONTENT_TYPE)) {
                 request
@@ -125,7 +141,7 @@ impl Invoke {
     }
 
     fn sets(&self, header: &HeaderName) -> bool {
-        self.headers.iter().any(|(name, _)| name == header)
+        self.call.headers.iter().any(|(name, _)| name == header)
     }
 
     /// A function that takes longer than the caller wants to wait is no server that cannot be reached.

@@ -1,31 +1,41 @@
 //! One file a command.
 
+mod apply;
 mod completions;
 mod connect;
 mod delete;
 mod deploy;
 mod describe;
+mod dev;
 mod doctor;
+mod export;
 mod functions;
 mod invoke;
 mod list;
+mod local;
 mod login;
 mod logs;
 mod namespace;
+mod run;
 mod scale;
 mod secret;
+mod stop;
 mod up;
 
+pub(crate) use apply::Apply;
 pub(crate) use completions::Completions;
 pub(crate) use delete::Delete;
 pub(crate) use deploy::Deploy;
 pub(crate) use describe::Describe;
+pub(crate) use dev::Dev;
 pub(crate) use doctor::Doctor;
+pub(crate) use export::Export;
 pub(crate) use invoke::Invoke;
 pub(crate) use list::List;
 pub(crate) use login::{Login, Logout};
 pub(crate) use logs::Logs;
 pub(crate) use namespace::Namespace;
+pub(crate) use run::Run;
 pub(crate) use scale::Scale;
 pub(crate) use secret::Secret;
 pub(crate) use up::{Up, after_help as up_settings};

@@ -57,6 +57,9 @@ pub(crate) fn after_help() -> String {
 }
 
 #[cfg(target_os = "linux")]
+pub(super) use linux::announce;
+
+#[cfg(target_os = "linux")]
 mod linux {
     use std::path::{Path, PathBuf};
 
@@ -85,7 +88,10 @@ mod linux {
             tidegate_server::init_logging(&settings, context.colored_stderr());
             let mut announced = None;
             let ended = tidegate_server::run(&settings, |ready| {
-                announced = announce(context, ready);
+                announced = ready
+                    .key_file
+                    .as_deref()
+                    .and_then(|key| announce(context, &ready.url, key));
                 tell(context, ready, self.json);
             });
             if let Some(file) = announced {
@@ -140,12 +146,11 @@ mod linux {
     }
 
     /// Leaves a note by which this user's commands find the server's key.
-    fn announce(context: &mut Context, ready: &Ready) -> Option<PathBuf> {
-        let key_file = ready.key_file.as_ref()?;
-        let url = reqwest::Url::parse(&ready.url).ok()?;
+    pub(crate) fn announce(context: &mut Context, at: &str, key_file: &Path) -> Option<PathBuf> {
+        let url = reqwest::Url::parse(at).ok()?;
         let file =
             paths::server_file(context.env(), url.host_str()?, url.port_or_known_default()?)?;
-        let note = json!({ "url": ready.url, "key_file": key_file, "pid": std::process::id() });
+        let note = json!({ "url": at, "key_file": key_file, "pid": std::process::id() });
         match write(&file, &note.to_string()) {
             Ok(()) => Some(file),
             Err(error) => {

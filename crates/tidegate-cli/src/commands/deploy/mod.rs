@@ -4,60 +4,68 @@
 //! version of a function should not lose its memory limit because one forgot to repeat it. What was kept is said in one
 //! line, and `--reset` starts from the defaults.
 
+mod git;
 mod name;
 mod settings;
+mod ship;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
-use tidegate_build::{Archive, PackOptions, Packed, Runtime, pack};
+use tidegate_build::{PackOptions, Packed, Runtime};
 use tidegate_core::Name;
-use tidegate_document::{
-    API_VERSION, Code, FUNCTION, Function, FunctionSpec, FunctionStatus, LogLine, Metadata, Phase,
-};
+use tidegate_document::{API_VERSION, FUNCTION, Function, FunctionSpec, Metadata, Phase};
+use tidegate_manifest::Input;
 
+use super::apply::{How, apply};
 use super::functions::{path, short, url};
 use crate::client::{ANSWER, Client};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::progress::{self, Spinner};
+use crate::progress::Spinner;
 use crate::time::elapsed;
+pub(super) use git::{SOURCE, fetch, is_address};
 use settings::Settings;
+use ship::Uploaded;
+pub(super) use ship::{PATIENCE, Ship, pack, upload};
 
-/// How long one question for the state is held open by the server, in seconds.
-const HOLD: u64 = 20;
+/// Who may run code.
+const RUNTIMES: [&str; 8] = [
+    "python",
+    "node",
+    "go",
+    "rust",
+    "java",
+    "ruby",
+    "php",
+    "executable",
+];
 
-/// How long a deploy is waited for. A start has its own, shorter limit at the server; this one ends the wait for a server
-/// that does not get to it.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-/// Wait between two questions, for a server that answers at once that it is not ready.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How code may be called.
+const CONTRACTS: [&str; 3] = ["host", "stdio", "http"];
 
 /// Tries to write over a function that others are changing too.
 const TRIES: usize = 4;
 
-/// Lines shown of a start that failed.
-const LOG_LINES: &str = "20";
-
 /// Deploy a file or folder as a function, and print its URL
 ///
 /// Python files with 'def handler(event, context)' or an ASGI or WSGI 'app', programs, and scripts with a '#!' line. A
-/// deploy replaces the code and keeps earlier settings that are not given.
+/// deploy replaces the code and keeps earlier settings that are not given. A manifest, or a folder with a tidegate.toml or
+/// tidegate.yaml, is applied as 'apply' does.
 #[derive(Args)]
 pub(crate) struct Deploy {
-    /// The file or folder
+    /// The file or folder, an archive, a manifest, or the address of a git repository: URL.git[#REF][:FOLDER]
     #[arg(value_name = "PATH")]
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// The function's name; by default made from that of the file or folder
     #[arg(long)]
-    name: Option<Name>,
+    pub(super) name: Option<Name>,
     /// Who runs the code; by default told from the code
-    #[arg(long, value_parser = ["python", "executable"])]
+    #[arg(long, value_parser = RUNTIMES)]
     runtime: Option<String>,
     /// How it is called: host (a handler or app), stdio (a process a call), http (a server on $PORT)
-    #[arg(long, value_parser = ["host", "stdio", "http"])]
+    #[arg(long, value_parser = CONTRACTS)]
     contract: Option<String>,
     /// The file to load or run, relative to the folder
     #[arg(long, value_name = "FILE")]
@@ -74,53 +82,131 @@ pub(crate) struct Deploy {
     // Last, since its heading would stand over all that follows.
     #[command(flatten)]
     settings: Settings,
+    /// Where the code was fetched from.
+    #[arg(skip)]
+    source: Option<String>,
+    /// What the function is called after, where that is not the path.
+    #[arg(skip)]
+    called: Option<String>,
+    /// What was done, where that is not simply deployed.
+    #[arg(skip)]
+    pub(super) verb: Option<&'static str>,
+}
+
+/// The code to deploy, and how, for commands that deploy on the way to something else.
+#[derive(Args, Clone)]
+pub(super) struct What {
+    /// The function's name; by default made from that of the file or folder
+    #[arg(long)]
+    pub(super) name: Option<Name>,
+    /// Who runs the code; by default told from the code
+    #[arg(long, value_parser = RUNTIMES)]
+    runtime: Option<String>,
+    /// How it is called: host (a handler or app), stdio (a process a call), http (a server on $PORT)
+    #[arg(long, value_parser = CONTRACTS)]
+    contract: Option<String>,
+    /// The file to load or run, relative to the folder
+    #[arg(long, value_name = "FILE")]
+    entry: Option<String>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl What {
+    /// The deploy of a path.
+    pub(super) fn of(self, path: PathBuf) -> Deploy {
+        Deploy {
+            path,
+            name: self.name,
+            runtime: self.runtime,
+            contract: self.contract,
+            entry: self.entry,
+            reset: false,
+            no_wait: false,
+            json: false,
+            settings: self.settings,
+            source: None,
+            called: None,
+            verb: None,
+        }
+    }
 }
 
 impl Deploy {
-    pub(crate) async fn run(self, context: &mut Context) -> Result {
-        let began = Instant::now();
-        let settings = self.settings.clone().checked()?;
-        let Packed {
-            archive,
-            digest,
-            size,
-            detected,
-            warnings,
-            ..
-        } = self.pack()?;
-        for warning in warnings {
-            context.warn(warning);
+    pub(crate) async fn run(mut self, context: &mut Context) -> Result {
+        let fetched = match self.path.to_str().filter(|p| is_address(p)) {
+            Some(address) => {
+                let _spinner = Spinner::new(context.draws(), format!("fetching {address}"));
+                Some(fetch(address)?)
+            }
+            None => None,
+        };
+        if let Some(fetched) = &fetched {
+            self.path.clone_from(&fetched.folder);
+            self.source = Some(fetched.source.clone());
+            self.called = Some(fetched.name.clone());
         }
+        if let Some(manifest) = self.manifest()? {
+            let how = How {
+                no_wait: self.no_wait,
+                json: self.json,
+                ..How::default()
+            };
+            return apply(context, &[Input::Path(manifest)], &how).await;
+        }
+        let packed = self.pack()?;
         let name = self.name(context)?;
         let client = context.client()?;
-        upload(context, &client, archive, &digest, size).await?;
-        let code = (
-            detected.runtime,
-            Code {
-                digest,
-                entry: detected.entry,
-            },
-        );
-        let written = self
-            .write(context, &client, &settings, &name, &code)
-            .await?;
+        let function = self.send(context, &client, &name, packed).await?;
+        self.print(context, &client, &function)
+    }
+
+    /// Sends the code, writes the document and, unless that is not wanted, waits until the function is ready.
+    pub(super) async fn send(
+        &self,
+        context: &mut Context,
+        client: &Client,
+        name: &Name,
+        packed: Packed,
+    ) -> Result<Function> {
+        let began = Instant::now();
+        let settings = self.settings.clone().checked()?;
+        for warning in &packed.warnings {
+            context.warn(warning);
+        }
+        let code = ship::upload(context.draws(), client, packed).await?;
+        let written = self.write(context, client, &settings, name, &code).await?;
         if self.no_wait {
             let how = context.advice(format!("describe {name}"));
             context.note(format!("deploying {name}; {how} tells how it goes"));
-            return self.print(context, &client, &written);
+            return Ok(written);
         }
-        let function = await_ready(context, &client, &name, &written).await?;
+        let ship = Ship {
+            client,
+            namespace: &context.namespace,
+            name,
+        };
+        let spinner = Spinner::new(context.draws(), format!("starting {name}"));
+        let function = ship.settled(&written).await?;
+        drop(spinner);
         let status = function.status.clone().unwrap_or_default();
         match status.phase {
             Phase::Ready => {
+                let verb = self.verb.unwrap_or("deployed");
                 context.note(format!(
-                    "deployed {name} (revision {}) in {}",
+                    "{verb} {name} (revision {}) in {}",
                     short(&status.revision),
                     elapsed(began.elapsed())
                 ));
-                self.print(context, &client, &function)
+                Ok(function)
             }
-            Phase::Failed => Err(failed(context, &client, &name, &status).await),
+            Phase::Failed => {
+                let (lines, error) = ship.failed(&status).await;
+                for line in lines {
+                    context.note(format!("  | {line}"));
+                }
+                Err(error)
+            }
             Phase::Pending => Err(Error::failed(format!(
                 "{name} is still not ready after {}",
                 elapsed(PATIENCE)
@@ -133,7 +219,30 @@ impl Deploy {
         }
     }
 
-    fn pack(&self) -> Result<Packed> {
+    /// The manifest that the path is or has. Then the settings stand there, and nowhere else.
+    pub(super) fn manifest(&self) -> Result<Option<PathBuf>> {
+        let manifest = if self.path.is_dir() {
+            tidegate_manifest::manifest_in(&self.path).map_err(Error::usage)?
+        } else {
+            Some(self.path.clone()).filter(|p| tidegate_manifest::is_manifest(p))
+        };
+        let told = self.name.is_some()
+            || self.runtime.is_some()
+            || self.contract.is_some()
+            || self.entry.is_some()
+            || self.reset
+            || self.settings != Settings::default();
+        match manifest {
+            Some(manifest) if told => Err(Error::usage(format!(
+                "the settings of functions stand in {}, and cannot be given beside it",
+                manifest.display()
+            ))
+            .hint("change them there, or give the path of the code alone")),
+            other => Ok(other),
+        }
+    }
+
+    pub(super) fn pack(&self) -> Result<Packed> {
         let runtime = match self.runtime.as_deref().map(str::parse::<Runtime>) {
             Some(Err(why)) => return Err(Error::usage(why)),
             Some(Ok(runtime)) => Some(runtime),
@@ -143,21 +252,19 @@ impl Deploy {
             runtime,
             entry: self.entry.clone(),
         };
-        pack(&self.path, &options).map_err(|e| {
-            let told = Error::usage(&e);
-            match std::error::Error::source(&e) {
-                Some(source) => told.because(source),
-                None => told,
-            }
-        })
+        ship::pack(&self.path, &options)
     }
 
-    fn name(&self, context: &mut Context) -> Result<Name> {
+    pub(super) fn name(&self, context: &mut Context) -> Result<Name> {
         if let Some(name) = &self.name {
             return Ok(name.clone());
         }
-        let (name, from) = name::of_path(&self.path)
-            .ok_or_else(|| Error::usage("the path gives no name; say one with --name"))?;
+        let named = match &self.called {
+            Some(text) => name::of_text(text),
+            None => name::of_path(&self.path),
+        };
+        let (name, from) =
+            named.ok_or_else(|| Error::usage("the path gives no name; say one with --name"))?;
         if name.as_str() != from {
             context.note(format!("named {name}, from {from}"));
         }
@@ -171,7 +278,7 @@ impl Deploy {
         client: &Client,
         settings: &Settings,
         name: &Name,
-        code: &(Runtime, Code),
+        code: &Uploaded,
     ) -> Result<Function> {
         let path = path(&context.namespace, name.as_str());
         let mut tried = 0;
@@ -212,7 +319,7 @@ impl Deploy {
         namespace: &str,
         settings: &Settings,
         name: &Name,
-        code: &(Runtime, Code),
+        code: &Uploaded,
         earlier: Option<Function>,
     ) -> Result<(Function, Vec<String>)> {
         let mut kept = Vec::new();
@@ -231,21 +338,28 @@ impl Deploy {
                 spec = earlier.spec;
             }
         }
-        let (runtime, detected) = (code.0.as_str(), code.0.contract());
+        // The commit of an earlier deploy says nothing of this one.
+        metadata.annotations.remove(SOURCE);
+        if let Some(source) = &self.source {
+            metadata
+                .annotations
+                .insert(SOURCE.to_owned(), source.clone());
+        }
+        let (runtime, detected) = (code.runtime.as_str(), &code.contract);
         if spec.runtime != runtime {
             // How other code was called says nothing about this.
             spec.contract = None;
             spec.handler = None;
         }
         runtime.clone_into(&mut spec.runtime);
-        spec.code.clone_from(&code.1);
+        spec.code.clone_from(&code.code);
         let contract = match (&self.contract, spec.contract.take()) {
             (Some(given), _) => given.clone(),
-            (None, Some(before)) if before != detected => {
+            (None, Some(before)) if before != *detected => {
                 kept.push(format!("contract {before}"));
                 before
             }
-            (None, _) => detected.to_owned(),
+            (None, _) => detected.clone(),
         };
         spec.contract = Some(contract);
         settings.apply(&mut spec, &mut metadata.labels, &mut kept)?;
@@ -265,90 +379,5 @@ impl Deploy {
         } else {
             context.line(url(client, function))
         }
-    }
-}
-
-/// Sends the archive, if the server does not have it.
-async fn upload(
-    context: &Context,
-    client: &Client,
-    archive: Archive,
-    digest: &str,
-    size: u64,
-) -> Result {
-    if client.has_blob(digest).await? {
-        return Ok(());
-    }
-    let bar = progress::bytes(context.draws(), "uploading", size);
-    let counted = bar.clone();
-    let sent = client
-        .put_blob(digest, archive, size, move |n| counted.inc(n))
-        .await;
-    bar.finish_and_clear();
-    Ok(sent?)
-}
-
-/// Asks until the written generation is ready or failed, or patience ends.
-async fn await_ready(
-    context: &Context,
-    client: &Client,
-    name: &Name,
-    written: &Function,
-) -> Result<Function> {
-    let _spinner = Spinner::new(context.draws(), format!("starting {name}"));
-    let path = path(&context.namespace, name.as_str());
-    let generation = written.metadata.generation;
-    let wanted = generation.to_string();
-    let hold = HOLD.to_string();
-    let query = [("waitGeneration", wanted.as_str()), ("wait", hold.as_str())];
-    let began = Instant::now();
-    loop {
-        let function: Function = client
-            .get(&path, &query, ANSWER + Duration::from_secs(HOLD))
-            .await?;
-        let status = function.status.clone().unwrap_or_default();
-        let settled = status.observed_generation >= generation && status.phase != Phase::Pending;
-        if settled {
-            return Ok(function);
-        }
-        if began.elapsed() > PATIENCE {
-            // What was read may be ready in an older generation, which is not what was asked for.
-            let mut function = function;
-            function.status = Some(FunctionStatus {
-                phase: Phase::Pending,
-                ..status
-            });
-            return Ok(function);
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Says why a start failed: the server's line, then the last lines that the code wrote.
-async fn failed(
-    context: &mut Context,
-    client: &Client,
-    name: &Name,
-    status: &FunctionStatus,
-) -> Error {
-    let target = format!("{}/logs", path(&context.namespace, name.as_str()));
-    if let Ok(mut lines) = client.lines(&target, &[("tail", LOG_LINES)]).await {
-        while let Ok(Some(line)) = lines.next::<LogLine>().await {
-            context.note(format!("  | {}", line.text));
-        }
-    }
-    let why = if status.message.is_empty() {
-        "the server gives no reason"
-    } else {
-        &status.message
-    };
-    let error = Error::failed(format!("{name} could not be started: {why}"));
-    if status.revision.is_empty() {
-        error
-    } else {
-        error.hint(format!(
-            "the earlier revision {} keeps serving",
-            short(&status.revision)
-        ))
     }
 }

@@ -16,6 +16,11 @@ pub(super) fn of_path(path: &Path) -> Option<(Name, String)> {
     Some((label(&from)?, from))
 }
 
+/// The same, made from a text.
+pub(super) fn of_text(text: &str) -> Option<(Name, String)> {
+    Some((label(text)?, text.to_owned()))
+}
+
 /// The text as a DNS label: lower case, everything else a dash, no dash at either end.
 fn label(text: &str) -> Option<Name> {
     let mut label = String::new();

@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 const MAX_ENV_FILE: u64 = 256 << 10;
 
 /// See the module.
-#[derive(Args, Clone, Default)]
+#[derive(Args, Clone, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Settings")]
-pub(super) struct Settings {
+pub(crate) struct Settings {
     /// The handler, where it is not 'handler' or 'app': a name in the file, or module:name
     #[arg(long, value_name = "NAME")]
     handler: Option<String>,

@@ -4,7 +4,7 @@
 const SHOWN: usize = 3;
 
 /// The names closest to what was written, closest first; none that is more than a third different.
-pub(crate) fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub fn near<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let most = (wanted.len() / 3).max(1);
     let mut found: Vec<(usize, &str)> = names
         .map(|name| {

@@ -1,0 +1,441 @@
+//! One function of a manifest, on its way.
+
+use anstyle::{AnsiColor, Style};
+use serde_json::{Map, Value as Json, json};
+use tidegate_build::PackOptions;
+use tidegate_document::{API_VERSION, FUNCTION, Function, FunctionStatus, Phase};
+use tidegate_manifest::{MANIFEST, Source, Wanted};
+
+use super::difference::difference;
+use crate::client::{ANSWER, Client};
+use crate::commands::deploy::{PATIENCE, SOURCE, Ship, fetch, is_address, pack, upload};
+use crate::commands::functions::{path, short, url};
+use crate::error::{Error, Result};
+use crate::time::elapsed;
+
+/// What Tidegate's own tools note on functions; what a manifest does not say of these stays.
+const OURS: &str = "tidegate.dev/";
+
+/// What is to be done for one function.
+pub(crate) struct Work<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) wanted: &'a Wanted,
+    pub(crate) namespace: &'a str,
+    pub(crate) dry_run: bool,
+    pub(crate) wait: bool,
+    pub(crate) draw: bool,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) action: Action,
+    pub(crate) revision: Option<String>,
+    pub(crate) url: Option<String>,
+    pub(crate) warnings: Vec<String>,
+    /// The last lines that the code wrote, where it failed.
+    pub(crate) log: Vec<String>,
+    /// What would change, where nothing is to be changed.
+    pub(crate) difference: String,
+    pub(crate) error: Option<Error>,
+}
+
+/// What is done to a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Created,
+    Updated,
+    /// Nothing but whose it is.
+    Adopted,
+    Unchanged,
+    Deleted,
+}
+
+impl Action {
+    pub(super) const fn done(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Adopted => "adopted",
+            Self::Unchanged => "unchanged",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    pub(super) const fn would(self) -> &'static str {
+        match self {
+            Self::Created => "would create",
+            Self::Updated => "would update",
+            Self::Adopted => "would adopt",
+            Self::Unchanged => "unchanged",
+            Self::Deleted => "would delete",
+        }
+    }
+
+    pub(super) const fn style(self) -> Style {
+        match self {
+            Self::Created | Self::Adopted => AnsiColor::Green.on_default(),
+            Self::Updated => AnsiColor::Yellow.on_default(),
+            Self::Unchanged => Style::new(),
+            Self::Deleted => AnsiColor::Red.on_default(),
+        }
+    }
+}
+
+impl Outcome {
+    pub(super) fn new(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            action: Action::Unchanged,
+            revision: None,
+            url: None,
+            warnings: Vec::new(),
+            log: Vec::new(),
+            difference: String::new(),
+            error: None,
+        }
+    }
+
+    /// Its name, with its namespace where that is not the usual one.
+    pub(super) fn shown(&self, usual: &str) -> String {
+        if self.namespace == usual {
+            self.name.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
+    }
+
+    pub(super) fn json(&self) -> Json {
+        let mut map = Map::new();
+        map.insert("name".to_owned(), json!(self.name));
+        map.insert("namespace".to_owned(), json!(self.namespace));
+        let action = match &self.error {
+            Some(_) => "failed",
+            None => self.action.done(),
+        };
+        map.insert("action".to_owned(), json!(action));
+        let optional = [
+            ("revision", self.revision.clone()),
+            ("url", self.url.clone()),
+            (
+                "difference",
+                Some(self.difference.clone()).filter(|d| !d.is_empty()),
+            ),
+            ("error", self.error.as_ref().map(|e| e.message.clone())),
+        ];
+        for (key, value) in optional {
+            map.extend(value.map(|v| (key.to_owned(), json!(v))));
+        }
+        Json::Object(map)
+    }
+}
+
+impl Work<'_> {
+    /// Does it. Whatever goes wrong stands in the outcome, since it is one function's and not the command's.
+    pub(crate) async fn run(&self) -> Outcome {
+        let mut outcome = Outcome::new(self.namespace, self.wanted.name.as_str());
+        if let Err(error) = self.carry_out(&mut outcome).await {
+            outcome.error = Some(error);
+        }
+        outcome
+    }
+
+    async fn carry_out(&self, outcome: &mut Outcome) -> Result {
+        let path = path(self.namespace, self.wanted.name.as_str());
+        let (spec, packed, source) = self.code(outcome).await?;
+        let there: Option<Json> = match self.client.get(&path, &[], ANSWER).await {
+            Ok(function) => Some(function),
+            Err(e) if e.status() == Some(404) => None,
+            Err(e) => return Err(e.into()),
+        };
+        let document = self.document(spec, source, there.as_ref());
+        outcome.action = compare(there.as_ref(), &document);
+        if self.dry_run {
+            if outcome.action != Action::Unchanged {
+                outcome.difference = difference(there.as_ref(), &document);
+            }
+            return Ok(());
+        }
+        let written: Function = match (outcome.action, there) {
+            (Action::Unchanged, Some(there)) => serde_json::from_value(there)
+                .map_err(|e| Error::unexpected("the server gave no function").because(&e))?,
+            _ => {
+                if let Some(packed) = packed {
+                    upload(self.draw, self.client, packed).await?;
+                }
+                self.write(&path, &document).await?
+            }
+        };
+        outcome.url = Some(url(self.client, &written));
+        if self.wait {
+            self.wait(outcome, &written).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The specification with its code, the archive to send, and where it came from if that is elsewhere.
+    async fn code(
+        &self,
+        outcome: &mut Outcome,
+    ) -> Result<(
+        Map<String, Json>,
+        Option<tidegate_build::Packed>,
+        Option<String>,
+    )> {
+        let mut spec = self.wanted.spec.clone();
+        let (written, path, entry) = match &self.wanted.source {
+            Source::Blob { digest, entry } => {
+                spec.insert(
+                    "code".to_owned(),
+                    json!({ "digest": digest, "entry": entry }),
+                );
+                return Ok((spec, None, None));
+            }
+            Source::Path {
+                written,
+                path,
+                entry,
+            } => (written, path, entry),
+        };
+        let runtime = match spec.get("runtime").and_then(Json::as_str) {
+            Some(word) => Some(word.parse().map_err(Error::usage)?),
+            None => None,
+        };
+        let options = PackOptions {
+            runtime,
+            entry: entry.clone(),
+        };
+        // Clones and archives take their time, in which the other functions go on.
+        let (written, path) = (written.clone(), path.clone());
+        let work = move || -> Result<_> {
+            if is_address(&written) {
+                let fetched = fetch(&written)?;
+                let packed = pack(&fetched.folder, &options)?;
+                return Ok((packed, Some(fetched.source)));
+            }
+            Ok((pack(&path, &options)?, None))
+        };
+        let (packed, source) = tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|e| Error::unexpected("packing failed").because(&e))??;
+        outcome.warnings.extend(packed.warnings.iter().cloned());
+        let detected = &packed.detected;
+        spec.insert("runtime".to_owned(), json!(detected.runtime.as_str()));
+        spec.entry("contract")
+            .or_insert_with(|| json!(detected.contract));
+        spec.insert(
+            "code".to_owned(),
+            json!({ "digest": packed.digest, "entry": detected.entry }),
+        );
+        Ok((spec, Some(packed), source))
+    }
+
+    fn document(
+        &self,
+        mut spec: Map<String, Json>,
+        source: Option<String>,
+        there: Option<&Json>,
+    ) -> Json {
+        let mut annotations = self.wanted.annotations.clone();
+        if let Some(source) = source {
+            annotations.insert(SOURCE.to_owned(), source);
+        }
+        let mut metadata = json!({
+            "name": self.wanted.name.as_str(),
+            "namespace": self.namespace,
+        });
+        if let Some(there) = there {
+            // What other tools of ours noted stays.
+            if let Some(Json::Object(noted)) = there.pointer("/metadata/annotations") {
+                for (key, value) in noted {
+                    if let (true, Some(text)) =
+                        (key.starts_with(OURS) && key != SOURCE, value.as_str())
+                    {
+                        annotations
+                            .entry(key.clone())
+                            .or_insert_with(|| text.to_owned());
+                    }
+                }
+            }
+            metadata["resourceVersion"] = there["metadata"]["resourceVersion"].clone();
+            // A split or a rollback made by hand outlives an apply that changes nothing else.
+            let pinned = there.pointer("/spec/traffic");
+            if let (Some(pinned), false) = (pinned, spec.contains_key("traffic")) {
+                let mut without = tidied(&there["spec"]);
+                if let Json::Object(map) = &mut without {
+                    map.remove("traffic");
+                }
+                if without == tidied(&Json::Object(spec.clone())) {
+                    spec.insert("traffic".to_owned(), pinned.clone());
+                }
+            }
+        }
+        if !self.wanted.labels.is_empty() {
+            metadata["labels"] = json!(self.wanted.labels);
+        }
+        metadata["annotations"] = json!(annotations);
+        json!({
+            "apiVersion": API_VERSION,
+            "kind": FUNCTION,
+            "metadata": metadata,
+            "spec": spec,
+        })
+    }
+
+    async fn write(&self, path: &str, document: &Json) -> Result<Function> {
+        match self.client.put(path, document).await {
+            Ok(written) => Ok(written),
+            Err(e) if e.status() == Some(404) => {
+                Err(Error::from(e)
+                    .hint("--create-namespaces creates namespaces that are not there"))
+            }
+            Err(e) if e.status() == Some(409) => {
+                Err(Error::from(e).hint("somebody else changed it meanwhile; apply again"))
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    async fn wait(&self, outcome: &mut Outcome, written: &Function) -> Result {
+        let ship = Ship {
+            client: self.client,
+            namespace: self.namespace,
+            name: &self.wanted.name,
+        };
+        let mut status = written.status.clone().unwrap_or_default();
+        let settled = outcome.action == Action::Unchanged
+            && status.observed_generation >= written.metadata.generation
+            && status.phase != Phase::Pending;
+        if !settled {
+            let function = ship.settled(written).await?;
+            outcome.url = Some(url(self.client, &function));
+            status = function.status.unwrap_or_default();
+        }
+        self.judge(outcome, &ship, &status).await
+    }
+
+    async fn judge(
+        &self,
+        outcome: &mut Outcome,
+        ship: &Ship<'_>,
+        status: &FunctionStatus,
+    ) -> Result {
+        if !status.revision.is_empty() {
+            outcome.revision = Some(short(&status.revision).to_owned());
+        }
+        match status.phase {
+            Phase::Ready => Ok(()),
+            Phase::Failed => {
+                let (log, error) = ship.failed(status).await;
+                outcome.log = log;
+                Err(error)
+            }
+            Phase::Pending => Err(Error::failed(format!(
+                "{} is still not ready after {}",
+                self.wanted.name,
+                elapsed(PATIENCE)
+            ))),
+        }
+    }
+}
+
+/// What it takes to get from what is there to what is wanted.
+fn compare(there: Option<&Json>, wanted: &Json) -> Action {
+    let Some(there) = there else {
+        return Action::Created;
+    };
+    let same = |pointer: &str| {
+        let of = |document: &Json| tidied(document.pointer(pointer).unwrap_or(&Json::Null));
+        of(there) == of(wanted)
+    };
+    if !same("/spec") || !same("/metadata/labels") {
+        return Action::Updated;
+    }
+    if same("/metadata/annotations") {
+        return Action::Unchanged;
+    }
+    let others = |document: &Json| {
+        let mut notes = tidied(
+            document
+                .pointer("/metadata/annotations")
+                .unwrap_or(&Json::Null),
+        );
+        if let Json::Object(map) = &mut notes {
+            map.remove(MANIFEST);
+        }
+        tidied(&notes)
+    };
+    if others(there) == others(wanted) {
+        Action::Adopted
+    } else {
+        Action::Updated
+    }
+}
+
+/// Without what says nothing, so that an absent member and an empty one are the same.
+pub(super) fn tidied(value: &Json) -> Json {
+    match value {
+        Json::Object(map) => {
+            let kept: Map<String, Json> = map
+                .iter()
+                .map(|(key, value)| (key.clone(), tidied(value)))
+                .filter(|(_, value)| !value.is_null())
+                .collect();
+            if kept.is_empty() {
+                Json::Null
+            } else {
+                Json::Object(kept)
+            }
+        }
+        Json::Array(list) if list.is_empty() => Json::Null,
+        Json::Array(list) => Json::Array(list.iter().map(tidied).collect()),
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_told_from_what_only_looks_so() {
+        let there = json!({
+            "metadata": { "labels": {}, "annotations": { "a": "b", "tidegate.dev/manifest": "x" } },
+            "spec": { "env": {}, "secrets": [], "limits": { "memory": null }, "runtime": "python" },
+        });
+        let wanted =
+            |notes: Json, spec: Json| json!({ "metadata": { "annotations": notes }, "spec": spec });
+        let notes = json!({ "a": "b", "tidegate.dev/manifest": "x" });
+        for (wanted, expected) in [
+            (
+                wanted(notes.clone(), json!({ "runtime": "python" })),
+                Action::Unchanged,
+            ),
+            (
+                wanted(notes.clone(), json!({ "runtime": "node" })),
+                Action::Updated,
+            ),
+            (
+                wanted(
+                    json!({ "a": "b", "tidegate.dev/manifest": "y" }),
+                    json!({ "runtime": "python" }),
+                ),
+                Action::Adopted,
+            ),
+            (
+                wanted(
+                    json!({ "a": "c", "tidegate.dev/manifest": "x" }),
+                    json!({ "runtime": "python" }),
+                ),
+                Action::Updated,
+            ),
+        ] {
+            assert_eq!(compare(Some(&there), &wanted), expected, "{wanted}");
+        }
+        assert_eq!(compare(None, &there), Action::Created);
+    }
+}

@@ -1,0 +1,359 @@
+//! Every key of a manifest: one table, from which reading, hints and the reference page follow.
+
+/// A key, what its value is, and what it is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) about: &'static str,
+}
+
+/// What a value is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Text,
+    /// A DNS label.
+    Name,
+    /// `256Mi`.
+    Size,
+    /// `0.5`, `500m`.
+    Cores,
+    /// `60s`.
+    Time,
+    /// A whole number between two.
+    Count(u32, u32),
+    /// A share of one, `0.05` or `5%`.
+    Share,
+    Flag,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Names of environment variables and their values; without a value, that of the environment here.
+    Variables,
+    /// Names and texts.
+    Notes,
+    /// Secrets, as names or as `{ name, env }`.
+    Secrets,
+    /// A folder or file, or `{ digest, entry }`.
+    Code,
+    Triggers,
+    List(&'static Kind),
+    Map(&'static [Key]),
+    /// Functions by name.
+    Functions,
+    /// Written by the server: accepted and left out.
+    Ignored,
+}
+
+const fn key(name: &'static str, kind: Kind, about: &'static str) -> Key {
+    Key { name, kind, about }
+}
+
+/// Who may run code.
+pub(crate) const RUNTIMES: &[&str] = &[
+    "python",
+    "node",
+    "go",
+    "rust",
+    "java",
+    "ruby",
+    "php",
+    "executable",
+];
+
+/// Kinds of triggers that there are: functions are called by HTTP at their address without being told to.
+pub(crate) const TRIGGERS: &[&str] = &["http"];
+
+/// The file as a whole.
+pub(crate) const FILE: &[Key] = &[
+    key(
+        "project",
+        Kind::Text,
+        "whose functions these are, for --prune; the folder's name where absent",
+    ),
+    key(
+        "namespace",
+        Kind::Name,
+        "the namespace of functions that name none",
+    ),
+    key(
+        "defaults",
+        Kind::Map(DEFAULTS),
+        "settings of every function that does not say otherwise",
+    ),
+    key("functions", Kind::Functions, "the functions by name"),
+];
+
+macro_rules! common {
+    ($($more:expr),* $(,)?) => {
+        &[
+            $($more,)*
+            key("runtime", Kind::Word(RUNTIMES), "who runs the code; told from the code where absent"),
+            key("contract", Kind::Word(&["host", "http", "stdio"]),
+                "how it is called: host (a handler or app), http (a server on $PORT), stdio (a process a call)"),
+            key("handler", Kind::Text, "the handler, where it is not 'handler' or 'app'"),
+            key("env", Kind::Variables, "environment variables; one without a value takes that of the environment here"),
+            key("secrets", Kind::Secrets, "secrets by name, each a name or { name, env }"),
+            key("limits", Kind::Map(LIMITS), "limits of an instance and of a call"),
+            key("scale", Kind::Map(SCALE), "how many instances, when"),
+            key("network", Kind::Word(&["none", "outbound", "host"]), "what an instance sees of the network"),
+            key("access", Kind::Word(&["public", "private"]), "who may call it: anyone, or holders of a key"),
+            key("build", Kind::Map(BUILD), "how the code is built, where it is not told from the code"),
+            key("traffic", Kind::List(&Kind::Map(TRAFFIC)), "how calls are split over revisions"),
+            key("rollout", Kind::Map(ROLLOUT), "how a new revision takes over"),
+        ]
+    };
+}
+
+macro_rules! noted {
+    ($($more:expr),* $(,)?) => {
+        common![
+            $($more,)*
+            key("namespace", Kind::Name, "the namespace"),
+            key("labels", Kind::Notes, "labels, for selecting"),
+            key("annotations", Kind::Notes, "notes"),
+            key("entry", Kind::Text, "the file to load or run, relative to the folder"),
+            key("triggers", Kind::Triggers, "what calls it; http is always there"),
+        ]
+    };
+}
+
+/// What stands under `defaults`.
+pub(crate) const DEFAULTS: &[Key] = noted![];
+
+/// One function under `functions`.
+pub(crate) const FUNCTION: &[Key] = noted![
+    key(
+        "path",
+        Kind::Text,
+        "the folder, file, archive or git URL of the code, relative to the manifest; the function's name where absent"
+    ),
+    key(
+        "code",
+        Kind::Code,
+        "the same as path, or { digest, entry } of code that the server has"
+    ),
+    key(
+        "name",
+        Kind::Name,
+        "the function's name, where it is not the key"
+    ),
+];
+
+/// A document of the API.
+pub(crate) const DOCUMENT: &[Key] = &[
+    key("apiVersion", Kind::Word(&["tidegate.dev/v1"]), "the API"),
+    key("kind", Kind::Word(&["Function"]), "what it is"),
+    key("metadata", Kind::Map(METADATA), "name and notes"),
+    key("spec", Kind::Map(SPEC), "what is wanted"),
+    key("status", Kind::Ignored, "left out"),
+];
+
+/// A list of documents of the API.
+pub(crate) const LIST: &[Key] = &[
+    key("apiVersion", Kind::Word(&["tidegate.dev/v1"]), "the API"),
+    key("kind", Kind::Word(&["FunctionList", "List"]), "what it is"),
+    key("items", Kind::Ignored, "the documents"),
+    key("resourceVersion", Kind::Ignored, "left out"),
+];
+
+const METADATA: &[Key] = &[
+    key("name", Kind::Name, "the function's name"),
+    key("namespace", Kind::Name, "the namespace"),
+    key("labels", Kind::Notes, "labels, for selecting"),
+    key("annotations", Kind::Notes, "notes"),
+    key("uid", Kind::Ignored, "left out"),
+    key("resourceVersion", Kind::Ignored, "left out"),
+    key("generation", Kind::Ignored, "left out"),
+    key("creationTimestamp", Kind::Ignored, "left out"),
+];
+
+const SPEC: &[Key] = common![key(
+    "code",
+    Kind::Code,
+    "a path, or { digest, entry } of code that the server has"
+)];
+
+pub(crate) const CODE: &[Key] = &[
+    key(
+        "digest",
+        Kind::Text,
+        "digest of an archive that the server has: sha256: and 64 hexadecimal digits",
+    ),
+    key(
+        "path",
+        Kind::Text,
+        "the folder or file, relative to the manifest",
+    ),
+    key("entry", Kind::Text, "the file to load or run"),
+];
+
+const LIMITS: &[Key] = &[
+    key("memory", Kind::Size, "memory of an instance"),
+    key("cpu", Kind::Cores, "cores of an instance"),
+    key(
+        "pids",
+        Kind::Count(1, 32_768),
+        "processes and threads of an instance",
+    ),
+    key("tmp", Kind::Size, "writable space under /tmp"),
+    key("timeout", Kind::Time, "longest time of a call"),
+    key(
+        "firstByte",
+        Kind::Time,
+        "longest time until the head of the response",
+    ),
+    key(
+        "streamIdle",
+        Kind::Time,
+        "longest time that a body may go without a byte",
+    ),
+    key("body", Kind::Size, "largest request body"),
+];
+
+const SCALE: &[Key] = &[
+    key(
+        "min",
+        Kind::Count(0, 1000),
+        "never fewer instances; 0 lets it go to zero",
+    ),
+    key("max", Kind::Count(1, 1000), "never more instances"),
+    key(
+        "initial",
+        Kind::Count(0, 1000),
+        "instances that must be ready before new code is called",
+    ),
+    key(
+        "concurrency",
+        Kind::Count(1, u32::MAX),
+        "calls that an instance takes at once",
+    ),
+    key(
+        "target",
+        Kind::Count(1, 100),
+        "percent of the concurrency above which another is started",
+    ),
+    key(
+        "idle",
+        Kind::Time,
+        "how long an instance stays without a call",
+    ),
+];
+
+const BUILD: &[Key] = &[
+    key(
+        "command",
+        Kind::Text,
+        "a command that builds the code, instead of the one told from it",
+    ),
+    key("env", Kind::Variables, "variables of the build alone"),
+    key(
+        "secrets",
+        Kind::List(&Kind::Name),
+        "secrets with package configuration, such as npmrc or pip.conf",
+    ),
+];
+
+const TRAFFIC: &[Key] = &[
+    key(
+        "revision",
+        Kind::Text,
+        "a revision, as 'tidegate revisions' shows it",
+    ),
+    key("latest", Kind::Flag, "the newest revision that is ready"),
+    key(
+        "percent",
+        Kind::Count(0, 100),
+        "its share of the calls; all shares are 100 together",
+    ),
+    key("tag", Kind::Name, "a name of its own to call it by"),
+];
+
+const ROLLOUT: &[Key] = &[
+    key("over", Kind::Time, "how long taking over lasts"),
+    key("steps", Kind::Count(1, 100), "in how many steps"),
+    key(
+        "maxErrorRate",
+        Kind::Share,
+        "share of failed calls above which it is rolled back",
+    ),
+    key(
+        "minRequests",
+        Kind::Count(1, u32::MAX),
+        "calls that are needed to judge",
+    ),
+];
+
+pub(crate) const SECRET: &[Key] = &[
+    key("name", Kind::Name, "the secret"),
+    key(
+        "env",
+        Kind::Text,
+        "the variable to set; /run/secrets/NAME where absent",
+    ),
+];
+
+/// One line of the reference page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// `functions.NAME.limits.memory`.
+    pub key: String,
+    /// What its value is.
+    pub takes: String,
+    /// What it is for.
+    pub about: &'static str,
+}
+
+/// Every key of `tidegate.toml`, in order.
+#[must_use]
+pub fn reference() -> Vec<Reference> {
+    let mut lines = Vec::new();
+    describe("", FILE, &mut lines);
+    describe("functions.NAME.", FUNCTION, &mut lines);
+    lines
+}
+
+fn describe(prefix: &str, keys: &'static [Key], lines: &mut Vec<Reference>) {
+    for key in keys {
+        lines.push(Reference {
+            key: format!("{prefix}{}", key.name),
+            takes: key.kind.takes(),
+            about: key.about,
+        });
+        match key.kind {
+            // They are those of a function again.
+            Kind::Map(_) if key.name == "defaults" => {}
+            Kind::Map(inner) => describe(&format!("{prefix}{}.", key.name), inner, lines),
+            Kind::List(Kind::Map(inner)) => {
+                describe(&format!("{prefix}{}[].", key.name), inner, lines);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Kind {
+    /// What would be accepted, in a sentence.
+    pub(crate) fn takes(&self) -> String {
+        match self {
+            Self::Text => "a text".to_owned(),
+            Self::Name => "a name of a-z, 0-9 and '-'".to_owned(),
+            Self::Size => "a size such as 256Mi".to_owned(),
+            Self::Cores => "cores such as 0.5 or 500m".to_owned(),
+            Self::Time => "a time such as 60s".to_owned(),
+            Self::Count(least, u32::MAX) => format!("a whole number from {least}"),
+            Self::Count(least, most) => format!("a whole number from {least} to {most}"),
+            Self::Share => "a share such as 0.05 or 5%".to_owned(),
+            Self::Flag => "true or false".to_owned(),
+            Self::Word(words) => words.join(", "),
+            Self::Variables | Self::Notes => "a map of names and texts".to_owned(),
+            Self::Secrets => "a list of names or of { name, env }".to_owned(),
+            Self::Code => "a path, or { digest, entry }".to_owned(),
+            Self::Triggers => "a list of { kind }".to_owned(),
+            Self::List(Self::Name) => "a list of names".to_owned(),
+            Self::List(_) => "a list of maps".to_owned(),
+            Self::Map(_) => "a map".to_owned(),
+            Self::Functions => "a map of functions by name".to_owned(),
+            Self::Ignored => "anything".to_owned(),
+        }
+    }
+}
