@@ -202,12 +202,16 @@ impl Platform {
         }
         let next = known.iter().map(|kept| kept.number).max().unwrap_or(0) + 1;
         let cause = document.annotation("tidegate.dev/cause");
-        let deployed = known.iter().all(|k| k.generation < document.generation());
+        // Another of the same generation: it is not the document that changed.
+        let is_same = |kept: &KeptRevision| {
+            *kept.id != *revision.id && kept.generation == document.generation()
+        };
+        let deployed = !known.iter().any(is_same);
         let spec = Spec {
             id: revision.id.to_string(),
             number: match before {
-                // What is deployed once more is the newest once more.
-                Some(kept) if !newest => kept.number,
+                // What is deployed once more is the newest once more; what is the newest stays it.
+                Some(kept) if !newest || kept.number + 1 == next => kept.number,
                 _ => next,
             },
             generation: document.generation(),

@@ -8,3 +8,4 @@ mod harness;
 mod help;
 mod invoke;
 mod others;
+mod versions;
