@@ -126,6 +126,7 @@ impl Server {
             },
             bundles: settings.data.join("bundles"),
             builds: build_options(settings),
+            revisions: settings.revisions,
             kinds: vec![Arc::new(Native)],
         })
         .await?;

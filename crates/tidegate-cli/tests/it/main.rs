@@ -11,3 +11,4 @@ mod help;
 mod invoke;
 mod new;
 mod others;
+mod versions;

@@ -91,9 +91,6 @@ pub(crate) enum BuildError {
     /// The machine's disk.
     #[error("build folder: {0}")]
     Io(#[from] io::Error),
-    /// Nobody waits for it any more.
-    #[error("replaced by a newer deploy (generation {0})")]
-    Overtaken(u64),
 }
 
 /// How the build of a generation went, for its status.
@@ -231,18 +228,22 @@ impl BuildError {
 }
 
 impl Platform {
-    /// What a document's code is once it is built, and how that went.
+    /// What a document's code is once it is built, and how that went. `None` when a newer generation came meanwhile.
     pub(crate) async fn built(
         &self,
         object: &Object,
         lowered: &Lowered,
-    ) -> (Result<FunctionSpec, BuildError>, BuildStatus) {
+    ) -> Option<(Result<FunctionSpec, BuildError>, BuildStatus)> {
         let began = std::time::Instant::now();
         let mut status = BuildStatus::default();
         let built = tokio::select! {
-            built = run::build(self, object, lowered, &mut status) => built,
-            newer = self.overtaken(object) => Err(BuildError::Overtaken(newer)),
+            built = run::build(self, object, lowered, &mut status) => Some(built),
+            () = self.overtaken(object.key(), object.generation()) => None,
         };
+        if let Some(log) = self.builds().log_of(object.key(), object.generation()) {
+            log.end();
+        }
+        let built = built?;
         if let Err(error) = &built {
             status.failed = true;
             status.log = error.last();
@@ -252,29 +253,7 @@ impl Platform {
             let elapsed = began.elapsed();
             status.milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         }
-        if let Some(log) = self.builds().log_of(object.key(), object.generation()) {
-            log.end();
-        }
-        (built, status)
-    }
-
-    /// Resolves with the document's generation once that is newer than this one.
-    async fn overtaken(&self, object: &Object) -> u64 {
-        loop {
-            let mut changed = std::pin::pin!(self.controller().changed.notified());
-            changed.as_mut().enable();
-            match self.get(object.key()).await {
-                Ok(now) if now.generation() > object.generation() || now.uid() != object.uid() => {
-                    return now.generation();
-                }
-                // Deleted: as good as overtaken.
-                Err(crate::Error::Store(tidegate_store::Error::NotFound { .. })) => {
-                    return object.generation() + 1;
-                }
-                _ => {}
-            }
-            changed.await;
-        }
+        Some((built, status))
     }
 
     /// A reader of what the build of a generation, or a newer one, says. Its lines end with the build, or at once where

@@ -209,7 +209,7 @@ impl Build<'_> {
         let archive = tokio::task::spawn_blocking(move || tidegate_build::archive_folder(&out));
         let archive =
             joined(archive.await).map_err(|source| BuildError::Result { title, source })?;
-        let digest = self.platform.keep(archive).await?;
+        let digest = self.platform.keep_code(archive).await?;
         builds.results.put(key, &digest)?;
         Ok((digest, false))
     }

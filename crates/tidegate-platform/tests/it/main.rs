@@ -10,3 +10,4 @@ mod builds;
 mod documents;
 mod restart;
 mod secrets;
+mod versions;

@@ -25,3 +25,4 @@ mod start;
 mod story;
 mod streaming;
 mod unprivileged;
+mod versions;
