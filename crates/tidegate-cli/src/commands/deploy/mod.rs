@@ -142,6 +142,7 @@ impl Deploy {
         let options = PackOptions {
             runtime,
             entry: self.entry.clone(),
+            ..PackOptions::default()
         };
         pack(&self.path, &options).map_err(|e| {
             let told = Error::usage(&e);
