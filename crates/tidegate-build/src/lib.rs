@@ -10,7 +10,11 @@
 //! the folder (absolute names, `..`, links, devices) is refused rather than rewritten, because an archive that needs
 //! rewriting was not made by a packer worth trusting.
 //!
-//! Both sides block; callers on an async runtime give them a thread.
+//! Between the two stands [`plan()`]: which commands make the folder runnable, decided from its content and from the
+//! [`Tools`] of the machine, as data that somebody else runs. What comes out is archived by [`archive_folder`], and where it
+//! failed, [`explain`] finds the line that says why.
+//!
+//! All of it blocks; callers on an async runtime give them a thread.
 
 #![forbid(unsafe_code)]
 
