@@ -284,6 +284,8 @@ fn java_bundle(world: &World, files: &[(&str, &str)]) -> PathBuf {
         .flatten();
     let status = std::process::Command::new("javac")
         .args([
+            "-J-XX:TieredStopAtLevel=1",
+            "-J-XX:+UseSerialGC",
             "--release",
             "11",
             "-encoding",
