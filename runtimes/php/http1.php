@@ -94,6 +94,10 @@ final class Head
         }
         $name = strtolower($found[1]);
         $value = trim($found[2], " \t");
+        if (!preg_match('//u', $value)) {
+            // Text that everything else can work with: UTF-8 where it is, Latin-1 otherwise.
+            $value = (string) iconv('ISO-8859-1', 'UTF-8', $value);
+        }
         switch ($name) {
             case 'content-length':
                 if ($this->length !== null) {

@@ -20,10 +20,12 @@
         }
     }
     $_SERVER['SCRIPT_FILENAME'] = $entry;
-    $_SERVER['SCRIPT_NAME'] = $prefix . '/' . basename($entry);
-    $_SERVER['PHP_SELF'] = $_SERVER['SCRIPT_NAME'];
+    // The function is the root of its own site; frameworks that make links ask what is before it.
+    $_SERVER['SCRIPT_NAME'] = $_SERVER['PHP_SELF'] = '/' . basename($entry);
     $_SERVER['PATH_INFO'] = $path;
-    $_SERVER['REQUEST_URI'] = $_SERVER['REQUEST_URI'];
+    if ($prefix !== '') {
+        $_SERVER['HTTP_X_FORWARDED_PREFIX'] = $prefix;
+    }
     if (($_SERVER['HTTP_X_FORWARDED_PROTO'] ?? '') === 'https') {
         $_SERVER['HTTPS'] = 'on';
     }

@@ -109,7 +109,7 @@ module Tidegate
     # The trace as text, without the host's own frames.
     def trace(failure)
       lines = ["#{failure.class}: #{message(failure)}\n"]
-      frames = (failure.backtrace || []).reject { |frame| frame.start_with?(HERE) }
+      frames = (failure.backtrace || []).reject { |frame| frame.start_with?(HERE, "<internal:") }
       lines.concat(frames.first(50).map { |frame| "    from #{frame.delete_prefix("/function/")}\n" })
       cause = failure.cause
       lines << "caused by #{cause.class}: #{message(cause)}\n" if cause

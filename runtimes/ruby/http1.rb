@@ -64,7 +64,7 @@ module Tidegate
       found = REQUEST_LINE.match(lines.shift || "")
       raise bad_request_line(text) unless found
 
-      head = Head.new(found[1], found[2], found[3].to_i, [])
+      head = Head.new(readable(found[1]), readable(found[2]), found[3].to_i, [])
       head.keep = head.minor == 1
       head.prefix = ""
       head.target = origin_form(head.verb, head.target) unless head.target.start_with?("/")
@@ -80,8 +80,8 @@ module Tidegate
       found = FIELD.match(line)
       raise BadRequest, "malformed header field, expected `name: value` on each line" unless found
 
-      name = found[1].downcase
-      value = found[2].gsub(/\A[ \t]+|[ \t]+\z/n, "")
+      name = readable(found[1]).downcase
+      value = readable(found[2].gsub(/\A[ \t]+|[ \t]+\z/n, ""))
       case name
       when "content-length" then length(head, value)
       when "transfer-encoding" then coding(head, value)
@@ -101,6 +101,12 @@ module Tidegate
         return if name.start_with?("x-tidegate-")
       end
       head.fields << [name, value]
+    end
+
+    # Bytes as text that everything else can work with: UTF-8 where they are, Latin-1 otherwise.
+    def readable(bytes)
+      text = bytes.dup.force_encoding(Encoding::UTF_8)
+      text.valid_encoding? ? text : bytes.dup.force_encoding(Encoding::ISO_8859_1).encode(Encoding::UTF_8)
     end
 
     def bad_request_line(text)

@@ -252,7 +252,7 @@ class Java:
 
 
 def javac(arguments):
-    subprocess.run(["javac", "--release", "11", "-encoding", "UTF-8", "-XDstringConcat=inline", *arguments], check=True)
+    subprocess.run(["javac", "-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", "--release", "11", "-encoding", "UTF-8", "-XDstringConcat=inline", *arguments], check=True)
 
 
 LANGUAGES = [Ruby, Php, Java]

@@ -43,6 +43,12 @@ class Contract:
             "text": "grün", "header": "1, 2", "all": ["1", "2"], "hidden": False,
         })
 
+    def test_headers_are_text_whatever_their_bytes(self):
+        # The client sends Latin-1; the second is the UTF-8 of the same letter.
+        for sent in ("\xfc", "\xc3\xbc"):
+            event = json.loads(self.call("/event", headers=[("X-Thing", sent)]).body)
+            self.assertEqual(event["header"], "ü")
+
     def test_the_context_has_the_circumstances(self):
         answer = self.call("/context", headers=[("X-Request-Id", "abc"), ("X-Tidegate-Deadline-Ms", "1500")])
         context = json.loads(answer.body)

@@ -37,11 +37,13 @@ pub struct Job {
 /// A folder of the machine's inside a job's sandbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
-    /// On the machine. Where it is writable, all in it must belong to the server.
+    /// On the machine. Where it is writable, all in it must belong to the server, and no file in it may have a second name
+    /// elsewhere; where it is not, what everyone may read of it is read.
     pub outside: PathBuf,
     /// Absolute, and not of what every sandbox has: `/source`.
     pub inside: String,
-    /// What is written belongs to the server's user again when the job has ended.
+    /// What is written belongs to the server's user when the job has ended, without set-user-id bits, and with every folder
+    /// open to its owner.
     pub writable: bool,
 }
 
@@ -56,7 +58,7 @@ pub struct JobLimits {
     pub pids: u32,
     /// Bytes under `/tmp`.
     pub tmp: u64,
-    /// Bytes that the writable folders together may grow to.
+    /// Bytes that the writable folders together may grow to, what is in them at first included.
     pub disk: u64,
     /// From the start to the end.
     pub time: Duration,

@@ -208,7 +208,14 @@ fn compile(bundle: &Path, source: &str) {
     fs::write(&file, source).expect("written");
     let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes/java/dev/tidegate/host");
     let status = std::process::Command::new("javac")
-        .args(["--release", "11", "-XDstringConcat=inline", "-d"])
+        .args([
+            "-J-XX:TieredStopAtLevel=1",
+            "-J-XX:+UseSerialGC",
+            "--release",
+            "11",
+            "-XDstringConcat=inline",
+            "-d",
+        ])
         .arg(bundle)
         .arg(file)
         .args(

@@ -15,11 +15,12 @@ use crate::walk::{MAX_DEPTH, MAX_ENTRIES, Stop, walk};
 /// How often the cheap question is asked. A disk that takes a gigabyte a second gets 50 MiB on in that time.
 pub(crate) const EVERY: Duration = Duration::from_millis(50);
 
-/// Longest time between two walks, unless they take so long that this would be most of the time.
+/// Time between two walks while nothing seems to grow; at least [`SELDOM`] times as long as the last one took.
 const REST: Duration = Duration::from_millis(500);
+const SELDOM: u32 = 16;
 
-/// A walk may take one part of the time in so many.
-const SHARE: u32 = 4;
+/// While something grows, a walk may take one part of the time in so many.
+const OFTEN: u32 = 4;
 
 /// Least growth of the file system's use that is worth a walk, in bytes.
 const WORTH: u64 = 8 << 20;
@@ -143,7 +144,12 @@ impl Watch {
         let since = self.walked.elapsed();
         let room = self.limit.saturating_sub(self.held);
         let grown = used.saturating_sub(self.used) >= (room / 2).max(WORTH);
-        Ok(since >= self.took * SHARE && (grown || since >= REST))
+        let rest = if grown {
+            self.took * OFTEN
+        } else {
+            REST.max(self.took * SELDOM)
+        };
+        Ok(since >= rest)
     }
 
     /// Walks. Blocks. `processes` are looked at for files that they hold without a name.

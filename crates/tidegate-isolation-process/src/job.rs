@@ -52,7 +52,17 @@ const HOPELESS: u64 = 2;
 
 /// What an isolation shows at its root and no folder may cover.
 const TAKEN: &[&str] = &[
-    "usr", "etc", "dev", "proc", "sys", "tmp", "run", "bin", "sbin",
+    "usr",
+    "etc",
+    "dev",
+    "proc",
+    "sys",
+    "tmp",
+    "run",
+    "bin",
+    "sbin",
+    "runtime",
+    "node_modules",
 ];
 
 /// Runs it. Dropping the future ends the job.

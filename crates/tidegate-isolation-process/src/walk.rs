@@ -119,9 +119,9 @@ fn read(folder: &OwnedFd, stat: &Stat) -> io::Result<Dir> {
     Ok(Dir::new(opened)?)
 }
 
-/// Changes the mode of a folder that was opened without a right to read, which the plain call does not take.
-fn set_mode(folder: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
-    let path = format!("/proc/self/fd/{}", folder.as_raw_fd());
+/// Changes the mode of what was opened by name alone, which the plain call does not take.
+fn set_mode(opened: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+    let path = format!("/proc/self/fd/{}", opened.as_raw_fd());
     fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7777))
 }
 
@@ -190,9 +190,9 @@ impl Entry<'_> {
             };
         }
         if self.is_file() && mode & 0o6000 != 0 {
-            // Nobody is left who could put a link in its place.
-            let wanted = Mode::from_raw_mode(mode & 0o777);
-            rustix::fs::chmodat(self.folder, self.name, wanted, AtFlags::empty())?;
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(self.folder, self.name, flags, Mode::empty())?;
+            set_mode(file.as_fd(), mode & 0o777)?;
         }
         Ok(())
     }

@@ -37,12 +37,14 @@ const ETC: &[&str] = &[
     "ld.so.conf.d",
     "alternatives",
     "localtime",
-    "maven",
     "timezone",
     "mime.types",
     "protocols",
     "services",
 ];
+
+/// What a tool cannot start without, of a folder in `/etc` whose other files may hold passwords.
+const ETC_OF: &[(&str, &[&str])] = &[("maven", &["m2.conf", "logging"])];
 
 /// Interpreters' own settings, in folders named by version: `python3.11`, `java-17-openjdk`.
 const ETC_VERSIONED: &[&str] = &["python3", "java-", "php"];
@@ -206,6 +208,18 @@ fn etc(to: &Path) -> io::Result<()> {
             MAX_DEPTH,
             &mut left,
         )?;
+    }
+    for (folder, names) in ETC_OF {
+        let from = Path::new("/etc").join(folder);
+        if !is_dir(&from) {
+            continue;
+        }
+        fs::create_dir(to.join(folder))?;
+        mode(&to.join(folder), 0o755)?;
+        for name in *names {
+            let to = to.join(folder).join(name);
+            copy(&from.join(name), &to, MAX_DEPTH, &mut left)?;
+        }
     }
     for entry in fs::read_dir("/etc")?.flatten() {
         let name = entry.file_name();

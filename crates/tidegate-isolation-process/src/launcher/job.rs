@@ -32,7 +32,11 @@ use super::spawn::spawn;
 use super::{Init, Launcher, StepError, ids, step, tell, watch};
 use crate::cgroup::GroupLimits;
 use crate::protocol::{JobFolder, JobPayload, MAX_PAYLOAD, Order, Tell, Word};
+use crate::report::{Report, State};
 use crate::{sys, walk, wire};
+
+/// The report's entry about the folders.
+const REPORT: &str = "folders of jobs";
 
 /// Bytes of a job's own root: folders and links.
 const SIZE: &std::ffi::CStr = c"size=1m,nr_inodes=4096,mode=0755";
@@ -51,6 +55,33 @@ const WAITING: i32 = 128;
 
 /// The one run of a job.
 const RUN: u64 = 0;
+
+/// Says how the folders that jobs write into come to be theirs. `id` is one that a job would have, where that is not the
+/// server's own.
+pub(super) fn note(state_dir: &Path, id: Option<u32>, report: &mut Report) {
+    let Some(id) = id else {
+        let detail = "jobs have the server's own id, and what they write is its own at once";
+        return report.note(REPORT, State::Ok, detail);
+    };
+    let tried = ids::map_to(id).and_then(|ids| {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mount = step("open", open_tree(CWD, state_dir, flags))?;
+        step("map", sys::detached_mount_map(mount.as_fd(), ids.as_fd()))
+    });
+    match tried {
+        Ok(()) => report.note(REPORT, State::Ok, "mounted with their ids mapped"),
+        Err(StepError { errno, .. }) => report.note(
+            REPORT,
+            State::Degraded,
+            format!(
+                "every file is given to a job before it and taken back after it, which takes a while where there are \
+                 many: the file system of {} maps no ids ({})",
+                state_dir.display(),
+                io::Error::from_raw_os_error(errno)
+            ),
+        ),
+    }
+}
 
 /// What a job's process 1 is forked with.
 struct Plan<'a> {

@@ -175,6 +175,11 @@ impl Launcher {
                 sys::signal_descriptor(&[libc::SIGCHLD, libc::SIGTERM]),
             )?;
             let base = base::build(&setup.state_dir.join("root"), &mut report)?;
+            job::note(
+                &setup.state_dir,
+                entered.foreign_id(setup.uid_base, 0),
+                &mut report,
+            );
             let networks = Networks::new()?;
             Ok((setup, signals, base, networks))
         })();

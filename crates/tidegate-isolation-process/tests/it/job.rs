@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tidegate_instance::{
     Egress, Folder, Isolation, Job, JobEnd, JobLimits, JobOutput, LogStream, Reason, StartError,
 };
-use tidegate_isolation_process::ProcessIsolation;
+use tidegate_isolation_process::{ProcessIsolation, State};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::{World, exists, options, processes_with, until};
@@ -188,6 +188,29 @@ stat -c %u there . ";
     check_ours(&work, &out);
 }
 
+/// While it runs too: nothing is given away where ids can be mapped.
+pub(crate) async fn what_is_written_is_the_servers_at_once(world: &World) {
+    let note = world.report.get("folders of jobs").expect("reported");
+    if note.state != State::Ok {
+        println!("       {}", note.detail);
+        return;
+    }
+    let (mut job, output) =
+        world.shell("echo x > /work/new; while [ ! -e /work/enough ]; do sleep 0.01; done");
+    job.folders = vec![world.folder("/work", true)];
+    let work = job.folders[0].outside.clone();
+    let me = rustix::process::geteuid().as_raw();
+    let looks = async {
+        let new = until("file", || fs::metadata(work.join("new")).ok()).await;
+        let there = fs::metadata(work.join("there")).expect("it is there");
+        fs::write(work.join("enough"), "").expect("written");
+        (new.uid(), there.uid())
+    };
+    let (end, owners) = tokio::join!(world.runs(job), looks);
+    assert!(end.exit.is_success(), "{end:?} {}", output.all());
+    assert_eq!(owners, (me, me));
+}
+
 /// What the script above leaves.
 fn check_ours(work: &Path, out: &Path) {
     let me = rustix::process::geteuid().as_raw();
@@ -266,7 +289,7 @@ echo out > /out/result; rm /out/there",
 
 pub(crate) async fn what_cannot_be_run_is_told(world: &World) {
     let check = async |job: Job, words: &str| {
-        let error = world.isolation.run(job).await.err().expect("refused");
+        let error = world.isolation.run(job).await.expect_err("refused");
         assert!(error.to_string().contains(words), "{error}");
         error
     };

@@ -204,6 +204,8 @@ pub(crate) async fn ruby_and_php_handlers_answer_behind_the_walls(world: &World)
         ]);
         let bundle = world.bundle(&[(entry, text)]);
         let (mut spec, _) = world.spec(&bundle, host(runtime, entry, None));
+        // As little as is allowed.
+        spec.limits.memory = 32 << 20;
         spec.layer = Some(layer);
         spec.secrets.push(SecretFile {
             name: "key".to_owned(),
@@ -282,6 +284,8 @@ fn java_bundle(world: &World, files: &[(&str, &str)]) -> PathBuf {
         .flatten();
     let status = std::process::Command::new("javac")
         .args([
+            "-J-XX:TieredStopAtLevel=1",
+            "-J-XX:+UseSerialGC",
             "--release",
             "11",
             "-encoding",
@@ -330,7 +334,9 @@ pub(crate) async fn java_handlers_answer_behind_the_walls(world: &World) {
         spec.ready_within = Duration::from_secs(30);
         (spec, logs)
     };
-    let (spec, _) = with_room(host("java", "Handler.class", None));
+    let (mut spec, _) = with_room(host("java", "Handler.class", None));
+    // As little as is allowed.
+    spec.limits.memory = 96 << 20;
     let instance = world.start(spec).await;
     let answer = get(&*instance, "/", None).await.expect("called");
     assert!(answer.contains("\"hello\":\"hello\""), "{answer}");
@@ -373,6 +379,7 @@ pub(crate) async fn a_node_program_finds_the_packages_of_a_layer(world: &World) 
                 entry: entry.to_owned(),
             },
         );
+        spec.limits.memory = 64 << 20;
         spec.layer = Some(layer(world));
         let instance = world.start(spec).await;
         let answer = call(&*instance, b"").await.expect("called");

@@ -128,9 +128,15 @@ pub(crate) fn be_a_server() -> ExitCode {
             .await
             .expect("it starts");
         let _ = world.isolation.prepare("python").await;
+        let (job, printed) = world.job(&["sh", "-c", "echo begun; sleep 1000"]);
+        let mut job = world.isolation.run(job);
+        tokio::select! {
+            end = &mut job => panic!("{end:?}"),
+            () = until("begun job", || printed.out().contains("begun").then_some(())) => {}
+        }
         println!("children {}", descendants(std::process::id()).join(" "));
         std::future::pending::<()>().await;
-        drop((server, idle, busy));
+        drop((server, idle, busy, job));
     });
     ExitCode::from(u8::from(!started))
 }
@@ -171,8 +177,8 @@ pub(crate) async fn a_killed_server_leaves_nothing(_: &World) {
         .split_whitespace()
         .filter_map(|p| p.parse().ok())
         .collect();
-    // Launcher, two inits, the server program, the sleeping script.
-    assert!(children.len() >= 5, "{children:?}");
+    // Launcher, three inits, the server program, the sleeping script, the job.
+    assert!(children.len() >= 7, "{children:?}");
     assert!(children.iter().all(|&p| exists(p)));
     server.kill().expect("killed");
     server.wait().expect("collected");

@@ -14,6 +14,7 @@ mod node;
 mod per_call;
 mod python;
 mod server;
+mod tools;
 mod walls;
 mod world;
 
@@ -89,6 +90,7 @@ cases! {
     job:
         it_has_the_walls_of_an_instance,
         folders_are_there_and_what_is_written_is_the_servers,
+        what_is_written_is_the_servers_at_once,
         folders_go_back_and_forth_where_ids_cannot_be_mapped,
         what_cannot_be_run_is_told,
         there_is_no_network_but_through_the_door,
@@ -99,6 +101,14 @@ cases! {
         what_is_left_ends_with_the_tool,
         a_dropped_job_is_ended,
         a_flood_of_output_is_bounded;
+    tools:
+        the_tools_of_every_language_run,
+        go_compiles,
+        java_compiles,
+        c_and_rust_compile,
+        git_commits_and_clones,
+        a_tool_fetches_through_the_proxy_what_it_may,
+        real_registries_are_reached_when_asked_for;
     languages:
         every_language_is_listed_with_its_version_or_how_to_get_it,
         a_layer_is_read_only_beside_the_code,

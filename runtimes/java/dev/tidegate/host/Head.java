@@ -1,5 +1,8 @@
 package dev.tidegate.host;
 
+import java.nio.ByteBuffer;
+import java.nio.charset.CharacterCodingException;
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Locale;
@@ -100,7 +103,7 @@ final class Head {
       throw new Bad(400, "malformed header field, expected `name: value` on each line");
     }
     String name = line.substring(0, colon).toLowerCase(Locale.ROOT);
-    String value = blanksOff(line.substring(colon + 1));
+    String value = readable(blanksOff(line.substring(colon + 1)));
     switch (name) {
       case "content-length":
         if (length >= 0) {
@@ -141,6 +144,23 @@ final class Head {
         }
     }
     fields.add(new String[] {name, value});
+  }
+
+  /** UTF-8 where the bytes are, Latin-1 otherwise. */
+  private static String readable(String bytes) {
+    boolean plain = true;
+    for (int i = 0; i < bytes.length() && plain; i++) {
+      plain = bytes.charAt(i) < 0x80;
+    }
+    if (plain) {
+      return bytes;
+    }
+    try {
+      ByteBuffer raw = ByteBuffer.wrap(bytes.getBytes(StandardCharsets.ISO_8859_1));
+      return StandardCharsets.UTF_8.newDecoder().decode(raw).toString();
+    } catch (CharacterCodingException other) {
+      return bytes;
+    }
   }
 
   private void connection(String value) {

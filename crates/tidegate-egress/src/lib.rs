@@ -1,0 +1,32 @@
+//! The outer side of a job's door to the network: an HTTP proxy that decides what may be reached.
+//!
+//! A build has to fetch what its project depends on, and what it fetches is code that strangers wrote. So it gets neither
+//! a route nor a resolver, only a proxy, which every package manager knows how to use. What is allowed is decided here, a
+//! connection at a time: by name where the operator gave a list, and always by *address*, since a name says nothing about
+//! where it leads. Addresses are judged after they were resolved, and the very ones that were judged are dialled, so that
+//! a name which changes its mind between the two reaches nothing.
+//!
+//! Encrypted connections are tunnelled (`CONNECT`) and not looked into: certificates stay the tools' own business. What
+//! may be reached is the public network; loopback, link-local and this machine's own addresses never, private networks
+//! when the operator says so, and whatever the operator names, wherever it is.
+//!
+//! An operator behind a proxy has it used as well. The far proxy then dials, so the judgement here is of the name, and of
+//! the addresses as this machine resolves them.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod dial;
+mod event;
+mod meter;
+mod policy;
+mod proxy;
+mod target;
+mod upstream;
+
+pub use dial::Resolve;
+pub use event::Event;
+pub use policy::{HostPattern, Limits, Network, Policy};
+pub use proxy::EgressProxy;
+pub use target::{ParseError, Target};
+pub use upstream::{NoProxy, Upstream, Upstreams};
