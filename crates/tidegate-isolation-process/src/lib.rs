@@ -13,6 +13,9 @@
 //! its pid namespace; a launcher that loses the server ends the inits; an init that loses the launcher is killed. So
 //! nothing is left however the server went.
 //!
+//! A *job* is a tool that is run once behind the same walls, to build something: it may write into folders that it is
+//! given, and reach the network through a door that the server watches.
+//!
 //! An ordinary user gets the same sandboxes through a user namespace that the launcher enters first. What the machine does
 //! not permit is said in the [`Report`] and made up for by weaker means, never passed over.
 //!

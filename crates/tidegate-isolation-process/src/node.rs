@@ -49,7 +49,7 @@ const READY: Duration = Duration::from_secs(30);
 const SPARE_KIB: u64 = 192 * 1024;
 
 /// Memory of a function that does not say, in bytes: what the first processes are made for.
-const USUAL_MEMORY: u64 = 128 << 20;
+const USUAL_MEMORY: u64 = 256 << 20;
 
 /// The host's program, as the sandbox sees it.
 const HOST: &str = "/runtime/node/host.cjs";

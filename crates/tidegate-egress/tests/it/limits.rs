@@ -73,9 +73,9 @@ async fn bytes_are_counted_over_all_connections() {
 async fn a_silent_tunnel_ends_and_one_that_speaks_does_not() {
     let at = echo("127.0.0.1:0").await;
     let door = Door::new(limited(at, |l| l.idle = SHORT)).await;
+    let began = Instant::now();
     let (_, mut silent) = door.connect(&at.to_string()).await;
     let (_, mut speaking) = door.connect(&at.to_string()).await;
-    let began = Instant::now();
     let ended = tokio::spawn(async move {
         rest(&mut silent).await;
         began.elapsed()
