@@ -20,7 +20,7 @@ const KINDS: [(&str, &str, &str, &str); 3] = [
     (
         "Python with requirements.txt",
         "yaml2json",
-        "yaml2json.py",
+        "handler.py",
         "# changed\n",
     ),
     (

@@ -6,7 +6,7 @@ import unittest
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-import yaml2json
+import handler as yaml2json
 
 
 def call(body, method="POST"):
