@@ -5,7 +5,7 @@ use tidegate_core::Name;
 
 use crate::commands::{
     Apply, Completions, Delete, Deploy, Describe, Dev, Doctor, Export, Invoke, List, Login, Logout,
-    Logs, Namespace, New, Run, Scale, Secret, Up,
+    Logs, Namespace, New, Promote, Revisions, Rollback, Run, Scale, Secret, Traffic, Up,
 };
 use crate::context::{Color, Context};
 use crate::error::{Error, Result};
@@ -66,6 +66,10 @@ pub(crate) enum Command {
     Describe(Describe),
     Logs(Logs),
     Scale(Scale),
+    Revisions(Revisions),
+    Traffic(Traffic),
+    Promote(Promote),
+    Rollback(Rollback),
     Delete(Delete),
     Secret(Secret),
     Namespace(Namespace),
@@ -93,6 +97,10 @@ impl Command {
             Self::Describe(command) => wait(command.run(context)),
             Self::Logs(command) => wait(command.run(context)),
             Self::Scale(command) => wait(command.run(context)),
+            Self::Revisions(command) => wait(command.run(context)),
+            Self::Traffic(command) => wait(command.run(context)),
+            Self::Promote(command) => wait(command.run(context)),
+            Self::Rollback(command) => wait(command.run(context)),
             Self::Delete(command) => wait(command.run(context)),
             Self::Secret(command) => wait(command.run(context)),
             Self::Namespace(command) => wait(command.run(context)),

@@ -13,7 +13,9 @@ mod id;
 mod name;
 mod outcome;
 mod quantity;
+pub mod rollout;
 pub mod scale;
+pub mod traffic;
 
 pub use backoff::Backoff;
 pub use function::{Access, Code, FunctionSpec, Limits, Network, Scale, SecretUse};

@@ -53,6 +53,24 @@ pub fn wanted(scale: &Scale, calls: u32) -> u32 {
     u32::try_from((u64::from(calls) * 1000).div_ceil(per_instance)).unwrap_or(u32::MAX)
 }
 
+/// The bounds of a revision that gets a part of a function's calls: its part of them, rounded up. One with no part may have
+/// one instance, for those who name it. Rounding up may bring the revisions of a function above its maximum by one each,
+/// since every one that can be called must be able to start.
+#[must_use]
+pub fn part(scale: &Scale, percent: u8) -> Scale {
+    let of = |n: u32| {
+        let n = u64::from(n) * u64::from(percent.min(100));
+        u32::try_from(n.div_ceil(100)).unwrap_or(u32::MAX)
+    };
+    let max = of(scale.max).max(1).min(scale.max);
+    Scale {
+        min: of(scale.min).min(max),
+        max,
+        initial: of(scale.initial).max(scale.initial.min(1)).min(max),
+        ..*scale
+    }
+}
+
 /// Decides.
 ///
 /// Never lets starting and ready instances together exceed `max`, never stops below `min` or below what the calls at hand

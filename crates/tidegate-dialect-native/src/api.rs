@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use base64::Engine as _;
 use futures_util::StreamExt as _;
@@ -27,8 +27,8 @@ use crate::document::{
     SecretValue, ServerInfo, WatchEvent,
 };
 use crate::error::{self, ApiError};
-use crate::lower::spec_of;
-use crate::{CONTROL_PREFIX, logs, openapi, render};
+use crate::lower::{self, spec_of};
+use crate::{CONTROL_PREFIX, logs, openapi, render, versions};
 
 /// Largest archive in bytes that is taken.
 pub const MAX_CODE_BYTES: u64 = 256 << 20;
@@ -41,7 +41,7 @@ const DELETION_WAIT: Duration = Duration::from_secs(2);
 /// Tries of a change that others race with.
 const CHANGE_TRIES: usize = 8;
 
-type Answer<T> = Result<T, ApiError>;
+pub(crate) type Answer<T> = Result<T, ApiError>;
 
 /// What the routes tell of the server itself.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ pub struct Info {
 
 #[derive(Clone)]
 pub(crate) struct Context {
-    platform: Platform,
+    pub(crate) platform: Platform,
     info: Info,
 }
 
@@ -81,6 +81,26 @@ pub fn router(platform: Platform, info: Info) -> Router {
         .route(
             "/namespaces/{namespace}/functions/{name}/logs",
             get(function_logs),
+        )
+        .route(
+            "/namespaces/{namespace}/functions/{name}/revisions",
+            get(versions::list_revisions),
+        )
+        .route(
+            "/namespaces/{namespace}/functions/{name}/revisions/{revision}",
+            get(versions::get_revision),
+        )
+        .route(
+            "/namespaces/{namespace}/functions/{name}/traffic",
+            put(versions::put_traffic),
+        )
+        .route(
+            "/namespaces/{namespace}/functions/{name}/rollback",
+            post(versions::roll_back),
+        )
+        .route(
+            "/namespaces/{namespace}/functions/{name}/promote",
+            post(versions::promote),
         )
         .route("/namespaces/{namespace}/secrets", get(list_secrets))
         .route(
@@ -316,7 +336,7 @@ pub(crate) struct WaitParams {
 }
 
 impl WaitParams {
-    fn bound(&self) -> Option<Duration> {
+    pub(crate) fn bound(&self) -> Option<Duration> {
         self.wait
             .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
             .map(|wait| wait.min(MAX_WAIT))
@@ -343,7 +363,7 @@ pub(crate) async fn get_function(
     ))
 }
 
-/// Creates a function or replaces it.
+/// Creates a function or replaces it; with `If-None-Match: *` only creates.
 #[utoipa::path(put, path = "/tidegate/v1/namespaces/{namespace}/functions/{name}", tag = "functions",
     params(("namespace" = String, Path), ("name" = String, Path), WaitParams), request_body = Function,
     responses((status = 200, body = Function, description = "Replaced"), (status = 201, body = Function, description = "Created"),
@@ -352,6 +372,7 @@ pub(crate) async fn put_function(
     State(context): State<Context>,
     Path((namespace, name)): Path<(String, String)>,
     Query(params): Query<WaitParams>,
+    headers: http::HeaderMap,
     body: Bytes,
 ) -> Answer<(StatusCode, Json<Function>)> {
     let platform = &context.platform;
@@ -360,6 +381,13 @@ pub(crate) async fn put_function(
     check_identity(&document, &key)?;
     check_runtime(platform, &document.spec)?;
     let spec = spec_of(&document.spec)?;
+    lower::traffic(&document.spec.traffic)?;
+    document
+        .spec
+        .rollout
+        .as_ref()
+        .map(lower::rollout)
+        .transpose()?;
     platform.require_namespace(key.namespace()).await?;
     // A secret or archive that is missing is the request's mistake, not a missing page.
     let as_invalid = |error: tidegate_platform::Error| match error {
@@ -376,9 +404,16 @@ pub(crate) async fn put_function(
             "spec.code.digest: no archive {digest} was uploaded; PUT it to /tidegate/v1/blobs/{digest} first"
         )));
     }
-    let put = platform
-        .put(stored(&document.metadata, &document.spec, &key)?)
-        .await?;
+    let wanted = stored(&document.metadata, &document.spec, &key)?;
+    // Whoever believes that there is none yet must not write over one that somebody else has just made.
+    let only_new = headers
+        .get(http::header::IF_NONE_MATCH)
+        .is_some_and(|value| value.as_bytes() == b"*");
+    let put = if only_new {
+        Put::Created(platform.create(wanted).await?)
+    } else {
+        platform.put(wanted).await?
+    };
     let status = if matches!(put, Put::Created(_)) {
         StatusCode::CREATED
     } else {
@@ -433,23 +468,35 @@ pub(crate) async fn scale_function(
     let platform = &context.platform;
     let change: ScaleChange = parse(&body, "a ScaleChange")?;
     let key = function_key(&namespace, &name)?;
-    for _ in 0..CHANGE_TRIES {
-        let object = get_object(platform, &key).await?;
-        let mut spec = FunctionSpec::deserialize(object.spec().unwrap_or(&serde_json::Value::Null))
-            .map_err(unreadable)?;
+    let changed = change_spec(platform, &key, "scaled", |_, spec| {
         spec.scale.min = change.min.or(spec.scale.min);
         spec.scale.max = change.max.or(spec.scale.max);
-        spec_of(&spec)?;
+        spec_of(spec)?;
+        Ok(())
+    });
+    Ok(Json(
+        render::function(platform, changed.await?).map_err(unreadable)?,
+    ))
+}
+
+/// Changes a part of a function's specification, again where others change it at the same time.
+pub(crate) async fn change_spec(
+    platform: &Platform,
+    key: &ObjectKey,
+    what: &str,
+    change: impl Fn(&versions::View, &mut FunctionSpec) -> Answer<()> + Send,
+) -> Answer<Object> {
+    for _ in 0..CHANGE_TRIES {
+        let object = get_object(platform, key).await?;
+        let mut spec = FunctionSpec::deserialize(object.spec().unwrap_or(&serde_json::Value::Null))
+            .map_err(unreadable)?;
+        change(&versions::View::of(platform, &object).await?, &mut spec)?;
         let spec = serde_json::to_value(&spec).map_err(unreadable)?;
         let changed = object
             .replace_spec(spec)
             .map_err(tidegate_platform::Error::Store)?;
         match platform.put(changed).await {
-            Ok(put) => {
-                return Ok(Json(
-                    render::function(platform, put.object()).map_err(unreadable)?,
-                ));
-            }
+            Ok(put) => return Ok(put.object()),
             Err(tidegate_platform::Error::Store(tidegate_platform::StoreError::Conflict {
                 ..
             })) => {}
@@ -459,7 +506,10 @@ pub(crate) async fn scale_function(
     Err(ApiError::new(
         StatusCode::CONFLICT,
         "conflict",
-        format!("function {name:?} kept changing while it was to be scaled; try again"),
+        format!(
+            "function {:?} kept changing while it was to be {what}; try again",
+            key.name()
+        ),
     ))
 }
 
@@ -712,7 +762,7 @@ fn check_runtime(platform: &Platform, spec: &FunctionSpec) -> Answer<()> {
     }
 }
 
-fn function_key(namespace: &str, name: &str) -> Answer<ObjectKey> {
+pub(crate) fn function_key(namespace: &str, name: &str) -> Answer<ObjectKey> {
     let check = |what: &str, text: &str| {
         Name::new(text).map_err(|e| ApiError::invalid(format!("{what} {e}")))
     };
@@ -723,7 +773,7 @@ fn function_key(namespace: &str, name: &str) -> Answer<ObjectKey> {
         .map_err(|e| tidegate_platform::Error::Store(e).into())
 }
 
-async fn get_object(platform: &Platform, key: &ObjectKey) -> Answer<Object> {
+pub(crate) async fn get_object(platform: &Platform, key: &ObjectKey) -> Answer<Object> {
     platform
         .get(key)
         .await
@@ -743,7 +793,7 @@ fn not_there(error: tidegate_platform::Error, key: &ObjectKey) -> ApiError {
     }
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Answer<T> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Answer<T> {
     serde_json::from_slice(body)
         .map_err(|error| ApiError::invalid(format!("the body is not {what} as JSON: {error}")))
 }
@@ -755,7 +805,7 @@ fn parse_digest(text: &str) -> Answer<Digest> {
 
 /// A document of ours that does not read as one: damage or a newer version, not the caller's fault.
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn unreadable(error: serde_json::Error) -> ApiError {
+pub(crate) fn unreadable(error: serde_json::Error) -> ApiError {
     ApiError::new(
         StatusCode::INTERNAL_SERVER_ERROR,
         "unreadable",

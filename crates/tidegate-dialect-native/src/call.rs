@@ -7,10 +7,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::Full;
+use tidegate_core::traffic::TAG_MARK;
 use tidegate_core::{Access, FunctionRef};
 use tidegate_platform::{
-    Body, BodyFault, CallContext, Caller, DEFAULT_NAMESPACE, Function, Platform, Prefix, ReplyBody,
-    canonical_namespace, new_id,
+    Body, BodyFault, CallContext, Caller, Chosen, DEFAULT_NAMESPACE, Function, Platform, Prefix,
+    ReplyBody, canonical_namespace, new_id,
 };
 
 use crate::error::ApiError;
@@ -32,6 +33,12 @@ struct CallTarget<'a> {
     /// Bytes of the path that led to it.
     prefix: usize,
 }
+
+/// How a request says which revision it is for.
+const REVISION: header::HeaderName = header::HeaderName::from_static("x-tidegate-revision");
+const REVISION_PARAMETER: &str = "tidegate-revision";
+/// Longest word that names a revision; longer ones are not looked for.
+const MAX_REVISION_WORD: usize = 64;
 
 /// The body of an answer to a call: the code's, or ours.
 pub enum CallBody {
@@ -74,6 +81,15 @@ pub struct Routed {
     prefix: Prefix,
     /// The credential was for us, so the code must not see it.
     strip_credential: bool,
+    /// The revision that the request names.
+    named: Option<Box<Named>>,
+}
+
+/// A revision that a request names.
+struct Named {
+    word: String,
+    /// Whether a private one may be called.
+    is_admin: bool,
 }
 
 /// Finds the function that a request is for, if it is for one. `is_admin` is asked only where the function is private.
@@ -90,19 +106,57 @@ pub fn route(
         group: "",
         name: target.name,
     };
-    let function = match platform.function(key) {
-        None => Err(Box::new(unknown(target))),
-        Some(function) => {
-            check_access(platform, &function, is_admin).map(|private| (function, private))
-        }
+    let mut tag = None;
+    let mut function = platform.function(key);
+    // A function whose own name looks so is called before a tag of another.
+    if function.is_none()
+        && let Some((word, name)) = target.name.split_once(TAG_MARK)
+    {
+        function = platform.function(FunctionRef { name, ..key });
+        tag = Some(word);
+    }
+    let Some(function) = function else {
+        return Some(Routed {
+            function: Err(Box::new(unknown(target))),
+            prefix: Prefix { len: target.prefix },
+            strip_credential: false,
+            named: None,
+        });
     };
-    let strip_credential = matches!(function, Ok((_, true)));
-    let function = function.map(|(function, _)| function);
+    let word = tag.map(str::to_owned).or_else(|| named(uri, headers));
+    let is_private = platform.access(&function) == Some(Access::Private);
+    // For a revision that is named, whether it is needed is known when the revision is.
+    let is_admin = (is_private || word.is_some()) && is_admin();
+    let (function, strip_credential, named) = match word {
+        None if is_private && !is_admin => (Err(Box::new(private(&function))), false, None),
+        None => (Ok(function), is_private, None),
+        Some(word) => (
+            Ok(function),
+            is_admin,
+            Some(Box::new(Named { word, is_admin })),
+        ),
+    };
     Some(Routed {
         function,
         prefix: Prefix { len: target.prefix },
         strip_credential,
+        named,
     })
+}
+
+/// The revision that a header or the query names.
+fn named(uri: &Uri, headers: &HeaderMap) -> Option<String> {
+    if let Some(value) = headers.get(REVISION) {
+        return value.to_str().ok().map(|word| word.trim().to_owned());
+    }
+    let query = uri
+        .query()
+        .filter(|query| query.contains(REVISION_PARAMETER))?;
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find(|(name, _)| *name == REVISION_PARAMETER)
+        .map(|(_, word)| word.to_owned())
 }
 
 /// Makes the call.
@@ -118,6 +172,10 @@ pub async fn call(
     if routed.strip_credential {
         request.headers_mut().remove(header::AUTHORIZATION);
     }
+    if routed.named.is_some() {
+        // Was for us; a function that passes its headers on would name a revision of another.
+        request.headers_mut().remove(REVISION);
+    }
     let answered = match routed.function {
         Err(refused) => Err(*refused),
         Ok(function) => {
@@ -128,8 +186,16 @@ pub async fn call(
                 caller,
                 received,
             };
-            let answered = platform.call(&function, request, context).await;
-            answered.map_err(|failure| ApiError::of_call(failure, id))
+            let answered = match routed.named {
+                None => Ok(platform.call(&function, request, context).await),
+                Some(named) => match choose(platform, &function, &named).await {
+                    Ok(chosen) => Ok(platform
+                        .call_chosen(&function, chosen, request, context)
+                        .await),
+                    Err(refused) => Err(refused),
+                },
+            };
+            answered.and_then(|called| called.map_err(|failure| ApiError::of_call(failure, id)))
         }
     };
     match answered {
@@ -161,23 +227,35 @@ pub async fn call(
     }
 }
 
-/// Whether the function is private, if the caller may call it.
-fn check_access(
+/// The revision that a request names, if there is one and the caller may call it.
+async fn choose(
     platform: &Platform,
     function: &Arc<Function>,
-    is_admin: impl FnOnce() -> bool,
-) -> Result<bool, Box<ApiError>> {
-    match platform.access(function) {
-        Some(Access::Private) if !is_admin() => Err(Box::new(ApiError::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            format!(
-                "function {} is private: send 'Authorization: Bearer KEY'",
-                function.key()
-            ),
-        ))),
-        access => Ok(access == Some(Access::Private)),
+    named: &Named,
+) -> Result<Chosen, ApiError> {
+    let word: String = named.word.chars().take(MAX_REVISION_WORD).collect();
+    let chosen = platform.choose(function, &word).await.map_err(|unknown| {
+        ApiError::not_found(format!(
+            "function {} has no revision or tag {word:?}; there are {}",
+            function.key(),
+            unknown.there.join(", ")
+        ))
+    })?;
+    if chosen.access() == Access::Private && !named.is_admin {
+        return Err(private(function));
     }
+    Ok(chosen)
+}
+
+fn private(function: &Function) -> ApiError {
+    ApiError::new(
+        StatusCode::UNAUTHORIZED,
+        "unauthorized",
+        format!(
+            "function {} is private: send 'Authorization: Bearer KEY'",
+            function.key()
+        ),
+    )
 }
 
 fn unknown(target: CallTarget<'_>) -> ApiError {
@@ -229,6 +307,28 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_str(host).unwrap());
         target(&uri, &headers).map(|t| (t.name.to_owned(), t.namespace.to_owned(), t.prefix))
+    }
+
+    #[test]
+    fn a_revision_is_named_by_header_or_query() {
+        for (uri, header, want) in [
+            ("/fn/f", None, None),
+            ("/fn/f?a=b", None, None),
+            ("/fn/f?a=b&tidegate-revision=beta", None, Some("beta")),
+            ("/fn/f?not-tidegate-revision=beta", None, None),
+            (
+                "/fn/f?tidegate-revision=beta",
+                Some("latest"),
+                Some("latest"),
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(word) = header {
+                headers.insert(REVISION, HeaderValue::from_static(word));
+            }
+            let found = super::named(&uri.parse().unwrap(), &headers);
+            assert_eq!(found.as_deref(), want, "{uri}");
+        }
     }
 
     #[test]

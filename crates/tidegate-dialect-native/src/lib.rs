@@ -1,7 +1,7 @@
 //! Tidegate's own dialect: its documents, its routes, its error table.
 //!
 //! Control lives under `/tidegate/v1`, an [axum] router that speaks JSON documents. Calls live under
-//! `/fn/NAME[.NAMESPACE]/rest…` and at `NAME.NAMESPACE.fn.localhost`, and do not pass through a router: they are on the
+//! `/fn/NAME[.NAMESPACE]/rest…` and at `NAME.NAMESPACE.fn.localhost`, with `TAG---` before the name for a tagged revision, and do not pass through a router: they are on the
 //! warm path, and finding the function is all there is to route.
 
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ mod logs;
 mod lower;
 mod openapi;
 mod render;
+mod versions;
 
 pub use api::{Info, MAX_CODE_BYTES, is_open, router};
 pub use call::{CallBody, Routed, call, route};

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde::Deserialize as _;
+use tidegate_core::rollout::Plan;
+use tidegate_core::traffic::{Share, Target, check};
 use tidegate_core::{
     Access, Code, FunctionKey, FunctionSpec, Limits, Name, Network, Scale, SecretUse, parse_bytes,
     parse_cpu, parse_duration,
 };
-use tidegate_platform::{Contract, Lower, LowerError, Lowered, Object, Switch};
+use tidegate_platform::{Contract, GradualRollout, Lower, LowerError, Lowered, Object, Switch};
 
 use crate::document;
 
@@ -38,6 +40,12 @@ pub mod defaults {
     pub const IDLE: Duration = Duration::from_secs(60);
     /// Percent of the concurrency of an HTTP server; beyond it latency grows before the limit is reached.
     pub const TARGET_HTTP: u32 = 70;
+    /// Steps of a rollout: as fine as shares are.
+    pub const ROLLOUT_STEPS: u32 = 100;
+    /// Share of failed calls that takes a rollout back.
+    pub const MAX_ERROR_RATE: f64 = 0.05;
+    /// Calls before a rollout is judged: one failure among them is not yet too many.
+    pub const MIN_REQUESTS: u64 = 20;
     /// Percent, where an instance's calls do not share it.
     pub const TARGET: u32 = 100;
 }
@@ -51,6 +59,8 @@ const MAX_ENV: usize = 500;
 const MAX_ENV_BYTES: usize = 96 * 1024;
 /// Most secrets of one function.
 const MAX_SECRETS: usize = 64;
+/// Longest rollout.
+const MAX_ROLLOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest call.
 const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
@@ -76,6 +86,8 @@ impl Lower for Native {
             key,
             spec: spec_of(&spec)?,
             switch: Switch::WhenReady,
+            traffic: traffic(&spec.traffic)?,
+            rollout: spec.rollout.as_ref().map(rollout).transpose()?,
         })
     }
 }
@@ -141,6 +153,71 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
             }
         },
         secrets_generation: 0,
+    })
+}
+
+/// Who takes the calls.
+pub(crate) fn traffic(parts: &[document::Traffic]) -> Result<Vec<Share>, LowerError> {
+    let shares = parts
+        .iter()
+        .enumerate()
+        .map(|(at, part)| {
+            let to = match (&part.revision, part.latest) {
+                (Some(revision), false) => Target::Revision(revision.clone()),
+                (None, true) => Target::Latest,
+                _ => {
+                    return Err(LowerError::new(
+                        format!("spec.traffic[{at}]"),
+                        "names no revision, or more than one: give 'revision', or 'latest: true'",
+                    ));
+                }
+            };
+            Ok(Share {
+                to,
+                percent: part.percent,
+                tag: part.tag.clone(),
+            })
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    check(&shares).map_err(|e| LowerError::new("spec.traffic", e.to_string()))?;
+    Ok(shares)
+}
+
+/// How traffic comes to a new revision.
+pub(crate) fn rollout(rollout: &document::Rollout) -> Result<GradualRollout, LowerError> {
+    let wrong = |field: &str, why: String| LowerError::new(format!("spec.rollout.{field}"), why);
+    let over = parse_duration(&rollout.over).map_err(|e| wrong("over", e.to_string()))?;
+    if over.is_zero() || over > MAX_ROLLOUT {
+        return Err(wrong(
+            "over",
+            format!("{:?} is not above zero and at most 30d", rollout.over),
+        ));
+    }
+    let steps = rollout.steps.unwrap_or(defaults::ROLLOUT_STEPS);
+    if !(1..=100).contains(&steps) {
+        return Err(wrong("steps", format!("{steps} is not between 1 and 100")));
+    }
+    let rate = rollout
+        .max_error_rate
+        .map_or(defaults::MAX_ERROR_RATE, |r| r.0);
+    if !(0.0..=1.0).contains(&rate) {
+        return Err(wrong(
+            "maxErrorRate",
+            format!("{rate} is not between 0 and 1; 0.05 is 5 percent"),
+        ));
+    }
+    let min_requests = rollout.min_requests.unwrap_or(defaults::MIN_REQUESTS);
+    if min_requests == 0 {
+        return Err(wrong("minRequests", "must be at least 1".to_owned()));
+    }
+    Ok(GradualRollout {
+        plan: Plan {
+            over,
+            steps,
+            max_errors_ppm: (rate * 1_000_000.0).round() as u32,
+            min_requests,
+        },
+        only: rollout.revision.clone(),
     })
 }
 

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::api;
+use crate::{api, versions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -19,6 +19,11 @@ use crate::api;
         api::delete_function,
         api::scale_function,
         api::function_logs,
+        versions::list_revisions,
+        versions::get_revision,
+        versions::put_traffic,
+        versions::roll_back,
+        versions::promote,
         api::list_namespaces,
         api::create_namespace,
         api::delete_namespace,

@@ -1,9 +1,10 @@
 //! From what is stored to what clients read.
 
 use tidegate_core::FunctionRef;
-use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, Status};
+use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Status};
 
 use crate::document::{self, Function, FunctionStatus, Instances, Metadata, Namespace, SecretInfo};
+use crate::versions;
 
 /// A stored function with its status of this moment.
 pub(crate) fn function(platform: &Platform, object: Object) -> Result<Function, serde_json::Error> {
@@ -26,6 +27,10 @@ pub(crate) fn function(platform: &Platform, object: Object) -> Result<Function, 
         .as_ref()
         .map(|f| platform.counts(f))
         .unwrap_or_default();
+    let members = known
+        .as_ref()
+        .map(|f| platform.members(f))
+        .unwrap_or_default();
     let url = if namespace == DEFAULT_NAMESPACE {
         format!("/fn/{name}")
     } else {
@@ -40,14 +45,14 @@ pub(crate) fn function(platform: &Platform, object: Object) -> Result<Function, 
         },
         message: status.message,
         revision: status.revision,
+        traffic: status
+            .traffic
+            .into_iter()
+            .map(|part| versions::part(part, &members))
+            .collect(),
+        rollout: status.rollout.map(versions::rollout),
         url,
-        instances: Instances {
-            starting: counts.starting,
-            idle: counts.idle,
-            busy: counts.busy,
-            draining: counts.draining,
-            queued: counts.queued,
-        },
+        instances: instances(counts),
         invocations: known
             .and_then(|f| {
                 f.metrics_if_called()
@@ -56,6 +61,16 @@ pub(crate) fn function(platform: &Platform, object: Object) -> Result<Function, 
             .unwrap_or(0),
     });
     Ok(function)
+}
+
+pub(crate) const fn instances(counts: PoolCounts) -> Instances {
+    Instances {
+        starting: counts.starting,
+        idle: counts.idle,
+        busy: counts.busy,
+        draining: counts.draining,
+        queued: counts.queued,
+    }
 }
 
 /// A namespace.

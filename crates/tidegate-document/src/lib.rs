@@ -11,13 +11,22 @@
 
 use std::collections::BTreeMap;
 
+mod versions;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use versions::{
+    Promotion, Rate, Revision, RevisionList, RevisionPhase, RevisionSpec, RevisionStatus, Rollback,
+    Rollout, RolloutPhase, RolloutStatus, Traffic, TrafficChange, TrafficStatus,
+};
 
 /// `apiVersion` of every native document.
 pub const API_VERSION: &str = "tidegate.dev/v1";
 /// `kind` of a function.
 pub const FUNCTION: &str = "Function";
+/// `kind` of a revision.
+pub const REVISION: &str = "Revision";
 /// `kind` of a namespace.
 pub const NAMESPACE: &str = "Namespace";
 /// `kind` of a secret.
@@ -106,6 +115,12 @@ pub struct FunctionSpec {
     /// `public` (default) or `private`: calls then need a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,
+    /// Who takes the calls; all go to the newest revision that is ready where absent. A change of it makes no revision.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<Traffic>,
+    /// How traffic comes to a new revision; all at once where absent. A change of it makes no revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 /// Where the code is.
@@ -196,9 +211,15 @@ pub struct FunctionStatus {
     /// One line of why, where it is not ready.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// The revision that takes traffic; the one before while or when the newest is not ready.
+    /// The newest revision that is ready; the one before while or when the newest generation is not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
+    /// Who takes the calls, the largest part first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<TrafficStatus>,
+    /// The last gradual change of the traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
     /// Where it is called, as a path on the main listener. Filled in when read.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub url: String,

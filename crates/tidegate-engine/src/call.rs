@@ -14,6 +14,7 @@ use tidegate_core::{InvocationId, Limit, Outcome};
 use tidegate_instance::{Reason, StartError};
 use tokio::time::{Instant, timeout_at};
 
+use crate::arrangement::{self, Chosen};
 use crate::functions::Function;
 use crate::host::Host;
 use crate::pool::{Acquire, Pool, Refusal};
@@ -24,6 +25,8 @@ use crate::slot::Slot;
 const OUTCOME: HeaderName = HeaderName::from_static("x-tidegate-outcome");
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The revision that answered.
+const REVISION: HeaderName = HeaderName::from_static("x-tidegate-revision");
 
 /// How long the kernel may take to tell of an instance's end after its connection closed; only a call that has failed
 /// already waits for it, to say why.
@@ -64,6 +67,7 @@ struct Times {
 pub(crate) async fn call(
     host: &Arc<Host>,
     function: &Arc<Function>,
+    chosen: Option<Chosen>,
     request: Request<Body>,
     context: CallContext,
 ) -> Result<Response<ReplyBody>, Failure> {
@@ -75,7 +79,7 @@ pub(crate) async fn call(
     // Over HTTP/2 the caller's window, not our buffer, decides how much of an answer leaves.
     let buffered = request.version() <= Version::HTTP_11;
     let mut flight = Flight::new(function.clone(), id, received);
-    match attempt(host, function, request, context, &mut flight).await {
+    match attempt(host, function, chosen, request, context, &mut flight).await {
         Ok((response, times)) => Ok(finish(response, times, flight, buffered)),
         Err(failure) => {
             flight.end(failure.outcome);
@@ -87,18 +91,23 @@ pub(crate) async fn call(
 async fn attempt(
     host: &Arc<Host>,
     function: &Arc<Function>,
+    chosen: Option<Chosen>,
     mut request: Request<Body>,
     context: CallContext,
     flight: &mut Flight,
 ) -> Result<(Response<AnswerBody>, Times), Failure> {
+    let by_name = chosen.is_some();
+    let mut pool = match chosen {
+        Some(Chosen(pool)) => pool,
+        None => next(function)?,
+    };
     // Before a slot is waited for, or an instance started, in vain.
-    if let Some(pool) = function.current.load().as_ref() {
-        check_length(&request, pool.revision.spec.limits.body)?;
-    }
+    check_length(&request, pool.revision.spec.limits.body)?;
     let mut again = true;
     loop {
-        let (slot, times) = acquire(host, function, &context).await?;
-        let pool = slot.pool().clone();
+        let acquired = acquire(host, function, &mut pool, by_name, &context).await;
+        flight.meant_for(&pool);
+        let (slot, times) = acquired?;
         let limits = &pool.revision.spec.limits;
         let deadline = context.received + limits.timeout;
         request.body_mut().bound(limits.body, limits.stream_idle);
@@ -146,10 +155,23 @@ async fn attempt(
     }
 }
 
-/// A slot, waited for within the bounds.
+/// Whose turn it is.
+fn next(function: &Function) -> Result<Arc<Pool>, Failure> {
+    match function.live.load().as_ref() {
+        Some(live) => Ok(live.next().clone()),
+        None => Err(Failure::busy(
+            Limit::Capacity,
+            format!("function {} is being deployed or removed", function.key()),
+        )),
+    }
+}
+
+/// A slot, waited for within the bounds. The pool becomes another where the one asked was replaced.
 async fn acquire(
     host: &Arc<Host>,
     function: &Arc<Function>,
+    pool: &mut Arc<Pool>,
+    by_name: bool,
     context: &CallContext,
 ) -> Result<(Slot, Times), Failure> {
     let asked = Instant::now();
@@ -157,12 +179,6 @@ async fn acquire(
         if host.is_draining() {
             return Err(Failure::shutting_down());
         }
-        let Some(pool) = function.current.load_full() else {
-            return Err(Failure::busy(
-                Limit::Capacity,
-                format!("function {} is being deployed or removed", function.key()),
-            ));
-        };
         let refusal = match pool.acquire() {
             Acquire::Granted(slot) => {
                 return Ok((
@@ -201,7 +217,7 @@ async fn acquire(
                                 "no instance of {} was free within {:?}; {}",
                                 function.key(),
                                 until.saturating_duration_since(asked),
-                                counts(&pool)
+                                counts(pool)
                             ),
                         ));
                     }
@@ -211,20 +227,42 @@ async fn acquire(
         };
         match refusal {
             // Replaced while it was asked: whatever took its place is asked next.
-            Refusal::Retired => tokio::task::yield_now().await,
+            Refusal::Retired => {
+                tokio::task::yield_now().await;
+                *pool = if by_name {
+                    again_by_name(host, function, &pool.revision.id).await?
+                } else {
+                    next(function)?
+                };
+            }
             Refusal::Full => {
                 return Err(Failure::busy(
                     Limit::Concurrency,
                     format!(
                         "too many calls of {} wait already; {}",
                         function.key(),
-                        counts(&pool)
+                        counts(pool)
                     ),
                 ));
             }
             Refusal::Failing(error) => return Err(start_failure(function, &error)),
         }
     }
+}
+
+/// The pool of a revision that was named and has lost the pool it had.
+async fn again_by_name(
+    host: &Arc<Host>,
+    function: &Function,
+    id: &str,
+) -> Result<Arc<Pool>, Failure> {
+    let found = arrangement::named(host, function, id).await;
+    found.map_err(|_| {
+        Failure::busy(
+            Limit::Capacity,
+            format!("revision {id} of {} is being removed", function.key()),
+        )
+    })
 }
 
 fn counts(pool: &Pool) -> String {
@@ -340,7 +378,7 @@ fn body_failure(fault: BodyFault) -> Failure {
 fn finish(
     mut response: Response<AnswerBody>,
     times: Times,
-    flight: Flight,
+    mut flight: Flight,
     buffered: bool,
 ) -> Response<ReplyBody> {
     let outcome = match response.headers().get(OUTCOME).map(HeaderValue::as_bytes) {
@@ -350,7 +388,13 @@ fn finish(
         }
         _ => Outcome::Ok,
     };
+    if response.status().is_server_error() {
+        flight.failed();
+    }
     let headers = response.headers_mut();
+    if let Some(label) = flight.label() {
+        headers.insert(REVISION, label);
+    }
     if let Ok(id) = HeaderValue::from_bytes(&flight.id().hex()) {
         headers.insert(REQUEST_ID, id);
     }

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tidegate_contract::Body;
-use tidegate_core::{FunctionKey, FunctionRef, Scale};
+use tidegate_core::{FunctionKey, FunctionRef};
 use tidegate_instance::{Isolation, StartError};
 use tokio::time::Instant;
 
+use crate::arrangement::{
+    self, Arrangement, Candidates, Chosen, Live, Member, Share, UnknownRevision,
+};
 use crate::call::{self, CallContext, Failure};
 use crate::functions::{Function, Functions};
 use crate::host::Host;
@@ -68,98 +71,123 @@ impl Engine {
         self.functions.for_each(visit);
     }
 
-    /// Makes a revision take the function's calls, without starting anything that its minimum does not ask for.
-    pub fn install(&self, key: &FunctionKey, revision: Revision) {
+    /// Puts an arrangement in force, without starting anything that its minimum does not ask for.
+    pub fn install(&self, key: &FunctionKey, arrangement: impl Into<Arrangement>) {
+        let arrangement = arrangement.into();
         let function = self.functions.get_or_insert(key);
-        let scale = revision.spec.scale;
-        if let Some(current) = function.current.load_full()
-            && current.revision.id == revision.id
-        {
-            current.rescale(scale);
-            return;
-        }
-        let pool = self.pool(&function, revision);
-        self.switch(&function, pool, scale);
+        let shares = arrangement.shares().iter();
+        let pools = shares.map(|share| self.pool(&function, share).0).collect();
+        self.switch(&function, &arrangement, pools);
     }
 
-    /// Starts what the revision wants before it takes traffic, then makes it take the function's calls. The revision
-    /// before it keeps them until then, and for good when this one fails.
+    /// Starts what an arrangement wants of revisions that had no traffic, then puts it in force. Until then, and for good
+    /// where one of them does not start, everything stays as it is.
     ///
     /// # Errors
-    /// The revision's instances did not become ready; what their log says of it is in the function's log.
-    pub async fn deploy(&self, key: &FunctionKey, revision: Revision) -> Result<(), StartFailed> {
-        let scale = revision.spec.scale;
-        let wanted = scale.initial.min(scale.max);
+    /// A revision's instances did not become ready; what their log says of it is in the function's log.
+    pub async fn deploy(
+        &self,
+        key: &FunctionKey,
+        arrangement: impl Into<Arrangement>,
+    ) -> Result<(), StartFailed> {
+        let arrangement = arrangement.into();
         let function = self.functions.get_or_insert(key);
-        if wanted == 0
-            || function
-                .current
+        // Whatever ends this early, instances that were started for nothing end too.
+        let mut candidates = Candidates::new();
+        let mut awaited = Vec::new();
+        let mut pools = Vec::new();
+        for share in arrangement.shares() {
+            let before = function
+                .live
                 .load()
                 .as_ref()
-                .is_some_and(|p| p.revision.id == revision.id)
-        {
-            self.install(key, revision);
-            return Ok(());
+                .and_then(|live| live.percent(&share.revision.id));
+            let (pool, is_new) = self.pool(&function, share);
+            if is_new {
+                candidates.add(&pool);
+            }
+            let scale = share.scale();
+            let takes_traffic = share.percent > 0 && before.unwrap_or(0) == 0;
+            // The newest has to show that it starts, traffic or not.
+            let is_tried = share.latest && before.is_none();
+            let wanted = scale.initial.min(scale.max);
+            if (takes_traffic || is_tried) && wanted > 0 {
+                pool.rescale(scale);
+                let progress = pool.progress();
+                pool.warm(wanted);
+                awaited.push((progress, wanted));
+            }
+            pools.push(pool);
         }
-        // Whatever ends this early, instances that were started for nothing end too.
-        let candidate = Candidate(Some(self.pool(&function, revision)));
-        let Some(pool) = &candidate.0 else {
-            return Ok(());
-        };
-        let mut progress = pool.progress();
-        pool.warm(wanted);
-        let reached = progress
-            .wait_for(|p| p.ready >= wanted || p.failed.is_some())
-            .await;
-        if let Some(error) = reached.ok().and_then(|p| p.failed.clone()) {
-            return Err(StartFailed(error));
+        for (mut progress, wanted) in awaited {
+            let reached = progress
+                .wait_for(|p| p.ready >= wanted || p.failed.is_some())
+                .await;
+            if let Some(error) = reached.ok().and_then(|p| p.failed.clone()) {
+                return Err(StartFailed(error));
+            }
         }
-        if let Some(pool) = candidate.chosen() {
-            self.switch(&function, pool, scale);
-        }
+        candidates.chosen();
+        self.switch(&function, &arrangement, pools);
         Ok(())
     }
 
     /// Forgets the function. Calls in flight finish.
     pub fn remove(&self, key: FunctionRef<'_>) {
-        if let Some(pool) = self
-            .functions
-            .remove(key)
-            .and_then(|f| f.current.swap(None))
-        {
-            pool.retire();
+        if let Some(function) = self.functions.remove(key) {
+            arrangement::clear(&function);
         }
     }
 
-    /// The instances of the function's current revision, by state.
+    /// The instances of all of the function's revisions, by state; those of revisions that were replaced do not count.
     #[must_use]
     pub fn counts(&self, function: &Function) -> PoolCounts {
-        function
-            .current
-            .load()
-            .as_ref()
-            .map(|pool| pool.counts())
-            .unwrap_or_default()
+        let mut sum = PoolCounts::default();
+        if let Some(live) = function.live.load().as_ref() {
+            live.pools().for_each(|pool| sum += pool.counts());
+        }
+        let aside = function.aside.lock();
+        aside.iter().for_each(|pool| sum += pool.counts());
+        sum
     }
 
-    /// The revision that takes the function's calls.
+    /// The revision that takes most of the function's calls.
     #[must_use]
     pub fn current(&self, function: &Function) -> Option<Revision> {
-        function
-            .current
-            .load()
-            .as_ref()
-            .map(|pool| pool.revision.clone())
+        let live = function.live.load();
+        live.as_ref().map(|live| live.first().revision.clone())
     }
 
-    /// Who may call the function, without copying its revision.
+    /// The function's revisions that are at work: those of the arrangement, then those that were called by name.
+    #[must_use]
+    pub fn members(&self, function: &Function) -> Vec<Member> {
+        let live = function.live.load();
+        let mut members: Vec<Member> = live.iter().flat_map(|live| live.members()).collect();
+        members.extend(function.aside.lock().iter().map(|pool| Member {
+            revision: pool.revision.clone(),
+            percent: 0,
+            tags: Vec::new(),
+            latest: false,
+            counts: pool.counts(),
+            tally: pool.tally(),
+        }));
+        members
+    }
+
+    /// Who may call the function without naming a revision.
     #[must_use]
     pub fn access(&self, function: &Function) -> Option<tidegate_core::Access> {
-        function
-            .current
-            .load()
-            .as_ref()
-            .map(|pool| pool.revision.spec.access)
+        function.live.load().as_ref().map(|live| live.access())
+    }
+
+    /// A revision by its own word, a tag, or `latest`: any that is kept, traffic or not.
+    ///
+    /// # Errors
+    /// Nobody goes by that name; the error says who there is.
+    pub async fn choose(&self, function: &Function, word: &str) -> Result<Chosen, UnknownRevision> {
+        arrangement::named(&self.host, function, word)
+            .await
+            .map(Chosen)
     }
 
     /// Calls the function.
@@ -172,7 +200,21 @@ impl Engine {
         request: Request<Body>,
         context: CallContext,
     ) -> Result<Response<ReplyBody>, Failure> {
-        call::call(&self.host, function, request, context).await
+        call::call(&self.host, function, None, request, context).await
+    }
+
+    /// Calls a revision that was chosen by name.
+    ///
+    /// # Errors
+    /// As [`Engine::call`].
+    pub async fn call_chosen(
+        &self,
+        function: &Arc<Function>,
+        chosen: Chosen,
+        request: Request<Body>,
+        context: CallContext,
+    ) -> Result<Response<ReplyBody>, Failure> {
+        call::call(&self.host, function, Some(chosen), request, context).await
     }
 
     /// Gets ready for functions of this runtime, off the path of their first call.
@@ -240,38 +282,32 @@ impl Engine {
         sum
     }
 
-    fn pool(&self, function: &Function, revision: Revision) -> Arc<Pool> {
-        let scale: Scale = revision.spec.scale;
-        Pool::new(
+    /// The pool of a share's revision, and whether it is a new one to the arrangement.
+    fn pool(&self, function: &Function, share: &Share) -> (Arc<Pool>, bool) {
+        let id = &share.revision.id;
+        if let Some(pool) = function.live.load().as_ref().and_then(|live| live.of(id)) {
+            return (pool.clone(), false);
+        }
+        // Taken out, so that nobody lets it go in the meantime.
+        let mut aside = function.aside.lock();
+        if let Some(at) = aside.iter().position(|pool| pool.revision.id == *id) {
+            return (aside.swap_remove(at), true);
+        }
+        drop(aside);
+        let pool = Pool::new(
             function.key().clone(),
-            revision,
-            scale,
+            share.revision.clone(),
+            share.scale(),
             self.host.clone(),
             function.log().clone(),
-        )
+        );
+        (pool, true)
     }
 
-    fn switch(&self, function: &Function, pool: Arc<Pool>, scale: Scale) {
-        pool.rescale(scale);
-        if let Some(before) = function.current.swap(Some(pool)) {
-            before.retire();
+    fn switch(&self, function: &Function, arrangement: &Arrangement, pools: Vec<Arc<Pool>>) {
+        for (share, pool) in arrangement.shares().iter().zip(&pools) {
+            pool.rescale(share.scale());
         }
-    }
-}
-
-/// A pool that is to take over, unless it is dropped first.
-struct Candidate(Option<Arc<Pool>>);
-
-impl Candidate {
-    fn chosen(mut self) -> Option<Arc<Pool>> {
-        self.0.take()
-    }
-}
-
-impl Drop for Candidate {
-    fn drop(&mut self) {
-        if let Some(pool) = self.0.take() {
-            pool.retire();
-        }
+        arrangement::switch(function, Live::new(arrangement, pools));
     }
 }

@@ -9,9 +9,10 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwapOption;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tidegate_core::{FunctionKey, FunctionRef};
 
+use crate::arrangement::Live;
 use crate::logs::FunctionLog;
 use crate::metrics::FunctionMetrics;
 use crate::pool::Pool;
@@ -22,7 +23,9 @@ const SHARDS: usize = 64;
 /// A function as the engine has it: a key, what runs it now, and what it has done. Counters are made at the first call.
 pub struct Function {
     key: FunctionKey,
-    pub(crate) current: ArcSwapOption<Pool>,
+    pub(crate) live: ArcSwapOption<Live>,
+    /// Pools of revisions that are only called by name.
+    pub(crate) aside: Mutex<Vec<Arc<Pool>>>,
     log: OnceLock<Arc<FunctionLog>>,
     metrics: OnceLock<Box<FunctionMetrics>>,
 }
@@ -41,7 +44,8 @@ impl Function {
     fn new(key: FunctionKey) -> Self {
         Self {
             key,
-            current: ArcSwapOption::empty(),
+            live: ArcSwapOption::empty(),
+            aside: Mutex::default(),
             log: OnceLock::new(),
             metrics: OnceLock::new(),
         }

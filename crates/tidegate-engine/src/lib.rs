@@ -1,15 +1,16 @@
 //! The invocation path.
 //!
-//! A call names a function; the function's current revision has a pool; the pool grants a slot on an instance, starting
+//! A call names a function; the function's arrangement says which revision takes the call; its pool grants a slot on an instance, starting
 //! one if it must; the contract takes the call there; when the last byte has left the instance, the slot is free again.
 //! The engine knows no contract and no isolation by name, no client, no document and no store: what an instance needs
 //! beside its specification (the unpacked bundle, the secrets' values) comes through [`Resources`] when one is started.
 //!
 //! On the warm path there is no global lock and no I/O but the call itself: a read lock on one of many shards of the
-//! function table, an atomic load of the current pool, and the pool's own short lock.
+//! function table, an atomic load of the arrangement, and the pool's own short lock.
 
 #![forbid(unsafe_code)]
 
+mod arrangement;
 mod call;
 mod engine;
 mod functions;
@@ -22,6 +23,7 @@ mod reply;
 mod slot;
 mod spool;
 
+pub use arrangement::{Arrangement, Chosen, Member, Share, UnknownRevision};
 pub use call::{CallContext, Failure};
 pub use engine::{Engine, Options};
 pub use functions::Function;
@@ -47,6 +49,13 @@ pub trait Resources: Send + Sync {
         function: &FunctionKey,
         spec: &FunctionSpec,
     ) -> Result<Materials, StartError>;
+
+    /// A revision that is kept but has no traffic, by its own word. Asked for when a call names one.
+    async fn revision(
+        &self,
+        function: &FunctionKey,
+        word: &str,
+    ) -> Result<Revision, UnknownRevision>;
 }
 
 /// See [`Resources`].

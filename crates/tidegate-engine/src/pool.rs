@@ -5,10 +5,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::HeaderValue;
 use parking_lot::Mutex;
 use tidegate_contract::{Contract, Target};
+use tidegate_core::rollout::Tally;
 use tidegate_core::scale::{self, Observation, Ready};
 use tidegate_core::{Backoff, FunctionKey, FunctionSpec, InstanceId, Scale};
 use tidegate_instance::{Exit, Instance, InstanceSpec, LogSink, LogStream, Reason, StartError};
@@ -38,10 +41,15 @@ pub struct Revision {
 pub(crate) struct Pool {
     key: FunctionKey,
     pub(crate) revision: Revision,
+    /// The revision's word, as answers carry it.
+    pub(crate) label: HeaderValue,
+    /// Calls that ended, and those of them that failed by the code's own fault.
+    calls: AtomicU64,
+    errors: AtomicU64,
     host: Arc<Host>,
     log: Arc<FunctionLog>,
     state: Mutex<State>,
-    /// Instances that became ready or failed to, since the pool began: what a deploy waits on.
+    /// Instances that became ready or failed to, since a deploy last asked for some: what it waits on.
     progress: watch::Sender<Progress>,
 }
 
@@ -152,6 +160,11 @@ impl Pool {
     ) -> Arc<Self> {
         Arc::new(Self {
             key,
+            // A word of hexadecimal digits is always a header's value.
+            label: HeaderValue::from_str(&revision.id)
+                .unwrap_or_else(|_| HeaderValue::from_static("")),
+            calls: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
             revision,
             host,
             log,
@@ -181,6 +194,21 @@ impl Pool {
 
     pub(crate) fn host(&self) -> &Arc<Host> {
         &self.host
+    }
+
+    /// Accounts for a call that ended.
+    pub(crate) fn ended(&self, failed: bool) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if failed {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        Tally {
+            calls: self.calls.load(Ordering::Relaxed),
+            errors: self.errors.load(Ordering::Relaxed),
+        }
     }
 
     /// Asks for a slot. Never waits.
@@ -260,13 +288,18 @@ impl Pool {
         self.revisit();
     }
 
-    /// Starts instances until `count` are live, so that a deploy can wait for them.
+    /// Starts instances until `count` are live, so that a deploy can wait for them. What failed before does not count.
     pub(crate) fn warm(self: &Arc<Self>, count: u32) {
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();
             let live = state.live();
             let start = count.min(state.scale.max).saturating_sub(live);
+            let ready = state.usable();
+            self.progress.send_replace(Progress {
+                ready,
+                failed: None,
+            });
             state.starting += start;
             effects.start = start;
             effects.activate = !std::mem::replace(&mut state.active, true);
@@ -304,6 +337,14 @@ impl Pool {
             effects.stop = idle.into_iter().map(|e| e.target).collect();
         }
         self.perform(effects);
+    }
+
+    /// Retires a pool that has nothing to do, and says whether it did.
+    pub(crate) fn retire_unless_working(self: &Arc<Self>) -> bool {
+        let mut state = self.state.lock();
+        let idle = !state.has_work() && state.stopping == 0;
+        state.retired |= idle;
+        idle
     }
 
     pub(crate) fn counts(&self) -> PoolCounts {

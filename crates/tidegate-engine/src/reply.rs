@@ -7,12 +7,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use http_body::{Body as _, Frame, SizeHint};
 use tidegate_contract::{AnswerBody, BodyFault};
 use tidegate_core::{InvocationId, Limit, Outcome};
 use tokio::time::{Instant, Sleep};
 
 use crate::functions::Function;
+use crate::pool::Pool;
 use crate::slot::Slot;
 use crate::spool;
 
@@ -25,9 +27,13 @@ pub(crate) struct Flight {
     function: Arc<Function>,
     id: InvocationId,
     received: Instant,
+    /// The revision that was to answer, which is held to account for it.
+    pool: Option<Arc<Pool>>,
     slot: Option<Slot>,
     deadline: Instant,
     idle: Duration,
+    /// The code answered with an error of the kind that is a server's.
+    failed: bool,
     ended: bool,
 }
 
@@ -61,11 +67,29 @@ impl Flight {
             function,
             id,
             received,
+            pool: None,
             slot: None,
             deadline: received,
             idle: Duration::MAX,
+            failed: false,
             ended: false,
         }
+    }
+
+    pub(crate) fn meant_for(&mut self, pool: &Arc<Pool>) {
+        if !self.pool.as_ref().is_some_and(|own| Arc::ptr_eq(own, pool)) {
+            self.pool = Some(pool.clone());
+        }
+    }
+
+    /// The code answered that it failed.
+    pub(crate) const fn failed(&mut self) {
+        self.failed = true;
+    }
+
+    /// The revision, as an answer carries it.
+    pub(crate) fn label(&self) -> Option<HeaderValue> {
+        self.pool.as_ref().map(|pool| pool.label.clone())
     }
 
     pub(crate) fn begin(&mut self, slot: Slot, deadline: Instant, idle: Duration) {
@@ -136,6 +160,9 @@ impl Flight {
         let metrics = self.function.metrics();
         metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
         metrics.ended(outcome, self.received.elapsed());
+        if let Some(pool) = &self.pool {
+            pool.ended(self.failed || is_own_fault(outcome));
+        }
     }
 
     /// Whether the time of the call is over: a caller that always finds a byte to take never waits for one.
@@ -157,6 +184,14 @@ impl Flight {
             Poll::Ready(()) => Poll::Ready(BodyFault::Idle(self.idle)),
         }
     }
+}
+
+/// Whether it is the code that failed, so that another revision might not have.
+const fn is_own_fault(outcome: Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Function | Outcome::Limit(Limit::Timeout | Limit::FirstByte | Limit::Memory)
+    )
 }
 
 impl Drop for Flight {

@@ -5,16 +5,19 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tidegate_core::traffic::Target;
 use tidegate_core::{Backoff, FunctionKey};
-use tidegate_engine::Revision;
+use tidegate_engine::{Arrangement, LogQuery, Revision, UnknownRevision};
 use tidegate_store::{Event, Object, ObjectKey, Query, ResourceVersion};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::lower::{Lowered, Switch};
+use crate::revisions::{KeptRevision, RevisionPhase, Verdict};
 use crate::status::{Phase, Status};
+use crate::traffic::{self, RolloutPhase, TrafficPart, Wanted};
 use crate::{Error, Platform, revision, secrets};
 
 /// Functions that are made ready at the same time. Each may start instances and unpack code.
@@ -26,13 +29,41 @@ const READS: u32 = 5;
 /// Pause before the store is read again after it could not be.
 const RELIST: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
+/// Lines of a log that a revision which failed keeps.
+const LOG_LINES: usize = 20;
+
 /// Documents that are being brought in line.
 pub(crate) struct Controller {
-    /// And whether something came for one since it was last read.
-    busy: Mutex<HashMap<ObjectKey, bool>>,
+    busy: Mutex<HashMap<ObjectKey, Busy>>,
+    /// Notified when a document changes that is being brought in line.
+    changed: Notify,
     /// Where a document's function is called, to remove it when the document is gone or names another place.
     places: Mutex<HashMap<ObjectKey, FunctionKey>>,
     room: Semaphore,
+}
+
+/// A document that is being brought in line.
+#[derive(Default)]
+struct Busy {
+    /// Something came for it since it was last read.
+    again: bool,
+    /// The newest generation that is known of.
+    generation: u64,
+}
+
+/// What became of a document's generation.
+enum Outcome {
+    /// It serves as it should, or the one before it does where it was given up; the status to that effect.
+    Arranged(Box<Status>),
+    /// A newer generation is there, and is dealt with next.
+    Overtaken,
+}
+
+/// Why a generation was not made ready.
+struct Failure {
+    message: String,
+    /// The revision whose fault it is, where it is one's.
+    revision: Option<Revision>,
 }
 
 /// The phase of a document's own generation, for those who only want to know whether it is done.
@@ -48,6 +79,7 @@ impl Default for Controller {
     fn default() -> Self {
         Self {
             busy: Mutex::default(),
+            changed: Notify::new(),
             places: Mutex::default(),
             room: Semaphore::new(AT_ONCE),
         }
@@ -103,9 +135,11 @@ impl Platform {
         };
         loop {
             match watch.next().await {
-                Some(Ok(
-                    Event::Added(object) | Event::Modified(object) | Event::Deleted(object),
-                )) => self.changed(object.key()),
+                Some(Ok(Event::Added(object) | Event::Modified(object))) => {
+                    self.changed(object.key(), object.generation());
+                }
+                // Newer than any.
+                Some(Ok(Event::Deleted(object))) => self.changed(object.key(), u64::MAX),
                 Some(Ok(Event::Bookmark(_))) => {}
                 Some(Err(error)) => return error.into(),
                 // The store is closing with the server.
@@ -114,9 +148,9 @@ impl Platform {
         }
     }
 
-    fn changed(&self, key: &ObjectKey) {
+    fn changed(&self, key: &ObjectKey, generation: u64) {
         if self.lowerer(key).is_some() {
-            self.submit(key.clone());
+            self.submit_generation(key.clone(), generation);
         } else if (key.api_version(), key.kind()) == (secrets::API_VERSION, secrets::KIND) {
             self.secret_changed(key.namespace(), key.name());
         }
@@ -141,25 +175,52 @@ impl Platform {
     /// Has a document looked at, by the one task that looks at it. What it says is read there and then: of several changes
     /// the newest counts, in whatever order news of them came.
     fn submit(&self, key: ObjectKey) {
+        self.submit_generation(key, 0);
+    }
+
+    fn submit_generation(&self, key: ObjectKey, generation: u64) {
         match self.controller().busy.lock().entry(key.clone()) {
-            Entry::Occupied(mut again) => {
-                again.insert(true);
+            Entry::Occupied(mut entry) => {
+                let busy = entry.get_mut();
+                busy.again = true;
+                busy.generation = busy.generation.max(generation);
+                self.controller().changed.notify_waiters();
                 return;
             }
-            Entry::Vacant(first) => first.insert(false),
-        };
+            Entry::Vacant(first) => drop(first.insert(Busy {
+                again: false,
+                generation,
+            })),
+        }
         let platform = self.clone();
         self.spawn(async move {
             loop {
                 platform.look_at(&key).await;
                 platform.notify_settled();
                 let mut busy = platform.controller().busy.lock();
-                if !busy.get_mut(&key).is_some_and(std::mem::take) {
-                    busy.remove(&key);
-                    break;
+                match busy.get_mut(&key) {
+                    // A deletion is newer than any, but whatever is made after it begins anew.
+                    Some(entry) if entry.again => *entry = Busy::default(),
+                    _ => {
+                        busy.remove(&key);
+                        break;
+                    }
                 }
             }
         });
+    }
+
+    /// Resolves when a newer generation of the document is there.
+    async fn overtaken(&self, key: &ObjectKey, generation: u64) {
+        loop {
+            let mut changed = std::pin::pin!(self.controller().changed.notified());
+            changed.as_mut().enable();
+            let newest = self.controller().busy.lock().get(key).map(|b| b.generation);
+            if newest.is_some_and(|newest| newest > generation) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     async fn look_at(&self, key: &ObjectKey) {
@@ -169,6 +230,7 @@ impl Platform {
                 Ok(object) => break object,
                 Err(Error::Store(tidegate_store::Error::NotFound { .. })) => {
                     let place = self.controller().places.lock().remove(key);
+                    self.rollouts().forget(key);
                     if let Some(place) = place {
                         self.engine().remove(place.borrowed());
                     }
@@ -191,95 +253,299 @@ impl Platform {
     async fn bring_in_line(&self, object: Object) {
         let before = Status::of(&object);
         let generation = object.generation();
-        let outcome = self.make_ready(&object, &before).await;
-        let status = match outcome {
-            Ok(Some(revision)) => Status {
-                observed_generation: generation,
-                phase: Phase::Ready,
-                message: String::new(),
-                revision: revision.id.to_string(),
-                serving: Some((*revision.spec).clone()),
-            },
-            // Nothing to do, and the status says so already.
-            Ok(None) => return,
-            Err(message) => Status {
-                observed_generation: generation,
-                phase: Phase::Failed,
-                message,
-                revision: before.revision.clone(),
-                serving: before
-                    .serving
-                    .clone()
-                    .or_else(|| self.serving(object.key())),
-            },
+        let began = SystemTime::now();
+        let status = match self.make_ready(&object, &before).await {
+            Ok(Outcome::Arranged(status)) => *status,
+            Ok(Outcome::Overtaken) => return,
+            Err(failure) => {
+                if let Some(revision) = &failure.revision {
+                    self.keep_failed(&object, revision, &failure.message, began)
+                        .await;
+                }
+                Status {
+                    observed_generation: generation,
+                    phase: Phase::Failed,
+                    message: failure.message,
+                    ..before.clone()
+                }
+            }
         };
         if status == before {
             return;
         }
         tracing::info!(object = %object.key(), generation, phase = ?status.phase, revision = status.revision, message = status.message, "function brought in line");
-        let written = match serde_json::to_value(&status) {
-            Ok(status) => match object.replace_status(status) {
-                Ok(object) => self.store().objects().update_status(object).await.map(drop),
-                Err(error) => Err(error),
-            },
-            Err(error) => return tracing::error!(%error, "a status could not be written as JSON"),
-        };
-        match written {
+        match self.write_status(object, &status).await {
             // A newer version is on its way here and brings its own status.
             Ok(())
-            | Err(
+            | Err(Error::Store(
                 tidegate_store::Error::Conflict { .. } | tidegate_store::Error::NotFound { .. },
-            ) => {}
+            )) => {}
             Err(error) => tracing::error!(%error, "a function's status could not be stored"),
         }
     }
 
-    /// Makes the document's own generation serve. The revision that does, or `None` where nothing was to be done.
-    async fn make_ready(
-        &self,
-        object: &Object,
-        before: &Status,
-    ) -> Result<Option<Revision>, String> {
-        let mut lowered = self.lower(object).map_err(|e| e.to_string())?;
+    /// Makes the document's own generation serve, as far as its traffic says.
+    async fn make_ready(&self, object: &Object, before: &Status) -> Result<Outcome, Failure> {
+        let mut lowered = self.lower(object)?;
         let namespace = lowered.key.namespace.clone();
-        lowered.spec.secrets_generation = self
-            .secrets_generation(&namespace, &lowered.spec)
-            .await
-            .map_err(|e| e.to_string())?;
-        let revision = revision::of(lowered.spec.clone()).map_err(|e| e.to_string())?;
+        lowered.spec.secrets_generation =
+            self.secrets_generation(&namespace, &lowered.spec).await?;
         self.move_place(object.key(), &lowered);
-        let serving = self
-            .function(lowered.key.borrowed())
-            .and_then(|f| self.engine().current(&f));
-        let is_serving =
-            serving.is_some_and(|r| r.id == revision.id && r.spec.scale == revision.spec.scale);
-        let settled = before.is_settled(object.generation());
-        if settled
-            && (is_serving || before.phase == Phase::Failed && before.revision != *revision.id)
-        {
-            return Ok(None);
+        let known = self.revisions(object).await?;
+        self.pin(object, &lowered, before, &known).await?;
+        let revision = revision::of(lowered.spec.clone())?;
+        let taken_back = before
+            .rollout
+            .as_ref()
+            .is_some_and(|r| r.phase == RolloutPhase::RolledBack && *r.revision == *revision.id);
+        let given_up = before.phase == Phase::Failed
+            && before.revision != *revision.id
+            && (taken_back || before.is_settled(object.generation()));
+        let latest = if given_up {
+            // What failed is not tried again by itself: the one before it goes on.
+            let kept = known.iter().find(|kept| kept.id == before.revision);
+            match kept.and_then(|kept| kept.revision(lowered.spec.scale)) {
+                Some(latest) => latest,
+                None => return Ok(Outcome::Arranged(Box::new(before.clone()))),
+            }
+        } else {
+            revision
+        };
+        let is_new = before.revision != *latest.id
+            || !known.iter().any(|k| *k.id == *latest.id && k.can_serve());
+        let blame = |message: String| Failure {
+            message,
+            revision: is_new.then(|| latest.clone()),
+        };
+        if is_new {
+            self.fetch(&latest).await.map_err(blame)?;
         }
-        self.engine()
-            .prepare(&lowered.spec.runtime)
-            .await
-            .map_err(|e| e.to_string())?;
-        // Unpacked now rather than at the first call, and said now if it cannot be.
-        let digest = lowered.spec.code.digest.parse();
-        let digest = digest.map_err(|e: tidegate_store::DigestError| e.to_string())?;
-        self.bundles()
-            .get(&digest)
-            .await
-            .map_err(|e| e.to_string())?;
-        match lowered.switch {
-            Switch::AtOnce => self.engine().install(&lowered.key, revision.clone()),
-            Switch::WhenReady => {
-                self.engine()
-                    .deploy(&lowered.key, revision.clone())
-                    .await
-                    .map_err(|e| e.to_string())?;
+        let wanted = self.wanted(&lowered, &latest, &known, before)?;
+        let generation = object.generation();
+        if !self.is_in_force(&lowered, &wanted.arrangement) {
+            let engine = self.engine();
+            match lowered.switch {
+                Switch::AtOnce => engine.install(&lowered.key, wanted.arrangement),
+                Switch::WhenReady => tokio::select! {
+                    biased;
+                    done = engine.deploy(&lowered.key, wanted.arrangement) => {
+                        done.map_err(|e| blame(e.to_string()))?;
+                    }
+                    () = self.overtaken(object.key(), generation) => return Ok(Outcome::Overtaken),
+                },
             }
         }
-        Ok(Some(revision))
+        if is_new {
+            self.keep(object, &latest, &known, true, Verdict::READY)
+                .await?;
+        }
+        let plan = lowered.rollout.as_ref().map(|r| r.plan);
+        let rollout = wanted.rollout.or_else(|| ended(before));
+        self.rollouts()
+            .follow(object.key(), &lowered.key, plan, rollout.as_ref());
+        let status = Status {
+            observed_generation: generation,
+            phase: if given_up {
+                Phase::Failed
+            } else {
+                Phase::Ready
+            },
+            message: if given_up {
+                before.message.clone()
+            } else {
+                String::new()
+            },
+            revision: latest.id.to_string(),
+            traffic: wanted.parts,
+            rollout,
+        };
+        if is_new {
+            let in_use = |id: &str| {
+                *latest.id == *id || status.traffic.iter().any(|part| part.revision == id)
+            };
+            self.prune(object, in_use).await?;
+        }
+        Ok(Outcome::Arranged(Box::new(status)))
+    }
+
+    /// Traffic that is pinned to revisions does not wait for another that may be long in coming, or never come.
+    async fn pin(
+        &self,
+        object: &Object,
+        lowered: &Lowered,
+        before: &Status,
+        known: &[KeptRevision],
+    ) -> Result<(), Failure> {
+        let pinned = |share: &tidegate_core::traffic::Share| share.to != Target::Latest;
+        if lowered.traffic.is_empty() || !lowered.traffic.iter().all(pinned) {
+            return Ok(());
+        }
+        let latest = known.iter().find(|kept| kept.id == before.revision);
+        let Some(latest) = latest.and_then(|kept| kept.revision(lowered.spec.scale)) else {
+            return Ok(());
+        };
+        let wanted = self.wanted(lowered, &latest, known, before)?;
+        if self.is_in_force(lowered, &wanted.arrangement) {
+            return Ok(());
+        }
+        let status = Status {
+            revision: latest.id.to_string(),
+            traffic: wanted.parts,
+            rollout: wanted.rollout.or_else(|| ended(before)),
+            ..before.clone()
+        };
+        let deployed = self.engine().deploy(&lowered.key, wanted.arrangement).await;
+        deployed.map_err(|e| Failure::from(e.to_string()))?;
+        // So that a server that ends now comes back to this. Whatever is in the way, what follows writes it once more.
+        let stored = self.get(object.key()).await?;
+        if stored.generation() == object.generation() {
+            let _ = self.write_status(stored, &status).await;
+        }
+        Ok(())
+    }
+
+    /// What the traffic is to be when this is the newest revision.
+    fn wanted(
+        &self,
+        lowered: &Lowered,
+        latest: &Revision,
+        known: &[KeptRevision],
+        before: &Status,
+    ) -> Result<Arranged, Failure> {
+        let mut ready: Vec<String> = known
+            .iter()
+            .filter(|kept| kept.can_serve())
+            .map(|kept| kept.id.clone())
+            .collect();
+        if !ready.iter().any(|id| **id == *latest.id) {
+            ready.insert(0, latest.id.to_string());
+        }
+        let Wanted { parts, rollout } = traffic::wanted(lowered, &latest.id, &ready, before)
+            .map_err(|e| Failure::from(format!("spec.traffic: {e}")))?;
+        let mut revisions: HashMap<String, Revision> = known
+            .iter()
+            .filter(|kept| parts.iter().any(|part| part.revision == kept.id))
+            .filter_map(|kept| Some((kept.id.clone(), kept.revision(lowered.spec.scale)?)))
+            .collect();
+        revisions.insert(latest.id.to_string(), latest.clone());
+        let arrangement =
+            traffic::arrangement(&parts, &latest.id, &revisions).ok_or_else(|| {
+                Failure::from("spec.traffic: a revision cannot be read any more".to_owned())
+            })?;
+        Ok(Arranged {
+            arrangement,
+            parts: parts.into_iter().map(TrafficPart::from).collect(),
+            rollout,
+        })
+    }
+
+    fn is_in_force(&self, lowered: &Lowered, arrangement: &Arrangement) -> bool {
+        self.function(lowered.key.borrowed())
+            .is_some_and(|f| traffic::is_in_force(arrangement, &self.engine().members(&f)))
+    }
+
+    /// Gets what a revision needs: its code now rather than at the first call, so that it is said now if it cannot be.
+    async fn fetch(&self, revision: &Revision) -> Result<(), String> {
+        let spec = &revision.spec;
+        let prepared = self.engine().prepare(&spec.runtime).await;
+        prepared.map_err(|e| e.to_string())?;
+        for digest in std::iter::once(&spec.code.digest).chain(&spec.code.layer) {
+            let digest = digest.parse();
+            let digest = digest.map_err(|e: tidegate_store::DigestError| e.to_string())?;
+            self.bundles()
+                .get(&digest)
+                .await
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Keeps a revision that could not be made ready, with the reason and what it wrote last.
+    async fn keep_failed(
+        &self,
+        object: &Object,
+        revision: &Revision,
+        message: &str,
+        since: SystemTime,
+    ) {
+        let place = self.controller().places.lock().get(object.key()).cloned();
+        let function = place.and_then(|place| self.function(place.borrowed()));
+        let query = LogQuery {
+            since: Some(since),
+            ..LogQuery::default()
+        };
+        let lines = function.map(|f| f.log().tail(query, Some(LOG_LINES)).read());
+        let verdict = Verdict {
+            phase: RevisionPhase::Failed,
+            message: message.to_owned(),
+            log: lines
+                .into_iter()
+                .flatten()
+                .map(|line| line.text.to_string())
+                .collect(),
+        };
+        let kept = async {
+            let known = self.revisions(object).await?;
+            self.keep(object, revision, &known, false, verdict).await?;
+            let status = Status::of(object);
+            let in_use = |id: &str| {
+                status.revision == id || status.traffic.iter().any(|part| part.revision == id)
+            };
+            self.prune(object, in_use).await
+        };
+        if let Err(error) = kept.await {
+            tracing::error!(object = %object.key(), %error, "a revision that failed could not be kept");
+        }
+    }
+
+    /// For a call that names a revision which is not at work.
+    pub(crate) async fn revision_by_word(
+        &self,
+        place: &FunctionKey,
+        word: &str,
+    ) -> Result<Revision, UnknownRevision> {
+        let document = {
+            let places = self.controller().places.lock();
+            let mut places = places.iter();
+            places
+                .find(|(_, at)| *at == place)
+                .map(|(key, _)| key.clone())
+        };
+        let document = document.ok_or_else(UnknownRevision::default)?;
+        let unread = |error: Error| {
+            tracing::error!(%document, %error, "the revisions of a function could not be read");
+            UnknownRevision::default()
+        };
+        let object = self.get(&document).await.map_err(unread)?;
+        let known = self.revisions(&object).await.map_err(unread)?;
+        let found = known
+            .iter()
+            .find(|kept| kept.id == word && kept.can_serve());
+        let scale = self.lower(&object).ok().map(|lowered| lowered.spec.scale);
+        if let Some(revision) = found
+            .zip(scale)
+            .and_then(|(kept, scale)| kept.revision(scale))
+        {
+            return Ok(revision);
+        }
+        let function = self.function(place.borrowed());
+        let members = function
+            .map(|f| self.engine().members(&f))
+            .unwrap_or_default();
+        let tags = members
+            .iter()
+            .flat_map(|m| m.tags.iter().map(ToString::to_string));
+        let ids = known
+            .iter()
+            .filter(|kept| kept.can_serve())
+            .map(|kept| kept.id.clone());
+        Err(UnknownRevision {
+            there: ["latest".to_owned()]
+                .into_iter()
+                .chain(tags)
+                .chain(ids)
+                .collect(),
+        })
     }
 
     /// Remembers where a document's function is called; what it left behind elsewhere is removed.
@@ -292,13 +558,6 @@ impl Platform {
         if let Some(before) = before.filter(|before| *before != lowered.key) {
             self.engine().remove(before.borrowed());
         }
-    }
-
-    /// What serves in a document's place now.
-    fn serving(&self, document: &ObjectKey) -> Option<tidegate_core::FunctionSpec> {
-        let place = self.controller().places.lock().get(document).cloned()?;
-        let function = self.function(place.borrowed())?;
-        self.engine().current(&function).map(|r| (*r.spec).clone())
     }
 
     /// At start: everything that was ready is put to work without starting anything, everything else is dealt with as if
@@ -336,37 +595,57 @@ impl Platform {
 
     async fn adopt(&self, object: Object) {
         let status = Status::of(&object);
-        let Ok(mut lowered) = self.lower(&object) else {
+        let Ok(lowered) = self.lower(&object) else {
             return self.submit(object.key().clone());
         };
         self.move_place(object.key(), &lowered);
-        let ready = status.phase == Phase::Ready && status.is_settled(object.generation());
-        let spec = if ready {
-            match self
-                .secrets_generation(&lowered.key.namespace, &lowered.spec)
-                .await
-            {
-                Ok(generation) => lowered.spec.secrets_generation = generation,
-                Err(error) => {
-                    tracing::warn!(object = %object.key(), %error, "a secret is missing");
-                }
+        let arrangement = self.kept_arrangement(&object, &lowered, &status).await;
+        let is_there = arrangement.is_some();
+        if let Some(arrangement) = arrangement {
+            for share in arrangement.shares() {
+                let (engine, runtime) =
+                    (self.engine().clone(), share.revision.spec.runtime.clone());
+                self.spawn(async move {
+                    if let Err(error) = engine.prepare(&runtime).await {
+                        tracing::warn!(runtime, %error, "a runtime that functions need is not available");
+                    }
+                });
             }
-            Some(lowered.spec)
-        } else {
-            status.serving
-        };
-        if let Some(revision) = spec.and_then(|spec| revision::of(spec).ok()) {
-            let (engine, runtime) = (self.engine().clone(), revision.spec.runtime.clone());
-            self.engine().install(&lowered.key, revision);
-            self.spawn(async move {
-                if let Err(error) = engine.prepare(&runtime).await {
-                    tracing::warn!(runtime, %error, "a runtime that functions need is not available");
-                }
-            });
+            self.engine().install(&lowered.key, arrangement);
+            let plan = lowered.rollout.as_ref().map(|r| r.plan);
+            self.rollouts()
+                .follow(object.key(), &lowered.key, plan, status.rollout.as_ref());
         }
-        if !ready {
+        if !is_there || !status.is_settled(object.generation()) {
             self.submit(object.key().clone());
         }
+    }
+
+    /// What served when the status was written, out of the revisions that are kept.
+    async fn kept_arrangement(
+        &self,
+        object: &Object,
+        lowered: &Lowered,
+        status: &Status,
+    ) -> Option<Arrangement> {
+        let parts: Vec<_> = status.traffic.iter().map(Into::into).collect();
+        let mut revisions = HashMap::new();
+        let named = status.traffic.iter().map(|part| &part.revision);
+        for id in named.chain([&status.revision]) {
+            if revisions.contains_key(id) || id.is_empty() {
+                continue;
+            }
+            match self.kept(object.key(), id).await {
+                Ok(Some(kept)) => {
+                    revisions.insert(id.clone(), kept.revision(lowered.spec.scale)?);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(object = %object.key(), revision = id, %error, "a revision could not be read");
+                }
+            }
+        }
+        traffic::arrangement(&parts, &status.revision, &revisions)
     }
 
     /// After a gap in the watch: everything stored is looked at, and what is no longer stored is removed.
@@ -388,5 +667,41 @@ impl Platform {
             self.submit(key);
         }
         Ok(version)
+    }
+}
+
+/// What the engine is to be told, and the status then.
+struct Arranged {
+    arrangement: Arrangement,
+    parts: Vec<TrafficPart>,
+    rollout: Option<traffic::Rollout>,
+}
+
+/// The last rollout, if it is over: it is told of until the next.
+fn ended(before: &Status) -> Option<traffic::Rollout> {
+    let last = before.rollout.as_ref();
+    last.filter(|r| r.phase != RolloutPhase::Running).cloned()
+}
+
+// === impl Failure ===
+
+impl From<String> for Failure {
+    fn from(message: String) -> Self {
+        Self {
+            message,
+            revision: None,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        error.to_string().into()
+    }
+}
+
+impl From<crate::LowerError> for Failure {
+    fn from(error: crate::LowerError) -> Self {
+        error.to_string().into()
     }
 }

@@ -16,21 +16,26 @@ mod namespaces;
 mod platform;
 mod resources;
 mod revision;
+mod revisions;
+mod rollout;
 mod secrets;
 mod status;
+mod traffic;
 
 pub use controller::settled_phase;
 pub use error::Error;
-pub use lower::{Lower, LowerError, Lowered, Switch};
+pub use lower::{GradualRollout, Lower, LowerError, Lowered, Switch};
 pub use namespaces::{DEFAULT_NAMESPACE, canonical_namespace};
-pub use platform::{Parts, Platform};
+pub use platform::{DEFAULT_REVISIONS, Parts, Platform};
+pub use revisions::{KeptRevision, RevisionPhase};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};
+pub use traffic::{Rollout, RolloutPhase, TrafficPart};
 
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, Prefix, UnknownContract};
 pub use tidegate_engine::{
-    BUCKETS_SECONDS, CallContext, Failure, Function, FunctionMetrics, LogLine, LogQuery, LogTail,
-    OUTCOMES, PoolCounts, ReplyBody, new_id,
+    BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, LogLine, LogQuery,
+    LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
 };
 pub use tidegate_instance::Runtime;
 pub use tidegate_store::{

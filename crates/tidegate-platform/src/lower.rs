@@ -1,5 +1,7 @@
 //! From a dialect's document to a canonical function.
 
+use tidegate_core::rollout::Plan;
+use tidegate_core::traffic::Share;
 use tidegate_core::{FunctionKey, FunctionSpec};
 use tidegate_store::Object;
 
@@ -24,6 +26,19 @@ pub struct Lowered {
     pub spec: FunctionSpec,
     /// When a new revision takes over.
     pub switch: Switch,
+    /// Who takes the calls; all to the newest where empty. No part of the revision.
+    pub traffic: Vec<Share>,
+    /// How the traffic comes to a new revision; all at once where absent. No part of the revision.
+    pub rollout: Option<GradualRollout>,
+}
+
+/// How the traffic comes to a new revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GradualRollout {
+    /// How fast, and what takes it back.
+    pub plan: Plan,
+    /// Only to this revision; to every new one where absent.
+    pub only: Option<String>,
 }
 
 /// When a new revision takes over.

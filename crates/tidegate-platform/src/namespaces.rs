@@ -11,6 +11,9 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 /// for the next.
 const ALIASES: [&str; 3] = ["openfaas-fn", "guest", "_"];
 
+/// What is named of that which keeps a namespace from going.
+const NAMED: usize = 3;
+
 const API_VERSION: &str = "tidegate.dev/v1";
 const KIND: &str = "Namespace";
 
@@ -74,18 +77,21 @@ impl Platform {
         let held = self
             .store()
             .objects()
-            .list(&Query::everything().namespace(name), Some(3), None)
+            .list(&Query::everything().namespace(name), None, None)
             .await?;
-        if !held.items.is_empty() {
+        // Revisions go with their functions.
+        let not_owned = |o: &&Object| !crate::revisions::is_revision(o.key());
+        let more = held.next.is_some() || held.items.iter().filter(not_owned).count() > NAMED;
+        let held: Vec<_> = held.items.iter().filter(not_owned).take(NAMED).collect();
+        if !held.is_empty() {
             let names: Vec<_> = held
-                .items
                 .iter()
                 .map(|o| format!("{} {}", o.key().kind(), o.key().name()))
                 .collect();
             return Err(Error::InUse(format!(
                 "namespace {name:?} still holds {}{}; delete them first",
                 names.join(", "),
-                if held.next.is_some() { " and more" } else { "" }
+                if more { " and more" } else { "" }
             )));
         }
         let gone = self

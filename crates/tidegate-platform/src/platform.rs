@@ -9,9 +9,10 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{Request, Response};
 use tidegate_contract::Body;
-use tidegate_core::FunctionRef;
+use tidegate_core::{FunctionRef, FunctionSpec};
 use tidegate_engine::{
-    CallContext, Engine, Failure, Function, LogQuery, LogTail, PoolCounts, ReplyBody,
+    CallContext, Chosen, Engine, Failure, Function, LogQuery, LogTail, Member, PoolCounts,
+    ReplyBody, UnknownRevision,
 };
 use tidegate_instance::{Isolation, Runtime};
 use tidegate_store::{Digest, Object, ObjectKey, Preconditions, Put, Query, Store, Watch};
@@ -22,10 +23,14 @@ use tokio_util::task::TaskTracker;
 use crate::bundles::Bundles;
 use crate::controller::Controller;
 use crate::resources::PlatformResources;
+use crate::rollout::Rollouts;
 use crate::{Error, Lower, Status};
 
 /// Objects read at once when a list is read whole.
 const PAGE: usize = 500;
+
+/// Revisions that are kept of a function unless told otherwise: some days of work to go back to, in a few kilobytes.
+pub const DEFAULT_REVISIONS: usize = 10;
 
 /// How often code that no function names is looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
@@ -40,6 +45,8 @@ pub struct Parts {
     pub engine: tidegate_engine::Options,
     /// Where bundles are unpacked.
     pub bundles: PathBuf,
+    /// Revisions that are kept of a function.
+    pub revisions: usize,
     /// The kinds of documents that are functions.
     pub kinds: Vec<Arc<dyn Lower>>,
 }
@@ -56,6 +63,8 @@ struct Inner {
     bundles: Bundles,
     kinds: Vec<Arc<dyn Lower>>,
     controller: Controller,
+    revisions: usize,
+    rollouts: Rollouts,
     /// Notified whenever the controller has brought something in line.
     settled: Notify,
     ending: CancellationToken,
@@ -85,12 +94,16 @@ impl Platform {
                 bundles,
                 kinds: parts.kinds,
                 controller: Controller::default(),
+                revisions: parts.revisions.max(1),
+                rollouts: Rollouts::default(),
                 settled: Notify::new(),
                 ending: CancellationToken::new(),
                 tasks: TaskTracker::new(),
             }
         }));
         platform.control().await?;
+        let rolling = platform.clone();
+        platform.spawn(async move { rolling.roll_out().await });
         let sweeping = platform.clone();
         platform.spawn(async move {
             loop {
@@ -109,6 +122,14 @@ impl Platform {
     /// The document breaks a rule, lost a race, or the store cannot write.
     pub async fn put(&self, object: Object) -> Result<Put, Error> {
         Ok(self.0.store.objects().put(object).await?)
+    }
+
+    /// Stores a document that must not be there yet.
+    ///
+    /// # Errors
+    /// It is there, breaks a rule, or the store cannot write.
+    pub async fn create(&self, object: Object) -> Result<Object, Error> {
+        Ok(self.0.store.objects().create(object).await?)
     }
 
     /// A document.
@@ -156,8 +177,8 @@ impl Platform {
         Ok(self.0.store.objects().watch(query, from)?)
     }
 
-    /// Waits until a generation of a document has been dealt with, and gives the document as it is then or when the time
-    /// is over.
+    /// Waits until a generation of a document has been dealt with or was overtaken by a newer one, and gives the document
+    /// as it is then or when the time is over.
     ///
     /// # Errors
     /// The document is not there.
@@ -174,6 +195,7 @@ impl Platform {
             settled.as_mut().enable();
             let object = self.get(key).await?;
             if Status::of(&object).is_settled(generation)
+                || object.generation() > generation
                 || tokio::time::timeout_at(until, settled).await.is_err()
             {
                 return Ok(object);
@@ -244,6 +266,37 @@ impl Platform {
         self.0.engine.call(function, request, context).await
     }
 
+    /// A revision of a function by its own word, a tag, or `latest`: any that is kept.
+    ///
+    /// # Errors
+    /// Nobody goes by that name; the error says who there is.
+    pub async fn choose(&self, function: &Function, word: &str) -> Result<Chosen, UnknownRevision> {
+        self.0.engine.choose(function, word).await
+    }
+
+    /// Calls a revision that was chosen by name.
+    ///
+    /// # Errors
+    /// As [`Platform::call`].
+    pub async fn call_chosen(
+        &self,
+        function: &Arc<Function>,
+        chosen: Chosen,
+        request: Request<Body>,
+        context: CallContext,
+    ) -> Result<Response<ReplyBody>, Failure> {
+        self.0
+            .engine
+            .call_chosen(function, chosen, request, context)
+            .await
+    }
+
+    /// The revisions of a function that are at work, with their parts, instances and calls.
+    #[must_use]
+    pub fn members(&self, function: &Function) -> Vec<Member> {
+        self.0.engine.members(function)
+    }
+
     /// A reader of what a function has written.
     #[must_use]
     pub fn logs(&self, function: &Function, query: LogQuery, tail: Option<usize>) -> LogTail {
@@ -305,15 +358,20 @@ impl Platform {
         for lower in self.kinds() {
             let (api_version, kind) = lower.kind();
             for object in self.list_all(&Query::kind(api_version, kind)).await? {
-                let serving = Status::of(&object).serving;
-                let lowered = self.lower(&object).ok().map(|l| l.spec);
                 used.extend(
-                    serving
+                    self.lower(&object)
+                        .ok()
                         .into_iter()
-                        .chain(lowered)
-                        .filter_map(|s| s.code.digest.parse::<Digest>().ok()),
+                        .flat_map(|l| digests(&l.spec)),
                 );
             }
+        }
+        for object in self.list_all(&crate::revisions::all()).await? {
+            used.extend(
+                crate::revisions::spec_of(&object)
+                    .into_iter()
+                    .flat_map(|s| digests(&s)),
+            );
         }
         let removed = self.0.bundles.sweep(&used).await;
         if removed > 0 {
@@ -354,6 +412,14 @@ impl Platform {
         &self.0.bundles
     }
 
+    pub(crate) fn revisions_kept(&self) -> usize {
+        self.0.revisions
+    }
+
+    pub(crate) fn rollouts(&self) -> &Rollouts {
+        &self.0.rollouts
+    }
+
     pub(crate) fn controller(&self) -> &Controller {
         &self.0.controller
     }
@@ -369,6 +435,12 @@ impl Platform {
             ending.run_until_cancelled(task).await;
         });
     }
+}
+
+/// The archives that a specification needs.
+fn digests(spec: &FunctionSpec) -> Vec<Digest> {
+    let named = std::iter::once(&spec.code.digest).chain(&spec.code.layer);
+    named.filter_map(|digest| digest.parse().ok()).collect()
 }
 
 // === impl WeakPlatform ===

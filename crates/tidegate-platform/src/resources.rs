@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tidegate_core::{FunctionKey, FunctionSpec};
-use tidegate_engine::{Materials, Resources};
+use tidegate_engine::{Materials, Resources, Revision, UnknownRevision};
 use tidegate_instance::{SecretFile, StartError};
 
 use crate::platform::WeakPlatform;
@@ -53,5 +53,14 @@ impl Resources for PlatformResources {
             }
         }
         Ok(materials)
+    }
+
+    async fn revision(
+        &self,
+        function: &FunctionKey,
+        word: &str,
+    ) -> Result<Revision, UnknownRevision> {
+        let platform = self.0.upgrade().ok_or_else(UnknownRevision::default)?;
+        platform.revision_by_word(function, word).await
     }
 }

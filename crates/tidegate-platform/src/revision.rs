@@ -21,7 +21,20 @@ pub(crate) fn of(spec: FunctionSpec) -> Result<Revision, LowerError> {
             .map_err(|e: tidegate_contract::UnknownContract| {
                 LowerError::new("spec.contract", e.to_string())
             })?;
-    let scaleless = FunctionSpec {
+    let scaleless = without_scale(&spec);
+    let text =
+        serde_json::to_vec(&scaleless).map_err(|e| LowerError::new("spec", e.to_string()))?;
+    let id: Arc<str> = Digest::of(&text).hex()[..WORD].into();
+    Ok(Revision {
+        id,
+        spec: Arc::new(spec),
+        contract,
+    })
+}
+
+/// The specification as a revision keeps it: of the scale, only the concurrency is its own.
+pub(crate) fn without_scale(spec: &FunctionSpec) -> FunctionSpec {
+    FunctionSpec {
         scale: Scale {
             min: 0,
             max: 0,
@@ -31,13 +44,5 @@ pub(crate) fn of(spec: FunctionSpec) -> Result<Revision, LowerError> {
             ..spec.scale
         },
         ..spec.clone()
-    };
-    let text =
-        serde_json::to_vec(&scaleless).map_err(|e| LowerError::new("spec", e.to_string()))?;
-    let id: Arc<str> = Digest::of(&text).hex()[..WORD].into();
-    Ok(Revision {
-        id,
-        spec: Arc::new(spec),
-        contract,
-    })
+    }
 }

@@ -142,15 +142,16 @@ impl Platform {
         }
     }
 
-    /// Functions whose current revision names the secret.
+    /// Functions that have a revision at work which names the secret.
     pub(crate) fn users_of_secret(&self, namespace: &str, name: &str) -> Vec<FunctionKey> {
         let mut users = Vec::new();
         self.engine().for_each(|function| {
             if *function.key().namespace == *namespace
                 && self
                     .engine()
-                    .current(function)
-                    .is_some_and(|revision| revision.spec.secrets.iter().any(|s| s.name == name))
+                    .members(function)
+                    .iter()
+                    .any(|member| member.revision.spec.secrets.iter().any(|s| s.name == name))
             {
                 users.push(function.key().clone());
             }

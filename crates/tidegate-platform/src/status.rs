@@ -1,8 +1,9 @@
 //! The status that the controller keeps on every document that is a function, whatever its dialect.
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::FunctionSpec;
 use tidegate_store::Object;
+
+use crate::traffic::{Rollout, TrafficPart};
 
 /// Where a document stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -15,13 +16,15 @@ pub struct Status {
     /// One line of why, where it is not ready.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// The revision that takes traffic.
+    /// The newest revision that is ready, and was not taken back.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub revision: String,
-    /// What that revision is, so that it serves again after a restart although the document says something newer that is
-    /// not ready, or never will be.
+    /// Who takes the calls, the largest part first: what serves after a restart, whatever the document says by then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<TrafficPart>,
+    /// The last gradual change of the traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub serving: Option<FunctionSpec>,
+    pub rollout: Option<Rollout>,
 }
 
 /// Where a generation stands.

@@ -125,6 +125,7 @@ impl Server {
                 ready_within: settings.ready_within,
             },
             bundles: settings.data.join("bundles"),
+            revisions: settings.revisions,
             kinds: vec![Arc::new(Native)],
         })
         .await?;

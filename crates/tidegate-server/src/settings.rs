@@ -44,6 +44,8 @@ pub struct Settings {
     pub max_wait: Duration,
     /// Longest time until a started instance can be called.
     pub ready_within: Duration,
+    /// Revisions that are kept of a function.
+    pub revisions: usize,
     /// How long calls in flight may take to finish when the server ends.
     pub grace: Duration,
     /// Refuse to run where the kernel does not hold the limits of instances.
@@ -172,6 +174,11 @@ const SETTINGS: &[Setting] = &[
         key: "calls.max-wait",
         default: "30s",
         help: "longest wait for an instance; beyond it 429",
+    },
+    Setting {
+        key: "revisions.keep",
+        default: "10",
+        help: "revisions that are kept of a function, beside those in use",
     },
     Setting {
         key: "grace",
@@ -418,6 +425,7 @@ impl Layers {
             }),
             max_waiting: self.get("calls.max-waiting", positive, || 1),
             max_wait: self.get("calls.max-wait", duration, || Duration::from_secs(30)),
+            revisions: self.get("revisions.keep", positive, || 1),
             grace: self.get("grace", parse_duration, || Duration::from_secs(30)),
             minimum_limits: self.get(
                 "isolation.minimum",

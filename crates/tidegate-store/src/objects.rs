@@ -331,6 +331,13 @@ fn read_page(
             conditions.push(format!("{column} = ?{}", values.len()));
         }
     }
+    if let Some(prefix) = &query.name_prefix {
+        // Names are ASCII, so nothing that begins so lies beyond the last of its characters.
+        let at = values.len();
+        values.push(Sql::Text(prefix.to_string()));
+        values.push(Sql::Text(format!("{prefix}\u{7f}")));
+        conditions.push(format!("name >= ?{} AND name < ?{}", at + 1, at + 2));
+    }
     if let Some(from) = from {
         let at = values.len();
         let key = &from.after;

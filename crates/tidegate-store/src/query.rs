@@ -20,6 +20,7 @@ pub struct Query {
     pub(crate) api_version: Option<Arc<str>>,
     pub(crate) kind: Option<Arc<str>>,
     pub(crate) namespace: Option<Arc<str>>,
+    pub(crate) name_prefix: Option<Arc<str>>,
     pub(crate) labels: Arc<LabelSelector>,
 }
 
@@ -45,6 +46,13 @@ impl Query {
         self
     }
 
+    /// Only those whose names begin so; found by the index, however many others there are.
+    #[must_use]
+    pub fn name_prefix(mut self, prefix: &str) -> Self {
+        self.name_prefix = Some(prefix.into());
+        self
+    }
+
     /// Only those with these labels.
     #[must_use]
     pub fn labels(mut self, labels: LabelSelector) -> Self {
@@ -60,6 +68,10 @@ impl Query {
         fits(&self.api_version, key.api_version())
             && fits(&self.kind, key.kind())
             && fits(&self.namespace, key.namespace())
+            && self
+                .name_prefix
+                .as_deref()
+                .is_none_or(|prefix| key.name().starts_with(prefix))
     }
 }
 

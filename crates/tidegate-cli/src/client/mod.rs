@@ -8,7 +8,7 @@ mod error;
 
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, IF_NONE_MATCH};
 use http::{HeaderValue, Method, StatusCode};
 use reqwest::{Request, Response, Url};
 use serde::Serialize;
@@ -29,6 +29,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 
 /// How long a plain request may take; the slowest is a write that waits for a disk.
 pub(crate) const ANSWER: Duration = Duration::from_secs(30);
+
+/// How long a request may take whose answer the server holds until something has come about.
+const HELD: Duration = ANSWER.saturating_add(Duration::from_secs(20));
 
 /// How long an upload may take: the largest archive over a slow line of 4 Mbit/s.
 const UPLOAD: Duration = Duration::from_secs(600);
@@ -130,7 +133,50 @@ impl Client {
         path: &str,
         document: &impl Serialize,
     ) -> Result<T, Error> {
+        let request = self.request(Method::PUT, path, &[], ANSWER);
+        self.write(request, document).await
+    }
+
+    /// Sends a document that must not be there yet.
+    pub(crate) async fn put_new<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+    ) -> Result<T, Error> {
         let mut request = self.request(Method::PUT, path, &[], ANSWER);
+        request
+            .headers_mut()
+            .insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+        self.write(request, document).await
+    }
+
+    /// Sends a document whose answer is held for up to [`HELD`].
+    pub(crate) async fn put_waiting<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        document: &impl Serialize,
+    ) -> Result<T, Error> {
+        let request = self.request(Method::PUT, path, query, HELD);
+        self.write(request, document).await
+    }
+
+    /// Asks for something to be done, the answer to which is held for up to [`HELD`].
+    pub(crate) async fn post_waiting<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        document: &impl Serialize,
+    ) -> Result<T, Error> {
+        let request = self.request(Method::POST, path, query, HELD);
+        self.write(request, document).await
+    }
+
+    async fn write<T: DeserializeOwned>(
+        &self,
+        mut request: Request,
+        document: &impl Serialize,
+    ) -> Result<T, Error> {
         let body = serde_json::to_vec(document).map_err(|source| Error::Unexpected {
             url: self.shown(),
             what: "a document that cannot be written".to_owned(),

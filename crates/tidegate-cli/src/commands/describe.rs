@@ -5,9 +5,13 @@ use std::fmt::Write as _;
 use clap::Args;
 use jiff::Timestamp;
 use tidegate_core::Name;
-use tidegate_document::{Function, SecretUse};
+use tidegate_document::{
+    Function, FunctionSpec, FunctionStatus, Instances, Revision, RolloutPhase, SecretUse,
+    TrafficStatus,
+};
 
-use super::functions::{get, url};
+use super::functions::{get, path, url};
+use crate::client::{ANSWER, Client};
 use crate::context::Context;
 use crate::error::Result;
 use crate::time::age;
@@ -17,6 +21,9 @@ use crate::time::age;
 pub(crate) struct Describe {
     /// The function
     name: Name,
+    /// Show one of its revisions instead, by its word, a tag or 'latest'
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<String>,
     /// Print it as JSON
     #[arg(long)]
     json: bool,
@@ -25,6 +32,9 @@ pub(crate) struct Describe {
 impl Describe {
     pub(crate) async fn run(self, context: &mut Context) -> Result {
         let client = context.client()?;
+        if let Some(revision) = &self.revision {
+            return self.one(context, &client, revision).await;
+        }
         let function = get(&client, &context.namespace, self.name.as_str()).await?;
         if self.json {
             return context.json(&function);
@@ -32,6 +42,71 @@ impl Describe {
         let text = describe(&function, &url(&client, &function), Timestamp::now());
         context.bytes(text.as_bytes())
     }
+
+    async fn one(&self, context: &mut Context, client: &Client, revision: &str) -> Result {
+        // So that a function that is not there is told as such.
+        let function = get(client, &context.namespace, self.name.as_str()).await?;
+        let name = &function.metadata.name;
+        let mut target = path(&context.namespace, name);
+        let word: String = utf8_percent_encode(revision);
+        target.push_str(&format!("/revisions/{word}"));
+        let revision: Revision = client.get(&target, &[], ANSWER).await?;
+        if self.json {
+            return context.json(&revision);
+        }
+        let text = describe_revision(name, &revision, Timestamp::now());
+        context.bytes(text.as_bytes())
+    }
+}
+
+/// A word as a part of a path: whatever no revision has is written out.
+fn utf8_percent_encode(word: &str) -> String {
+    word.bytes()
+        .map(|b| match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => char::from(b).to_string(),
+            b => format!("%{b:02X}"),
+        })
+        .collect()
+}
+
+fn describe_revision(name: &str, revision: &Revision, now: Timestamp) -> String {
+    let (meta, spec, status) = (&revision.metadata, &revision.spec, &revision.status);
+    let mut page = Page(String::new());
+    page.row("Revision", &meta.name);
+    page.row("Function", name);
+    page.row("Namespace", &meta.namespace);
+    page.row("Number", &spec.number.to_string());
+    page.row(
+        "Cause",
+        &format!("{} (generation {})", spec.cause, spec.generation),
+    );
+    page.row("Status", &format!("{:?}", status.phase));
+    page.row("Message", &status.message);
+    let mut name = "Log";
+    for line in &status.log {
+        page.row(name, line);
+        name = "";
+    }
+    let age = age(&meta.creation_timestamp, now);
+    page.row(
+        "Created",
+        &format!("{} ({age} ago)", meta.creation_timestamp),
+    );
+    page.row("Traffic", &format!("{} %", status.percent));
+    let latest = status.latest.then(|| "latest".to_owned());
+    let tags: Vec<String> = latest.into_iter().chain(status.tags.clone()).collect();
+    page.row("Tags", &tags.join(", "));
+    code(&mut page, &spec.function);
+    let scale = &spec.function.scale;
+    let concurrency = scale.concurrency.map(|n| n.to_string());
+    page.row("Scale", &set(&[("concurrency", concurrency)]));
+    access(&mut page, &spec.function);
+    instances(&mut page, status.instances);
+    page.row(
+        "Invocations",
+        &format!("{}, {} failed", status.invocations, status.errors),
+    );
+    page.0
 }
 
 fn describe(function: &Function, url: &str, now: Timestamp) -> String {
@@ -44,12 +119,60 @@ fn describe(function: &Function, url: &str, now: Timestamp) -> String {
     page.row("Status", &format!("{:?}", status.phase));
     page.row("Message", &status.message);
     page.row("Revision", &status.revision);
+    traffic(&mut page, &status);
     let age = age(&meta.creation_timestamp, now);
     page.row(
         "Created",
         &format!("{} ({age} ago)", meta.creation_timestamp),
     );
     page.map("Labels", &meta.labels);
+    code(&mut page, spec);
+    let scale = &spec.scale;
+    let number = |n: Option<u32>| n.map(|n| n.to_string());
+    let scale = [
+        ("min", number(scale.min)),
+        ("max", number(scale.max)),
+        ("initial", number(scale.initial)),
+        ("concurrency", number(scale.concurrency)),
+        ("target", scale.target.map(|n| format!("{n}%"))),
+        ("idle", scale.idle.clone()),
+    ];
+    page.row("Scale", &set(&scale));
+    access(&mut page, spec);
+    instances(&mut page, status.instances);
+    page.row("Invocations", &status.invocations.to_string());
+    page.0
+}
+
+/// Who takes the calls, where that is not simply the newest.
+fn traffic(page: &mut Page, status: &FunctionStatus) {
+    let newest = |part: &TrafficStatus| {
+        part.revision == status.revision && part.percent == 100 && part.tags.is_empty()
+    };
+    if !status.traffic.iter().all(newest) {
+        let mut name = "Traffic";
+        for part in &status.traffic {
+            let tags = match part.tags.as_slice() {
+                [] => String::new(),
+                tags => format!(" ({})", tags.join(", ")),
+            };
+            let line = format!("{:>3} % {}{tags}", part.percent, part.revision);
+            page.row(name, &line);
+            name = "";
+        }
+    }
+    if let Some(rollout) = &status.rollout
+        && rollout.phase == RolloutPhase::Running
+    {
+        page.row(
+            "Rollout",
+            &format!("{} % so far, instead of {}", rollout.percent, rollout.from),
+        );
+    }
+}
+
+/// Code and configuration.
+fn code(page: &mut Page, spec: &FunctionSpec) {
     page.row("Runtime", &spec.runtime);
     page.row("Contract", spec.contract.as_deref().unwrap_or(""));
     page.row("Entry", &spec.code.entry);
@@ -68,20 +191,14 @@ fn describe(function: &Function, url: &str, now: Timestamp) -> String {
         ("body", limits.body.clone()),
     ];
     page.row("Limits", &set(&limits));
-    let scale = &spec.scale;
-    let number = |n: Option<u32>| n.map(|n| n.to_string());
-    let scale = [
-        ("min", number(scale.min)),
-        ("max", number(scale.max)),
-        ("initial", number(scale.initial)),
-        ("concurrency", number(scale.concurrency)),
-        ("target", scale.target.map(|n| format!("{n}%"))),
-        ("idle", scale.idle.clone()),
-    ];
-    page.row("Scale", &set(&scale));
+}
+
+fn access(page: &mut Page, spec: &FunctionSpec) {
     page.row("Network", spec.network.as_deref().unwrap_or(""));
     page.row("Access", spec.access.as_deref().unwrap_or(""));
-    let i = status.instances;
+}
+
+fn instances(page: &mut Page, i: Instances) {
     page.row(
         "Instances",
         &format!(
@@ -89,8 +206,6 @@ fn describe(function: &Function, url: &str, now: Timestamp) -> String {
             i.idle, i.busy, i.starting, i.draining, i.queued
         ),
     );
-    page.row("Invocations", &status.invocations.to_string());
-    page.0
 }
 
 /// What is set, `memory 256Mi, cpu 1`.
@@ -119,8 +234,11 @@ impl Page {
     /// A row, unless there is nothing to say.
     fn row(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
-            writeln!(self.0, "{:<13}{value}", format!("{name}:"))
-                .expect("writing to a string does not fail");
+            let name = match name {
+                "" => String::new(),
+                name => format!("{name}:"),
+            };
+            writeln!(self.0, "{name:<13}{value}").expect("writing to a string does not fail");
         }
     }
 

@@ -18,6 +18,9 @@ use crate::error::{Error, Result};
 /// How the platform says whose an error is.
 const OUTCOME: &str = "x-tidegate-outcome";
 
+/// How a request says which revision it is for.
+const REVISION: &str = "x-tidegate-revision";
+
 /// Where the id of the request is.
 const REQUEST_ID: &str = "x-request-id";
 
@@ -33,6 +36,9 @@ pub(crate) struct Invoke {
     name: Name,
     #[command(flatten)]
     call: Request,
+    /// The revision to call, by its word, a tag or 'latest', whoever has the traffic
+    #[arg(long, value_name = "REVISION", value_parser = revision)]
+    revision: Option<HeaderValue>,
     /// Give up after this time: 30s; by default the function's own limit rules
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
@@ -64,6 +70,7 @@ impl Invoke {
         Self {
             name,
             call,
+            revision: None,
             timeout: None,
         }
     }
@@ -120,8 +127,12 @@ impl Invoke {
         for (name, value) in &self.call.headers {
             headers.append(name, value.clone());
         }
-        // The key is for the platform. A function that anyone may call never needs it, and so never sees it.
-        if private
+        if let Some(revision) = &self.revision {
+            headers.insert(REVISION, revision.clone());
+        }
+        // The key is for the platform. A function that anyone may call never needs it, and so never sees it. An older
+        // revision may need it although the newest does not; the platform keeps it from the code.
+        if (private || self.revision.is_some())
             && !headers.contains_key(AUTHORIZATION)
             && let Some(key) = client.authorization()
         {
@@ -311,6 +322,11 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
         .parse()
         .map_err(|_| "the value has characters that a header cannot have".to_owned())?;
     Ok((name, value))
+}
+
+fn revision(text: &str) -> Result<HeaderValue, String> {
+    text.parse()
+        .map_err(|_| "no revision or tag has such characters".to_owned())
 }
 
 fn time(text: &str) -> Result<Duration, String> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use tidegate_document::{Function, Phase, WatchEvent};
+use tidegate_document::{Function, FunctionStatus, Phase, WatchEvent};
 
 use super::functions::{collection, list, short};
 use crate::client::Client;
@@ -191,7 +191,7 @@ impl List {
         let mut cells = vec![
             function.metadata.name.clone(),
             function.spec.runtime.clone(),
-            short(&status.revision).to_owned(),
+            serving(&status),
             instances,
             status.invocations.to_string(),
             age(&function.metadata.creation_timestamp, now),
@@ -226,6 +226,16 @@ impl From<crate::client::Error> for Watch {
 impl From<Error> for Watch {
     fn from(error: Error) -> Self {
         Self::Ended(error)
+    }
+}
+
+/// The revision that takes the calls, or how many share them.
+fn serving(status: &FunctionStatus) -> String {
+    let mut parts = status.traffic.iter().filter(|part| part.percent > 0);
+    match (parts.next(), parts.count()) {
+        (Some(part), 0) => short(&part.revision).to_owned(),
+        (Some(_), more) => format!("{} share", more + 1),
+        (None, _) => short(&status.revision).to_owned(),
     }
 }
 

@@ -191,3 +191,16 @@ proptest! {
         prop_assert_eq!(pool.ready.len() as u32, s.min);
     }
 }
+
+proptest! {
+    #[test]
+    fn parts_together_are_the_whole_but_for_rounding(min in 0_u32..50, more in 0_u32..50, percent in 0_u8..=100) {
+        let whole = scale(min, (min + more).max(1), 1, 60);
+        let (one, other) = (part(&whole, percent), part(&whole, 100 - percent));
+        prop_assert!(one.min <= one.max && one.initial <= one.max && one.max >= 1);
+        prop_assert!((whole.min..=whole.min + 1).contains(&(one.min + other.min)));
+        prop_assert!((whole.max..=whole.max + 1).contains(&(one.max + other.max)) );
+        prop_assert_eq!(part(&whole, 100), whole);
+        prop_assert_eq!(part(&whole, 0).min, 0);
+    }
+}

@@ -385,6 +385,12 @@ async fn answer(
                 _run: run,
             }
         }
+        // Answers with this status.
+        ("status", Some(code)) => {
+            let mut answer = Response::new(Script::whole("so it is"));
+            *answer.status_mut() = code.parse().expect("a status");
+            return Ok(answer);
+        }
         ("hangup", None) => return Err(io::Error::other("the test wants this connection closed")),
         ("header", Some(name)) => {
             let value = request.headers().get(name).map(|v| v.as_bytes().to_vec());

@@ -14,3 +14,4 @@ mod deploy;
 mod host;
 mod scale;
 mod starts;
+mod versions;

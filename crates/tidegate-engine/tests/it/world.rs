@@ -15,7 +15,7 @@ use tidegate_core::{
 };
 use tidegate_engine::{
     CallContext, Engine, Failure, Function, Materials, Options, PoolCounts, ReplyBody, Resources,
-    Revision, new_id,
+    Revision, UnknownRevision, new_id,
 };
 use tidegate_instance::StartError;
 use tokio::io::AsyncWriteExt as _;
@@ -31,15 +31,26 @@ const PATIENCE: Duration = Duration::from_secs(600);
 pub(crate) struct World {
     pub(crate) fake: Arc<Fake>,
     pub(crate) engine: Engine,
+    kept: Arc<Kept>,
 }
 
-struct NoResources;
+/// Revisions that are kept, and nothing else.
+#[derive(Default)]
+struct Kept(parking_lot::Mutex<Vec<Revision>>);
 
 /// The entry of functions whose bundles bring a bug to light.
 pub(crate) const BUG: &str = "bug";
 
 #[async_trait]
-impl Resources for NoResources {
+impl Resources for Kept {
+    async fn revision(&self, _: &FunctionKey, word: &str) -> Result<Revision, UnknownRevision> {
+        let kept = self.0.lock();
+        let found = kept.iter().find(|r| *r.id == *word).cloned();
+        found.ok_or_else(|| UnknownRevision {
+            there: kept.iter().map(|r| r.id.to_string()).collect(),
+        })
+    }
+
     async fn materialize(
         &self,
         _: &FunctionKey,
@@ -117,12 +128,14 @@ impl World {
 
     pub(crate) fn with(options: Options) -> Self {
         let fake = Arc::<Fake>::default();
-        let engine = Engine::new(
-            Arc::new(Handle(fake.clone())),
-            Arc::new(NoResources),
-            options,
-        );
-        Self { fake, engine }
+        let kept = Arc::<Kept>::default();
+        let engine = Engine::new(Arc::new(Handle(fake.clone())), kept.clone(), options);
+        Self { fake, engine, kept }
+    }
+
+    /// Keeps a revision that has no traffic.
+    pub(crate) fn keep(&self, revision: Revision) {
+        self.kept.0.lock().push(revision);
     }
 
     /// A world with one function `f`.

@@ -9,3 +9,4 @@ mod world;
 mod documents;
 mod restart;
 mod secrets;
+mod versions;

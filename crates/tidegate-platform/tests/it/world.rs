@@ -8,13 +8,16 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt as _;
 use serde::Deserialize as _;
+use tidegate_core::rollout::Plan;
+use tidegate_core::traffic::{Share, Target};
 use tidegate_core::{
     Access, Code, FunctionKey, FunctionSpec, Limits, Name, Network, Scale, SecretUse,
 };
 use tidegate_engine::Options;
 use tidegate_platform::{
-    Body, CallContext, Digest, Failure, Function, Lower, LowerError, Lowered, Object, ObjectKey,
-    Parts, Platform, Preconditions, Prefix, Status, Switch, new_id,
+    Body, CallContext, Digest, Failure, Function, GradualRollout, KeptRevision, Lower, LowerError,
+    Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix, ReplyBody, Status, Switch,
+    new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -31,7 +34,44 @@ pub(crate) struct World {
     code: String,
 }
 
+/// Revisions that are kept: few enough to be gone through.
+pub(crate) const KEPT: usize = 3;
+
 struct Plain;
+
+/// The member `traffic` of a spec has `REVISION|latest=PERCENT[:TAG]`, separated by spaces.
+fn traffic_of(object: &Object) -> Vec<Share> {
+    let words = object.spec().and_then(|s| s["traffic"].as_str());
+    let words = words.unwrap_or_default();
+    let share = |word: &str| {
+        let (to, rest) = word.split_once('=').unwrap();
+        let (percent, tag) = rest.split_once(':').unwrap_or((rest, ""));
+        Share {
+            to: if to == "latest" {
+                Target::Latest
+            } else {
+                Target::Revision(to.to_owned())
+            },
+            percent: percent.parse().unwrap(),
+            tag: (!tag.is_empty()).then(|| tag.to_owned()),
+        }
+    };
+    words.split_whitespace().map(share).collect()
+}
+
+/// The member `rollout` of a spec has milliseconds; more than 5 % of failures among five calls take it back.
+fn rollout_of(object: &Object) -> Option<GradualRollout> {
+    let over = object.spec()?["rollout"].as_u64()?;
+    Some(GradualRollout {
+        plan: Plan {
+            over: Duration::from_millis(over),
+            steps: 100,
+            max_errors_ppm: 50_000,
+            min_requests: 5,
+        },
+        only: None,
+    })
+}
 
 impl Lower for Plain {
     fn kind(&self) -> (&'static str, &'static str) {
@@ -49,6 +89,8 @@ impl Lower for Plain {
             spec: FunctionSpec::deserialize(spec)
                 .map_err(|e| LowerError::new("spec", e.to_string()))?,
             switch: Switch::WhenReady,
+            traffic: traffic_of(object),
+            rollout: rollout_of(object),
         })
     }
 }
@@ -76,6 +118,7 @@ impl World {
                 ready_within: Duration::from_secs(10),
             },
             bundles: folder.join("bundles"),
+            revisions: KEPT,
             kinds: vec![Arc::new(Plain)],
         })
         .await
@@ -136,7 +179,20 @@ impl World {
     }
 
     pub(crate) async fn put(&self, name: &str, spec: &FunctionSpec) -> Object {
-        let spec = serde_json::to_value(spec).unwrap();
+        self.put_with(name, spec, &serde_json::json!({})).await
+    }
+
+    /// Puts a document with further members in its spec.
+    pub(crate) async fn put_with(
+        &self,
+        name: &str,
+        spec: &FunctionSpec,
+        more: &serde_json::Value,
+    ) -> Object {
+        let mut spec = serde_json::to_value(spec).unwrap();
+        spec.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let object = Object::with_spec(&key(name), spec).unwrap();
         self.platform.put(object).await.unwrap().object()
     }
@@ -145,6 +201,46 @@ impl World {
     pub(crate) async fn deploy(&self, name: &str, spec: &FunctionSpec) -> Status {
         let object = self.put(name, spec).await;
         self.settled(&object).await
+    }
+
+    pub(crate) async fn deploy_with(
+        &self,
+        name: &str,
+        spec: &FunctionSpec,
+        more: &serde_json::Value,
+    ) -> Status {
+        let object = self.put_with(name, spec, more).await;
+        self.settled(&object).await
+    }
+
+    pub(crate) async fn status(&self, name: &str) -> Status {
+        Status::of(&self.platform.get(&key(name)).await.unwrap())
+    }
+
+    /// Waits until a function's status is so, and gives it.
+    pub(crate) async fn until_status(
+        &self,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&Status) -> bool,
+    ) -> Status {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let status = self.status(name).await;
+                if is_so(&status) {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        });
+        waited
+            .await
+            .unwrap_or_else(|_| panic!("never came: {what}"))
+    }
+
+    pub(crate) async fn revisions(&self, name: &str) -> Vec<KeptRevision> {
+        let object = self.platform.get(&key(name)).await.unwrap();
+        self.platform.revisions(&object).await.unwrap()
     }
 
     /// How a generation of a document came out.
@@ -176,14 +272,26 @@ impl World {
 
     pub(crate) async fn call(&self, name: &str) -> Result<String, Failure> {
         let function = self.function(name).expect("the function is known");
-        let context = CallContext {
-            id: new_id(),
-            prefix: Prefix::default(),
-            caller: None,
-            received: tokio::time::Instant::now(),
-        };
         let request = Request::get("/revision").body(Body::empty()).unwrap();
-        let response = self.platform.call(&function, request, context).await?;
+        let response = self.platform.call(&function, request, context()).await?;
+        Self::text(response).await
+    }
+
+    /// Calls a revision by its word, or says which there are.
+    pub(crate) async fn call_named(&self, name: &str, word: &str) -> Result<String, String> {
+        let function = self.function(name).expect("the function is known");
+        let chosen = self.platform.choose(&function, word).await;
+        let chosen = chosen.map_err(|unknown| unknown.there.join(" "))?;
+        let request = Request::get("/revision").body(Body::empty()).unwrap();
+        let response = self
+            .platform
+            .call_chosen(&function, chosen, request, context())
+            .await;
+        let response = response.map_err(|failure| failure.to_string())?;
+        Self::text(response).await.map_err(|f| f.to_string())
+    }
+
+    async fn text(response: http::Response<ReplyBody>) -> Result<String, Failure> {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         Ok(String::from_utf8(body.into()).unwrap())
     }
@@ -198,6 +306,15 @@ impl World {
     /// Ends the platform, and gives the store back to whoever opens it next.
     pub(crate) async fn end(self) {
         self.platform.drain(Duration::ZERO).await;
+    }
+}
+
+pub(crate) fn context() -> CallContext {
+    CallContext {
+        id: new_id(),
+        prefix: Prefix::default(),
+        caller: None,
+        received: tokio::time::Instant::now(),
     }
 }
 

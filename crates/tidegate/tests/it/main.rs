@@ -23,3 +23,4 @@ mod start;
 mod story;
 mod streaming;
 mod unprivileged;
+mod versions;

@@ -8,6 +8,7 @@ mod git;
 mod name;
 mod settings;
 mod ship;
+mod versions;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -20,7 +21,7 @@ use tidegate_manifest::Input;
 
 use super::apply::{How, apply};
 use super::functions::{path, short, url};
-use crate::client::{ANSWER, Client};
+use crate::client::Client;
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::progress::Spinner;
@@ -29,6 +30,8 @@ pub(super) use git::{SOURCE, fetch, is_address};
 use settings::Settings;
 use ship::Uploaded;
 pub(super) use ship::{PATIENCE, Ship, pack, upload};
+pub(super) use versions::{Gradual, tag};
+use versions::{Meeting, Versions};
 
 /// Who may run code.
 const RUNTIMES: [&str; 8] = [
@@ -82,6 +85,8 @@ pub(crate) struct Deploy {
     // Last, since its heading would stand over all that follows.
     #[command(flatten)]
     settings: Settings,
+    #[command(flatten)]
+    versions: Versions,
     /// Where the code was fetched from.
     #[arg(skip)]
     source: Option<String>,
@@ -128,6 +133,7 @@ impl What {
             no_wait: false,
             json: false,
             settings: self.settings,
+            versions: Versions::default(),
             source: None,
             called: None,
             verb: None,
@@ -202,6 +208,9 @@ impl Deploy {
                     short(&status.revision),
                     elapsed(began.elapsed())
                 ));
+                if let Some(told) = versions::told(name, &function) {
+                    context.note(told);
+                }
                 Ok(function)
             }
             Phase::Failed => {
@@ -235,7 +244,9 @@ impl Deploy {
             || self.contract.is_some()
             || self.entry.is_some()
             || self.reset
-            || self.settings != Settings::default();
+            || self.versions != Versions::default()
+            || self.settings != Settings::default()
+            || self.versions != Versions::default();
         match manifest {
             Some(manifest) if told => Err(Error::usage(format!(
                 "the settings of functions stand in {}, and cannot be given beside it",
@@ -286,17 +297,26 @@ impl Deploy {
     ) -> Result<Function> {
         let path = path(&context.namespace, name.as_str());
         let mut tried = 0;
+        let mut earlier = ship::now(client, &path).await?;
         loop {
             tried += 1;
-            let earlier: Option<Function> = match client.get(&path, &[], ANSWER).await {
-                Ok(function) => Some(function),
-                Err(e) if e.status() == Some(404) => None,
-                Err(e) => return Err(e.into()),
+            let is_new = earlier.is_none();
+            let (mut function, mut kept) =
+                self.document(&context.namespace, settings, name, code, earlier.clone())?;
+            let status = earlier.as_ref().and_then(|f| f.status.as_ref());
+            let said = self
+                .versions
+                .apply(&mut function.spec, status, name, &mut kept)?;
+            let sent = if is_new {
+                client.put_new(&path, &function).await
+            } else {
+                client.put(&path, &function).await
             };
-            let (function, kept) =
-                self.document(&context.namespace, settings, name, code, earlier)?;
-            match client.put(&path, &function).await {
+            match sent {
                 Ok(written) => {
+                    if let Some(said) = said {
+                        context.note(said);
+                    }
                     if !kept.is_empty() {
                         context.note(format!(
                             "kept from the earlier deploy: {} (--reset starts from the defaults)",
@@ -305,7 +325,13 @@ impl Deploy {
                     }
                     return Ok(written);
                 }
-                Err(e) if e.status() == Some(409) && tried < TRIES => {}
+                Err(e) if e.status() == Some(409) && tried < TRIES => {
+                    let now = ship::now(client, &path).await?;
+                    match versions::met(name, earlier.as_ref(), now.as_ref(), &function) {
+                        Meeting::Again => earlier = now,
+                        Meeting::Lost(error) => return Err(error),
+                    }
+                }
                 Err(e) if e.status() == Some(404) => {
                     return Err(Error::from(e).hint(format!(
                         "'tidegate namespace create {}' makes the namespace",

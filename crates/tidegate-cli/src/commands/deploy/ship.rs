@@ -9,6 +9,7 @@ use tidegate_build::{PackOptions, Packed, Runtime};
 use tidegate_core::Name;
 use tidegate_document::{Code, Function, FunctionStatus, LogLine, Phase};
 
+use super::versions::is_same_code;
 use crate::client::{ANSWER, Client};
 use crate::commands::functions::{path, short};
 use crate::error::{Error, Result};
@@ -82,6 +83,15 @@ pub(crate) async fn upload(draw: bool, client: &Client, packed: Packed) -> Resul
     })
 }
 
+/// The function as it is, if it is there.
+pub(super) async fn now(client: &Client, path: &str) -> Result<Option<Function>> {
+    match client.get(path, &[], ANSWER).await {
+        Ok(function) => Ok(Some(function)),
+        Err(e) if e.status() == Some(404) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
 impl Ship<'_> {
     /// Asks until the written generation is ready or failed, or patience ends: then what is told is still pending.
     pub(crate) async fn settled(&self, written: &Function) -> Result<Function> {
@@ -99,6 +109,16 @@ impl Ship<'_> {
             let status = function.status.clone().unwrap_or_default();
             let settled =
                 status.observed_generation >= generation && status.phase != Phase::Pending;
+            let newest = function.metadata.generation;
+            if newest > generation
+                && status.observed_generation != generation
+                && !is_same_code(&function.spec, &written.spec)
+            {
+                return Err(Error::failed(format!(
+                    "this deploy of {} was replaced by a newer deploy (generation {newest})",
+                    self.name
+                )));
+            }
             if settled {
                 return Ok(function);
             }
