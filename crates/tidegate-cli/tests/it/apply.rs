@@ -348,6 +348,7 @@ fn a_split_made_by_hand_outlives_an_apply_that_changes_nothing_else() {
         &manifest("other.py"),
     );
     assert!(said.contains("updated same"), "{said}");
+    assert!(said.contains("its traffic was set by hand"), "{said}");
     let put = fake.the("PUT");
     let sent: Value = serde_json::from_slice(&put.body).unwrap();
     assert_eq!(sent["spec"]["traffic"], Value::Null);

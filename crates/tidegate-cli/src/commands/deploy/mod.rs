@@ -255,7 +255,8 @@ impl Deploy {
             || self.entry.is_some()
             || self.reset
             || self.versions != Versions::default()
-            || self.settings != Settings::default();
+            || self.settings != Settings::default()
+            || self.versions != Versions::default();
         match manifest {
             Some(manifest) if told => Err(Error::usage(format!(
                 "the settings of functions stand in {}, and cannot be given beside it",
