@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn traffic_of_a_deploy() {
         let name = Name::new("f").unwrap();
-        let tagged = |latest| Traffic {
+        let tagged = |latest: bool| Traffic {
             revision: (!latest).then(|| "aaa".to_owned()),
             latest,
             percent: 100,
