@@ -5,7 +5,7 @@ use tidegate_core::Name;
 
 use crate::commands::{
     Apply, Completions, Delete, Deploy, Describe, Dev, Doctor, Export, Invoke, List, Login, Logout,
-    Logs, Namespace, Promote, Revisions, Rollback, Run, Scale, Secret, Traffic, Up,
+    Logs, Namespace, New, Promote, Revisions, Rollback, Run, Scale, Secret, Traffic, Up,
 };
 use crate::context::{Color, Context};
 use crate::error::{Error, Result};
@@ -55,6 +55,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     #[command(after_long_help = crate::commands::up_settings())]
     Up(Up),
+    New(New),
     Deploy(Box<Deploy>),
     Apply(Apply),
     Export(Export),
@@ -83,6 +84,7 @@ impl Command {
     /// client needs and starts in no time; a command that needs another makes it itself.
     pub(crate) fn run(self, context: &mut Context) -> Result {
         match self {
+            Self::New(command) => command.run(context),
             Self::Up(command) => command.run(context),
             Self::Completions(command) => command.run(context),
             Self::Apply(command) => wait(command.run(context)),

@@ -443,7 +443,9 @@ impl Supervisor {
                 Err(error) => tracing::error!(%error, "the launcher said something unknown"),
             }
         }
-        tracing::error!("the launcher is gone; its sandboxes ended with it");
+        if !self.stop.is_cancelled() {
+            tracing::error!("the launcher is gone; its sandboxes ended with it");
+        }
     }
 
     fn hear(&self, tell: Tell, mut fds: Vec<OwnedFd>) {

@@ -281,6 +281,11 @@ const ROLLOUT: &[Key] = &[
         Kind::Count(1, u32::MAX),
         "calls that are needed to judge",
     ),
+    key(
+        "revision",
+        Kind::Text,
+        "only to this revision; to every new one where absent",
+    ),
 ];
 
 pub(crate) const SECRET: &[Key] = &[

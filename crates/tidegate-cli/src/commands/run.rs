@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 pub(crate) struct Run {
     /// The file or folder
     #[arg(value_name = "PATH")]
-    path: PathBuf,
+    code: PathBuf,
     #[command(flatten)]
     request: Request,
     #[command(flatten)]
@@ -30,7 +30,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) async fn run(self, context: &mut Context) -> Result {
-        let mut deploy = self.what.of(self.path);
+        let mut deploy = self.what.of(self.code);
         // What is wrong with the code or its name is known without a server.
         let packed = deploy.pack()?;
         let name = deploy.name(context)?;
@@ -51,7 +51,7 @@ impl Run {
             let logs = format!("{}/logs", path(&context.namespace, name.as_str()));
             if let Ok(mut lines) = client.lines(&logs, &[]).await {
                 while let Ok(Some(line)) = lines.next::<LogLine>().await {
-                    if line.stream != "system" {
+                    if line.stream != "system" && !quiet {
                         context.aside(&line.text);
                     }
                 }

@@ -186,6 +186,8 @@ fn what_is_wrong_is_said_before_anything_is_sent() {
         &["deploy", "/no/such/file"][..],
         &["deploy", &go],
         &["deploy", "https://host/repository"],
+        &["deploy", "https://host/x.git#--upload-pack=x"],
+        &["deploy", "https://me:pass@host/x.git#a:../b"],
         &["deploy", &python, "--memory", "lots"],
         &["deploy", &python, "--env", "NOVALUE"],
         &["deploy", &python, "--name", "Not A Name"],

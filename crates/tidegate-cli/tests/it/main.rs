@@ -1,11 +1,14 @@
 //! The whole command line in this process, against a scripted server: what a user sees, byte by byte.
 
+mod apply;
 mod deploy;
 mod errors;
 mod fake;
 mod functions;
+mod git;
 mod harness;
 mod help;
 mod invoke;
+mod new;
 mod others;
 mod versions;

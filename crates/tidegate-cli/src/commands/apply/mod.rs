@@ -31,7 +31,7 @@ pub(super) use one::{Action, Outcome, Work};
 /// Functions on their way at once: enough to hide the waiting, few enough that a server has cores left for calls.
 const AT_ONCE: usize = 4;
 
-/// Makes functions what manifests say
+/// Make functions what manifests say
 ///
 /// Creates what is not there, updates what differs, and leaves alone what is as it should be. With --prune, deletes what
 /// the manifests no longer have.

@@ -16,6 +16,9 @@ use crate::time::elapsed;
 /// What Tidegate's own tools note on functions; what a manifest does not say of these stays.
 const OURS: &str = "tidegate.dev/";
 
+/// What other commands set of a specification, and manifests need not speak of.
+const BY_HAND: [&str; 2] = ["traffic", "rollout"];
+
 /// What is to be done for one function.
 pub(crate) struct Work<'a> {
     pub(crate) client: &'a Client,
@@ -151,7 +154,7 @@ impl Work<'_> {
             Err(e) if e.status() == Some(404) => None,
             Err(e) => return Err(e.into()),
         };
-        let document = self.document(spec, source, there.as_ref());
+        let document = self.document(spec, source, there.as_ref(), outcome);
         outcome.action = compare(there.as_ref(), &document);
         if self.dry_run {
             if outcome.action != Action::Unchanged {
@@ -239,6 +242,7 @@ impl Work<'_> {
         mut spec: Map<String, Json>,
         source: Option<String>,
         there: Option<&Json>,
+        outcome: &mut Outcome,
     ) -> Json {
         let mut annotations = self.wanted.annotations.clone();
         if let Some(source) = source {
@@ -262,16 +266,8 @@ impl Work<'_> {
                 }
             }
             metadata["resourceVersion"] = there["metadata"]["resourceVersion"].clone();
-            // A split or a rollback made by hand outlives an apply that changes nothing else.
-            let pinned = there.pointer("/spec/traffic");
-            if let (Some(pinned), false) = (pinned, spec.contains_key("traffic")) {
-                let mut without = tidied(&there["spec"]);
-                if let Json::Object(map) = &mut without {
-                    map.remove("traffic");
-                }
-                if without == tidied(&Json::Object(spec.clone())) {
-                    spec.insert("traffic".to_owned(), pinned.clone());
-                }
+            if let Json::Object(before) = tidied(&there["spec"]) {
+                keep_what_was_done_by_hand(&before, &mut spec, outcome);
             }
         }
         if !self.wanted.labels.is_empty() {
@@ -340,6 +336,32 @@ impl Work<'_> {
                 elapsed(PATIENCE)
             ))),
         }
+    }
+}
+
+/// A split, a promotion or a rollback outlives an apply that changes nothing else, and ends with the next revision, as it
+/// does with a deploy. A manifest that says something of them has the last word.
+fn keep_what_was_done_by_hand(
+    before: &Map<String, Json>,
+    spec: &mut Map<String, Json>,
+    outcome: &mut Outcome,
+) {
+    let kept: Vec<(&&str, &Json)> = BY_HAND
+        .iter()
+        .filter(|key| !spec.contains_key(**key))
+        .filter_map(|key| Some((key, before.get(*key)?)))
+        .collect();
+    let mut with = spec.clone();
+    with.extend(
+        kept.iter()
+            .map(|(key, value)| ((**key).to_owned(), (*value).clone())),
+    );
+    if tidied(&Json::Object(with.clone())) == Json::Object(before.clone()) {
+        *spec = with;
+    } else if kept.iter().any(|(key, _)| **key == "traffic") {
+        outcome.warnings.push(
+            "its traffic was set by hand; from now on the newest revision takes it all".to_owned(),
+        );
     }
 }
 

@@ -96,6 +96,9 @@ pub(crate) struct Deploy {
     /// What was done, where that is not simply deployed.
     #[arg(skip)]
     pub(super) verb: Option<&'static str>,
+    /// Whether the log is followed already, and need not be told of a failure again.
+    #[arg(skip)]
+    pub(super) follows: bool,
 }
 
 /// The code to deploy, and how, for commands that deploy on the way to something else.
@@ -134,6 +137,7 @@ impl What {
             source: None,
             called: None,
             verb: None,
+            follows: false,
         }
     }
 }
@@ -211,7 +215,7 @@ impl Deploy {
             }
             Phase::Failed => {
                 let (lines, error) = ship.failed(&status).await;
-                for line in lines {
+                for line in lines.iter().filter(|_| !self.follows) {
                     context.note(format!("  | {line}"));
                 }
                 Err(error)
@@ -241,7 +245,8 @@ impl Deploy {
             || self.entry.is_some()
             || self.reset
             || self.versions != Versions::default()
-            || self.settings != Settings::default();
+            || self.settings != Settings::default()
+            || self.versions != Versions::default();
         match manifest {
             Some(manifest) if told => Err(Error::usage(format!(
                 "the settings of functions stand in {}, and cannot be given beside it",

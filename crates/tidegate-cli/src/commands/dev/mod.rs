@@ -158,7 +158,7 @@ async fn follow(
     let mut logs: Option<Lines> = None;
     let mut announced = false;
     loop {
-        match target.ship(context, client, made).await {
+        match target.ship(context, client, made, logs.is_some()).await {
             Ok(Shipped::Same) => {}
             Ok(Shipped::New(url)) => {
                 if !announced {

@@ -124,12 +124,13 @@ impl Target {
     }
 
     /// Deploys what is there now, unless it is what was deployed last. `made` is set as soon as the server may have a
-    /// function of it.
+    /// function of it; `follows` says that its log is shown anyway.
     pub(super) async fn ship(
         &mut self,
         context: &mut Context,
         client: &Client,
         made: &mut bool,
+        follows: bool,
     ) -> Result<Shipped> {
         match self {
             Self::Code { deploy, name, sent } => {
@@ -137,6 +138,7 @@ impl Target {
                 if sent.as_ref() == Some(&packed.digest) {
                     return Ok(Shipped::Same);
                 }
+                deploy.follows = follows;
                 deploy.verb = sent.is_some().then_some("redeployed");
                 *sent = Some(packed.digest.clone());
                 *made = true;
@@ -179,7 +181,7 @@ impl Target {
                         // It has been told.
                         return Ok(Shipped::Same);
                     }
-                    for line in &outcome.log {
+                    for line in outcome.log.iter().filter(|_| !follows) {
                         context.note(format!("  | {line}"));
                     }
                     return Err(error);

@@ -72,7 +72,10 @@ fn native(root: &Path, mode: RecursiveMode, only: Option<PathBuf>) -> notify::Re
 
 fn polling(root: &Path, mode: RecursiveMode, only: Option<PathBuf>) -> notify::Result<Watch> {
     let (tell, changed) = teller(root.to_owned(), only);
-    let config = Config::default().with_poll_interval(POLL);
+    // By their contents: times are compared in whole seconds, which is longer than it takes to save a file twice.
+    let config = Config::default()
+        .with_poll_interval(POLL)
+        .with_compare_contents(true);
     let mut watcher = PollWatcher::new(tell, config)?;
     watcher.watch(root, mode)?;
     Ok(Watch {

@@ -1,0 +1,106 @@
+//! Greets whoever the query names: an HTTP server on $PORT.
+//!
+//! It speaks just enough HTTP for a platform in front of it, with the standard library alone. Anything larger is better
+//! off with a server from crates.io.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+
+/// Longest head and longest body in bytes.
+const MAX_HEAD: u64 = 16 * 1024;
+const MAX_BODY: u64 = 64 * 1024;
+
+fn main() -> io::Result<()> {
+    let port = std::env::var("PORT").map_err(io::Error::other)?;
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}"))?;
+    for connection in listener.incoming() {
+        let connection = connection?;
+        thread::spawn(move || {
+            if let Err(error) = serve(&connection) {
+                eprintln!("{error}");
+            }
+        });
+    }
+    Ok(())
+}
+
+/// Answers the requests of one connection, one after the other.
+fn serve(connection: &TcpStream) -> io::Result<()> {
+    let mut reader = BufReader::new(connection);
+    let mut writer = connection;
+    while let Some(request) = Request::read(&mut reader)? {
+        let body = format!("{}\n", greeting(&request));
+        write!(
+            writer,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        writer.flush()?;
+    }
+    Ok(())
+}
+
+fn greeting(request: &Request) -> String {
+    let query = request.target.split_once('?').map_or("", |(_, query)| query);
+    let named = query.split('&').find_map(|pair| pair.strip_prefix("name="));
+    match (named, request.body.trim()) {
+        (Some(name), _) if !name.is_empty() => format!("hello, {name}"),
+        (_, "") => "hello, world".to_owned(),
+        (_, name) => format!("hello, {name}"),
+    }
+}
+
+struct Request {
+    target: String,
+    body: String,
+}
+
+impl Request {
+    /// The next request; nothing when the other side is done.
+    fn read(reader: &mut impl BufRead) -> io::Result<Option<Self>> {
+        let mut head = reader.take(MAX_HEAD);
+        let mut line = String::new();
+        if head.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        let target = line.split(' ').nth(1).unwrap_or("/").to_owned();
+        let mut length = 0;
+        loop {
+            line.clear();
+            if head.read_line(&mut line)? == 0 {
+                return Err(io::Error::other("the head of the request is cut off, or too long"));
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':') {
+                if name.eq_ignore_ascii_case("content-length") {
+                    length = value.trim().parse().map_err(io::Error::other)?;
+                }
+            }
+        }
+        if length > MAX_BODY {
+            return Err(io::Error::other("the body is too long"));
+        }
+        let mut body = String::new();
+        reader.take(length).read_to_string(&mut body)?;
+        Ok(Some(Self { target, body }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn greet(text: &str) -> String {
+        greeting(&Request::read(&mut text.as_bytes()).unwrap().unwrap())
+    }
+
+    #[test]
+    fn greets_by_name() {
+        assert_eq!(greet("GET /?name=gate HTTP/1.1\r\n\r\n"), "hello, gate");
+        assert_eq!(greet("GET / HTTP/1.1\r\n\r\n"), "hello, world");
+        assert_eq!(greet("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\ntide\n"), "hello, tide");
+    }
+}
