@@ -602,4 +602,60 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn traffic_and_rollouts_are_checked() {
+        let part = |json: serde_json::Value| {
+            let parts: Vec<document::Traffic> = serde_json::from_value(json).unwrap();
+            traffic(&parts).map(drop).map_err(|e| e.to_string())
+        };
+        for (parts, says) in [
+            (
+                serde_json::json!([{ "latest": true, "percent": 90 }]),
+                "sum to 90",
+            ),
+            (
+                serde_json::json!([{ "latest": true, "revision": "a", "percent": 100 }]),
+                "spec.traffic[0]",
+            ),
+            (serde_json::json!([{ "percent": 100 }]), "latest: true"),
+            (
+                serde_json::json!([{ "latest": true, "percent": 100, "tag": "A" }]),
+                "\"A\"",
+            ),
+        ] {
+            let error = part(parts).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+        assert_eq!(part(serde_json::json!([])), Ok(()));
+        let plan = |json: serde_json::Value| {
+            let sent: document::Rollout = serde_json::from_value(json).unwrap();
+            rollout(&sent).map(|r| r.plan).map_err(|e| e.to_string())
+        };
+        let defaults = plan(serde_json::json!({ "over": "10m" })).unwrap();
+        assert_eq!(
+            (
+                defaults.steps,
+                defaults.max_errors_ppm,
+                defaults.min_requests
+            ),
+            (100, 50_000, 20)
+        );
+        for (sent, says) in [
+            (serde_json::json!({ "over": "0s" }), "spec.rollout.over"),
+            (serde_json::json!({ "over": "9999h" }), "30d"),
+            (serde_json::json!({ "over": "1m", "steps": 0 }), "steps"),
+            (
+                serde_json::json!({ "over": "1m", "maxErrorRate": 5 }),
+                "0.05",
+            ),
+            (
+                serde_json::json!({ "over": "1m", "minRequests": 0 }),
+                "minRequests",
+            ),
+        ] {
+            let error = plan(sent).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
 }

@@ -418,3 +418,35 @@ fn any_document_round_trips() {
         })?;
     });
 }
+
+#[tokio::test]
+async fn objects_are_listed_by_the_beginning_of_their_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for name in ["f", "f-1", "f-2", "f-g-1", "f.1", "g-1", "e-1"] {
+        let object = thing(name, json!(1));
+        store.objects().create(object).await.unwrap();
+    }
+    let kind = key("f");
+    let of = Query::kind(kind.api_version(), kind.kind());
+    let names = async |query: &Query, limit| {
+        let (mut names, mut from) = (Vec::new(), None::<String>);
+        loop {
+            let page = store
+                .objects()
+                .list(query, limit, from.as_deref())
+                .await
+                .unwrap();
+            names.extend(page.items.iter().map(|o| o.key().name().to_owned()));
+            from = page.next;
+            if from.is_none() {
+                return names;
+            }
+        }
+    };
+    let prefixed = of.clone().name_prefix("f-");
+    for limit in [None, Some(1)] {
+        assert_eq!(names(&prefixed, limit).await, ["f-1", "f-2", "f-g-1"]);
+    }
+    assert_eq!(names(&of.name_prefix("nobody"), None).await, [""; 0]);
+}
