@@ -148,8 +148,8 @@ mod tests {
     fn a_url_leads_to_its_port_and_its_password_is_not_quoted() {
         let of = |url| Target::of_url(url).map(|t| t.to_string());
         assert_eq!(
-            of("https://u:p@pypi.example.org/simple").unwrap(),
-            "pypi.example.org:443"
+            of("https://u:p@registry.example.org/simple").unwrap(),
+            "registry.example.org:443"
         );
         assert_eq!(of("http://10.0.0.1:4873").unwrap(), "10.0.0.1:4873");
         let error = of("ftp://user:secret@host/x").unwrap_err().to_string();
