@@ -48,6 +48,7 @@ pub(crate) struct Fake {
 }
 
 /// What a tool does.
+#[allow(dead_code, reason = "the platform's tests use all of it")]
 #[derive(Clone, Debug, Default)]
 pub(crate) enum OnJob {
     /// Leaves a program in the folder of results, and ends well.
