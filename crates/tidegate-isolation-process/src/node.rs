@@ -455,6 +455,20 @@ mod tests {
     }
 
     #[test]
+    fn every_source_of_the_host_is_embedded() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes/nodejs");
+        let mut there = vec!["host.cjs".to_owned()];
+        for entry in std::fs::read_dir(root.join("lib")).unwrap().flatten() {
+            there.push(format!("lib/{}", entry.file_name().to_string_lossy()));
+        }
+        there.sort();
+        let node = crate::language::ALL.iter().find(|l| l.name == "node");
+        let mut embedded: Vec<_> = node.unwrap().sources.iter().map(|(n, _)| *n).collect();
+        embedded.sort_unstable();
+        assert_eq!(embedded, there);
+    }
+
+    #[test]
     fn this_machine_says_how_much_memory_there_is() {
         let kib = available_kib();
         assert!(kib > 0 && kib < u64::MAX, "{kib}");
