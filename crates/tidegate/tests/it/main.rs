@@ -8,6 +8,7 @@ mod harness;
 mod bad_input;
 mod commands;
 mod crash;
+mod develop;
 mod executables;
 mod faults;
 mod limits;
