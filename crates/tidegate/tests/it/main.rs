@@ -9,6 +9,7 @@ mod bad_input;
 mod builds;
 mod commands;
 mod crash;
+mod develop;
 mod executables;
 mod faults;
 mod languages;

@@ -7,8 +7,8 @@ mod projects;
 mod server;
 mod wait;
 
-pub(crate) use command::{Ran, program};
-pub(crate) use http::{Connection, Reply};
+pub(crate) use command::{Ran, bare, program};
+pub(crate) use http::{Call, Connection, Reply};
 pub(crate) use instances::{code_of, groups_of, is_alive, processes_of, tagged};
 pub(crate) use projects::{Files, example, sample};
 pub(crate) use server::{Server, UNPRIVILEGED};
