@@ -28,19 +28,19 @@ pub const HOME: &str = "/home/build";
 /// The user's package configuration: under which name a secret gives a file, and where below [`HOME`] the file is put.
 /// Every recipe leaves its tools' settings so that these are read.
 pub const CONFIG_FILES: &[(&str, &str)] = &[
-    (".npmrc", ".npmrc"),
-    (".yarnrc.yml", ".yarnrc.yml"),
-    ("pip.conf", ".config/pip/pip.conf"),
-    ("uv.toml", ".config/uv/uv.toml"),
-    ("cargo-config.toml", ".cargo/config.toml"),
-    ("cargo-credentials.toml", ".cargo/credentials.toml"),
-    ("go.env", ".config/go/env"),
-    ("settings.xml", ".m2/settings.xml"),
+    ("npmrc", ".npmrc"),
+    ("yarnrc", ".yarnrc.yml"),
+    ("pip-conf", ".config/pip/pip.conf"),
+    ("uv-toml", ".config/uv/uv.toml"),
+    ("cargo-config", ".cargo/config.toml"),
+    ("cargo-credentials", ".cargo/credentials.toml"),
+    ("go-env", ".config/go/env"),
+    ("maven-settings", ".m2/settings.xml"),
     ("bundle-config", ".bundle/config"),
     ("gem-credentials", ".gem/credentials"),
-    ("auth.json", ".composer/auth.json"),
-    (".netrc", ".netrc"),
-    (".gitconfig", ".gitconfig"),
+    ("composer-auth", ".composer/auth.json"),
+    ("netrc", ".netrc"),
+    ("gitconfig", ".gitconfig"),
 ];
 
 /// See the module. Without any stage the source runs as it is.

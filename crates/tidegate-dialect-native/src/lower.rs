@@ -520,8 +520,46 @@ mod tests {
             (http.scale.concurrency, http.scale.target_milli),
             (100, 700)
         );
+        let go = lowered(&serde_json::json!({ "runtime": "go" })).unwrap();
+        assert_eq!((&*go.contract, go.scale.concurrency), ("http", 100));
+        let rust = lowered(&serde_json::json!({ "runtime": "rust" })).unwrap();
+        assert_eq!(rust.contract, "stdio");
         let many = lowered(&serde_json::json!({ "scale": { "min": 30 } })).unwrap();
         assert_eq!((many.scale.max, many.scale.initial), (30, 30));
+    }
+
+    #[test]
+    fn a_build_names_its_secrets_places() {
+        let of = |secret: serde_json::Value| {
+            let spec = serde_json::json!({ "secrets": [secret] });
+            let spec = document::Build::deserialize(&spec).unwrap();
+            build(Some(&spec)).map(|b| b.secrets[0].place.clone())
+        };
+        let file = |path: &str| Ok(BuildSecretPlace::File(path.to_owned()));
+        assert_eq!(of(serde_json::json!({ "name": "npmrc" })), file(".npmrc"));
+        assert_eq!(
+            of(serde_json::json!({ "name": "pip-conf" })),
+            file(".config/pip/pip.conf")
+        );
+        assert_eq!(
+            of(serde_json::json!({ "name": "a", "file": ".netrc" })),
+            file(".netrc")
+        );
+        assert_eq!(
+            of(serde_json::json!({ "name": "a", "env": "TOKEN" })),
+            Ok(BuildSecretPlace::Env("TOKEN".to_owned()))
+        );
+        for (secret, part) in [
+            (serde_json::json!({ "name": "mine" }), "npmrc"),
+            (serde_json::json!({ "name": "a", "file": "../x" }), "inside"),
+            (
+                serde_json::json!({ "name": "a", "file": "x", "env": "X" }),
+                "both",
+            ),
+        ] {
+            let error = of(secret).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
     }
 
     #[test]
@@ -532,8 +570,8 @@ mod tests {
                 ["spec.contract", "grpc", "stdio"],
             ),
             (
-                serde_json::json!({ "contract": "stdio" }),
-                ["spec.contract", "stdio", "host"],
+                serde_json::json!({ "runtime": "go", "contract": "host" }),
+                ["spec.contract", "\"go\"", "http"],
             ),
             (
                 serde_json::json!({ "runtime": "executable", "contract": "host" }),

@@ -178,13 +178,13 @@ fn a_failed_start_shows_why() {
 #[test]
 fn what_is_wrong_is_said_before_anything_is_sent() {
     let home = Home::new();
-    let go = home.file("main.go", "package main");
+    let kotlin = home.file("main.kt", "fun main() {}");
     let python = home.file("handler.py", HANDLER);
     let fake = Fake::new();
     let mut said = String::new();
     for args in [
         &["deploy", "/no/such/file"][..],
-        &["deploy", &go],
+        &["deploy", &kotlin],
         &["deploy", "https://host/repository"],
         &["deploy", "https://host/x.git#--upload-pack=x"],
         &["deploy", "https://me:pass@host/x.git#a:../b"],
