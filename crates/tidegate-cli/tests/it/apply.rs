@@ -107,7 +107,7 @@ fn server(home: &Home) -> Fake {
         .on(
             &format!("GET {WHERE}?limit=500"),
             200,
-            &list(&[gone.clone(), others, old(), same()]),
+            &list(&[gone, others, old(), same()]),
         )
         .on(
             &format!("GET {WHERE}?limit=500&labelSelector=tier%3Dtest"),

@@ -437,10 +437,7 @@ mod tests {
                 wanted(notes.clone(), json!({ "runtime": "python" })),
                 Action::Unchanged,
             ),
-            (
-                wanted(notes.clone(), json!({ "runtime": "node" })),
-                Action::Updated,
-            ),
+            (wanted(notes, json!({ "runtime": "node" })), Action::Updated),
             (
                 wanted(
                     json!({ "a": "b", "tidegate.dev/manifest": "y" }),

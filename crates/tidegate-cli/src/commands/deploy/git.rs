@@ -101,7 +101,7 @@ pub(crate) fn fetch(text: &str) -> Result<Fetched> {
         .canonicalize()
         .map_err(|e| Error::failed("the temporary folder is gone").because(&e))?;
     let folder = match &address.folder {
-        None => root.clone(),
+        None => root,
         Some(folder) => {
             let inside = root.join(folder).canonicalize().ok();
             inside

@@ -185,6 +185,6 @@ mod tests {
         assert!(!matters(&event("node_modules/x/a.js"), root, None));
         assert!(!matters(&event("b.py"), root, Some(&file)));
         let read = Event::new(EventKind::Access(notify::event::AccessKind::Any));
-        assert!(!matters(&read.add_path(file.clone()), root, None));
+        assert!(!matters(&read.add_path(file), root, None));
     }
 }
