@@ -2,7 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
-use tidegate_document::{NamespaceList, ServerInfo};
+use tidegate_document::{NamespaceList, RuntimeInfo, ServerInfo};
 
 use crate::client::{ANSWER, Client};
 use crate::context::Context;
@@ -172,6 +172,7 @@ async fn server(context: &mut Context) -> Vec<Diagnosis> {
             Diagnosis::warn(name, "not there").fix(runtime.detail)
         }
     }));
+    findings.extend(tools(&info.tools));
     findings.extend(info.capabilities.into_iter().map(|capability| {
         let name = format!("{OF_SERVER}{}", capability.name);
         match capability.state.as_str() {
@@ -202,4 +203,24 @@ async fn key(client: &Client, source: Option<Source>) -> Diagnosis {
         }
         Err(e) => Diagnosis::fail(NAME, format!("{from}; {e}")),
     }
+}
+
+/// What builds may use, in two lines: nobody needs every language's tools, so what is missing is no warning.
+fn tools(all: &[RuntimeInfo]) -> Vec<Diagnosis> {
+    let (there, missing): (Vec<_>, Vec<_>) = all.iter().partition(|tool| tool.available);
+    let named = |tool: &&RuntimeInfo| match &tool.version {
+        Some(version) => format!("{} {version}", tool.name),
+        None => tool.name.clone(),
+    };
+    let there: Vec<_> = there.iter().map(named).collect();
+    let missing: Vec<_> = missing.iter().map(|tool| tool.detail.as_str()).collect();
+    let lines = [
+        ("build tools", there.join(", ")),
+        ("build tools not there", missing.join("; ")),
+    ];
+    lines
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(name, text)| Diagnosis::ok(name, text))
+        .collect()
 }
