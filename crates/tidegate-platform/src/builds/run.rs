@@ -77,7 +77,9 @@ pub(super) async fn build(
     let namespace = lowered.key.namespace.as_ref();
     let mut layer = None;
     if let Some(stage) = &dependencies {
-        let scope = if stage.pinned { "" } else { namespace };
+        // A secret may be a tool's configuration, with which one namespace would say what the others install.
+        let is_shared = stage.pinned && lowered.build.secrets.is_empty();
+        let scope = if is_shared { "" } else { namespace };
         let key = super::Cache::key(&["layer", scope, &stage.key, &build.fingerprint()]);
         let input = Input::Named(stage.clone());
         let (digest, cached) = build
