@@ -176,7 +176,7 @@ impl Build<'_> {
 
     /// The result of a stage, and whether it was there already.
     async fn stage(
-        &self,
+        &mut self,
         title: &'static str,
         key: &Digest,
         source: &Path,
@@ -189,6 +189,7 @@ impl Build<'_> {
                 .push(BuildLineKind::Note, format!("{title}: cached"));
             return Ok((known, true));
         }
+        let asked = Instant::now();
         let namespace = self.lowered.key.namespace.as_ref();
         let _cache = builds.cache_of(namespace).await;
         // Another build of the same may have been what was waited for.
@@ -200,6 +201,8 @@ impl Build<'_> {
         let Ok(_room) = builds.room.acquire().await else {
             return Err(tidegate_instance::StartError::ShuttingDown.into());
         };
+        // The time of a build is its own: what others took before it does not count.
+        self.until += asked.elapsed();
         self.bound_cache().await?;
         let scratch = Scratch::new(&builds.options.folder.join(WORK))?;
         let steps = input.steps().to_vec();
