@@ -240,9 +240,6 @@ impl Platform {
             built = run::build(self, object, lowered, &mut status) => Some(built),
             () = self.overtaken(object.key(), object.generation()) => None,
         };
-        if let Some(log) = self.builds().log_of(object.key(), object.generation()) {
-            log.end();
-        }
         let built = built?;
         if let Err(error) = &built {
             status.failed = true;

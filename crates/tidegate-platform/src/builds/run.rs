@@ -370,6 +370,13 @@ impl Input {
     }
 }
 
+impl Drop for Build<'_> {
+    /// However it ends, its readers hear of it.
+    fn drop(&mut self) {
+        self.log.end();
+    }
+}
+
 /// A folder that goes with this value.
 struct Scratch(tempfile::TempDir);
 
