@@ -168,9 +168,10 @@ impl Builds {
         &self.tools
     }
 
-    /// Results of earlier builds that must be kept, after those were forgotten that nobody asked for in a long time.
-    pub(crate) fn sweep(&self) -> io::Result<HashSet<Digest>> {
-        self.results.sweep()
+    /// Results of earlier builds that must be kept, after those were forgotten that nobody uses and nobody asked for in a
+    /// long time.
+    pub(crate) fn sweep(&self, used: &HashSet<Digest>) -> io::Result<HashSet<Digest>> {
+        self.results.sweep(used)
     }
 
     pub(crate) fn forget(&self, key: &ObjectKey) {
