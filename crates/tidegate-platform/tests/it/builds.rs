@@ -59,6 +59,29 @@ async fn a_build_that_fails_says_why_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_build_that_fails_beside_pinned_traffic_is_tried_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on(folder.path()).await;
+    let first = world.deploy("f", &world.spec("1")).await;
+    let second = world.deploy("f", &world.spec("2")).await;
+    *world.fake.on_job.lock() = OnJob::Fail("no rule".to_owned());
+    let mut spec = world.spec("3");
+    spec.runtime = "executable".to_owned();
+    spec.code.entry = "made.sh".to_owned();
+    // Puts the first in force, which is written into the status before the build has failed.
+    let pinned = format!("{}=100", first.revision);
+    let more = serde_json::json!({ "make": "make", "traffic": pinned });
+    let object = world.put_with("f", &spec, &more).await;
+    let status = world.settled(&object).await;
+    assert!(status.build.failed, "{status:?}");
+    assert_eq!(status.revision, second.revision);
+    assert_eq!(status.traffic[0].revision, first.revision);
+    assert_eq!(world.call("f").await.unwrap(), first.revision);
+    assert_eq!(jobs(&world), 1);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn what_a_build_says_can_be_followed_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::on(folder.path()).await;
