@@ -177,6 +177,9 @@ impl Build<'_> {
                 }
             }
         }
+        let env = self.env.iter().map(|(_, value)| value.as_bytes());
+        let files = self.home.iter().map(|(_, value)| value.as_slice());
+        self.log.hide(env.chain(files));
         Ok(())
     }
 
