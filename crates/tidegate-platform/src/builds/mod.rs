@@ -190,9 +190,14 @@ impl Builds {
         lock.lock_owned().await
     }
 
-    fn begin_log(&self, key: &ObjectKey, generation: u64) -> Arc<BuildLog> {
+    /// The log of a build that begins. Of a generation that is looked at again (`is_settled`), the log of when it was
+    /// built stays: that everything was found says nothing to anybody.
+    fn begin_log(&self, key: &ObjectKey, generation: u64, is_settled: bool) -> Arc<BuildLog> {
         let log = Arc::new(BuildLog::default());
         let mut logs = self.logs.lock();
+        if is_settled && logs.of.get(key).is_some_and(|(of, _)| *of == generation) {
+            return log;
+        }
         if logs
             .of
             .insert(key.clone(), (generation, log.clone()))

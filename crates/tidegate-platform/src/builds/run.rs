@@ -72,7 +72,8 @@ pub(super) async fn build(
         return Ok(spec);
     }
     let builds = platform.builds();
-    let log = builds.begin_log(object.key(), object.generation());
+    let is_settled = crate::Status::of(object).is_settled(object.generation());
+    let log = builds.begin_log(object.key(), object.generation(), is_settled);
     for note in plan.notes {
         log.push(BuildLineKind::Note, note);
     }

@@ -106,6 +106,31 @@ async fn what_a_build_says_can_be_followed_to_its_end() {
 }
 
 #[tokio::test]
+async fn what_a_build_said_is_kept_when_its_result_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on(folder.path()).await;
+    let put = |value: &'static [u8]| world.platform.put_secret("default", "token", value);
+    put(b"one").await.unwrap();
+    let mut spec = world.spec_with_secret("token");
+    spec.runtime = "executable".to_owned();
+    spec.code.entry = "made.sh".to_owned();
+    let more = serde_json::json!({ "make": "make" });
+    let object = world.put_with("f", &spec, &more).await;
+    world.settled(&object).await;
+    // Has it looked at once more.
+    put(b"two").await.unwrap();
+    until("an instance has the new value", || {
+        world.newest_env("SECRET").as_deref() == Some("two")
+    })
+    .await;
+    assert_eq!(jobs(&world), 1);
+    let mut tail = world.platform.build_log(&key("f"), object.generation());
+    let lines = tail.next().await.unwrap();
+    assert_eq!(lines[0].kind, BuildLineKind::Step, "{lines:?}");
+    world.end().await;
+}
+
+#[tokio::test]
 async fn a_newer_generation_ends_the_build_of_the_older() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::on(folder.path()).await;
