@@ -115,7 +115,7 @@ pub struct BuildStatus {
 
 pub(crate) struct Builds {
     options: BuildOptions,
-    tools: Tools,
+    tools: Arc<Tools>,
     isolation: Arc<dyn Isolation>,
     results: Cache,
     room: Semaphore,
@@ -154,7 +154,7 @@ impl Builds {
         Ok(Self {
             results: Cache::new(options.folder.join("results"))?,
             room: Semaphore::new(options.at_once.max(1)),
-            tools: Tools::find(options.tools.clone()),
+            tools: Arc::new(Tools::find(options.tools.clone())),
             options,
             isolation,
             caches: Mutex::default(),
@@ -164,7 +164,7 @@ impl Builds {
     }
 
     /// The languages' tools that this machine has, and how to get those that it lacks.
-    pub(crate) fn tools(&self) -> &Tools {
+    pub(crate) fn tools(&self) -> &Arc<Tools> {
         &self.tools
     }
 

@@ -149,10 +149,10 @@ async fn plan(platform: &Platform, lowered: &Lowered, source: &Path) -> Result<P
             .chain(lowered.build.env.clone())
             .collect(),
     };
-    let (platform, source) = (platform.clone(), source.to_owned());
-    let planned = tokio::task::spawn_blocking(move || {
-        tidegate_build::plan(&source, &wanted, platform.builds().tools())
-    });
+    // The platform is not kept by a thread that nobody waits for when it ends.
+    let (tools, source) = (platform.builds().tools().clone(), source.to_owned());
+    let planned =
+        tokio::task::spawn_blocking(move || tidegate_build::plan(&source, &wanted, &tools));
     Ok(joined(planned.await)?)
 }
 
