@@ -180,6 +180,24 @@ impl Builds {
         logs.order.retain(|k| k != key);
     }
 
+    /// Removes what tools have downloaded for a namespace that is gone: whoever has its name next trusts none of it.
+    pub(crate) async fn forget_namespace(&self, namespace: &str) {
+        let _cache = self.cache_of(namespace).await;
+        let folder = self.downloads(namespace);
+        let shown = folder.display().to_string();
+        match tokio::fs::remove_dir_all(folder).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(folder = shown, %error, "a namespace's downloads could not be removed");
+            }
+            _ => {}
+        }
+    }
+
+    /// What tools have downloaded for a namespace.
+    fn downloads(&self, namespace: &str) -> PathBuf {
+        self.options.folder.join("cache").join(namespace)
+    }
+
     async fn cache_of(&self, namespace: &str) -> OwnedMutexGuard<()> {
         let lock = self
             .caches

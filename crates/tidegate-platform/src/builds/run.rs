@@ -272,12 +272,7 @@ impl Build<'_> {
 
     fn cache(&self) -> PathBuf {
         let namespace = self.lowered.key.namespace.as_ref();
-        self.platform
-            .builds()
-            .options
-            .folder
-            .join("cache")
-            .join(namespace)
+        self.platform.builds().downloads(namespace)
     }
 
     async fn known(&self, key: &Digest) -> Option<Digest> {

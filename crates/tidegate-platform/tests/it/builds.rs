@@ -161,3 +161,16 @@ async fn a_build_cut_short_by_the_end_of_the_server_is_begun_again() {
     assert_eq!(left.count(), 0, "work folders left behind");
     world.end().await;
 }
+
+#[tokio::test]
+async fn the_next_of_a_name_does_not_get_the_downloads_of_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on(folder.path()).await;
+    world.platform.create_namespace("team").await.unwrap();
+    let cache = folder.path().join("builds/cache");
+    std::fs::create_dir_all(cache.join("team/pip")).unwrap();
+    std::fs::create_dir_all(cache.join("default/pip")).unwrap();
+    world.platform.delete_namespace("team").await.unwrap();
+    assert!(!cache.join("team").exists() && cache.join("default/pip").exists());
+    world.end().await;
+}
