@@ -34,8 +34,13 @@ impl Hasher {
         self.0.update(bytes);
     }
 
+    /// How many fields there are in what follows.
+    pub(crate) fn count(&mut self, fields: usize) {
+        self.0.update(&(fields as u64).to_le_bytes());
+    }
+
     pub(crate) fn list(&mut self, fields: &[String]) {
-        self.0.update(&(fields.len() as u64).to_le_bytes());
+        self.count(fields.len());
         for field in fields {
             self.field(field.as_bytes());
         }

@@ -122,17 +122,16 @@ async fn live(
         finished = running.drive(deadline) => finished,
     };
     running.sandbox.kill();
-    let last = match timeout(FAREWELL, gone).await {
-        Ok(last) => last.unwrap_or_default(),
-        Err(_) => {
-            running.output.system("its processes did not end in time");
-            LastWords::default()
-        }
-    };
+    let last = timeout(FAREWELL, gone).await;
     running.pumps.close();
     let _ = timeout(LAST_WORDS, running.pumps.wait()).await;
     let full = running.settle().await;
     let finished = finished?;
+    let Ok(last) = last.map(Result::unwrap_or_default) else {
+        // Whoever reads the folders by name counts on nobody changing them meanwhile.
+        let text = "its processes did not end in time";
+        return Err(failed("end the job", io::Error::other(text)));
+    };
     if matches!(finished, Finished::Lost) && running.supervisor.is_closed() {
         return Err(StartError::ShuttingDown);
     }

@@ -27,6 +27,9 @@ const AT_ONCE: usize = 8;
 /// Tries of reading a document before its change is left to the next one.
 const READS: u32 = 5;
 
+/// Tries of writing a status that others write into as well.
+const WRITES: u32 = 4;
+
 /// Pause before the store is read again after it could not be.
 const RELIST: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
 
@@ -253,37 +256,77 @@ impl Platform {
 
     async fn bring_in_line(&self, object: Object) {
         let before = Status::of(&object);
-        let generation = object.generation();
         let began = SystemTime::now();
         let mut build = before.build.clone();
-        let mut status = match self.make_ready(&object, &before, &mut build).await {
-            Ok(Outcome::Arranged(status)) => *status,
+        let written = match self.make_ready(&object, &before, &mut build).await {
+            Ok(Outcome::Arranged(status)) => {
+                let status = Status { build, ..*status };
+                if status == before {
+                    return;
+                }
+                tell(&object, &status);
+                self.write_status(object, &status).await
+            }
             Ok(Outcome::Overtaken) => return,
             Err(failure) => {
                 if let Some(revision) = &failure.revision {
                     self.keep_failed(&object, revision, &failure.message, began)
                         .await;
                 }
-                Status {
-                    observed_generation: generation,
-                    phase: Phase::Failed,
-                    message: failure.message,
-                    ..before.clone()
-                }
+                self.write_failure(object, before, &failure.message, &build)
+                    .await
             }
         };
-        status.build = build;
-        if status == before {
-            return;
-        }
-        tracing::info!(object = %object.key(), generation, phase = ?status.phase, revision = status.revision, message = status.message, "function brought in line");
-        match self.write_status(object, &status).await {
+        match written {
             // A newer version is on its way here and brings its own status.
             Ok(())
             | Err(Error::Store(
                 tidegate_store::Error::Conflict { .. } | tidegate_store::Error::NotFound { .. },
             )) => {}
             Err(error) => tracing::error!(%error, "a function's status could not be stored"),
+        }
+    }
+
+    /// Writes that a generation could not be made ready, beside what came into its status meanwhile: a rollout's steps, or
+    /// traffic that was pinned. Else it would be tried all over again, a build of minutes with it.
+    async fn write_failure(
+        &self,
+        mut object: Object,
+        mut before: Status,
+        message: &str,
+        build: &BuildStatus,
+    ) -> Result<(), Error> {
+        let (uid, generation) = (object.uid().to_owned(), object.generation());
+        let mut tries = 0;
+        loop {
+            let status = Status {
+                observed_generation: generation,
+                phase: Phase::Failed,
+                message: message.to_owned(),
+                build: build.clone(),
+                ..before.clone()
+            };
+            if status == before {
+                return Ok(());
+            }
+            tell(&object, &status);
+            let key = object.key().clone();
+            match self.write_status(object, &status).await {
+                Err(Error::Store(tidegate_store::Error::Conflict { .. })) if tries < WRITES => {
+                    tries += 1;
+                    object = self.get(&key).await?;
+                    let now = Status::of(&object);
+                    let stood = |s: &Status| (s.phase, s.observed_generation);
+                    // Another document, or asked for again: it is looked at once more in any case.
+                    if (object.uid(), object.generation()) != (&uid, generation)
+                        || stood(&now) != stood(&before)
+                    {
+                        return Ok(());
+                    }
+                    before = now;
+                }
+                written => return written,
+            }
         }
     }
 
@@ -702,6 +745,10 @@ struct Arranged {
     arrangement: Arrangement,
     parts: Vec<TrafficPart>,
     rollout: Option<traffic::Rollout>,
+}
+
+fn tell(object: &Object, status: &Status) {
+    tracing::info!(object = %object.key(), generation = object.generation(), phase = ?status.phase, revision = status.revision, message = status.message, "function brought in line");
 }
 
 /// The last rollout, if it is over: it is told of until the next.

@@ -101,7 +101,11 @@ impl Platform {
             .await;
         match gone {
             Err(tidegate_store::Error::NotFound { .. }) => Err(missing(name)),
-            gone => gone.map(drop).map_err(Error::from),
+            Err(error) => Err(error.into()),
+            Ok(_) => {
+                self.builds().forget_namespace(name).await;
+                Ok(())
+            }
         }
     }
 

@@ -433,10 +433,7 @@ impl Platform {
     }
 
     async fn sweep(&self) -> Result<(), Error> {
-        let mut used: HashSet<Digest> = self.0.builds.sweep().unwrap_or_else(|error| {
-            tracing::warn!(%error, "results of builds could not be looked through");
-            HashSet::new()
-        });
+        let mut used: HashSet<Digest> = HashSet::new();
         for lower in self.kinds() {
             let (api_version, kind) = lower.kind();
             for object in self.list_all(&Query::kind(api_version, kind)).await? {
@@ -454,6 +451,12 @@ impl Platform {
                     .into_iter()
                     .flat_map(|s| digests(&s)),
             );
+        }
+        match self.0.builds.sweep(&used) {
+            Ok(results) => used.extend(results),
+            Err(error) => {
+                tracing::warn!(%error, "results of builds could not be looked through");
+            }
         }
         let removed = self.0.bundles.sweep(&used).await;
         if removed > 0 {

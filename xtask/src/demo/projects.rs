@@ -183,7 +183,7 @@ fn csv2json_rust() -> Example {
         "csv2json-rust",
         "examples/csv2json-rust",
         vec![call(
-            "a table, typed (Rust, crates.io)",
+            "a table, typed (Rust)",
             Request::new("").file("examples/csv2json-rust/request/stations.csv"),
             200,
             |reply| {

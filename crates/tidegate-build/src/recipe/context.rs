@@ -178,12 +178,16 @@ impl<'a> Context<'a> {
             key.field(part.as_bytes());
         }
         key.list(&self.versions);
+        // Lists of what a user may add to say how long they are: nobody makes one plan look like another.
+        key.count(files.len());
         for file in files {
             key.field(file.path.as_bytes());
             key.field(file.content.as_bytes());
         }
+        key.count(steps.len());
         for step in steps {
             key.list(&step.command);
+            key.count(step.env.len());
             for (name, value) in &step.env {
                 key.field(name.as_bytes());
                 key.field(value.as_bytes());

@@ -1,7 +1,7 @@
 //! Greets whoever the query names: an HTTP server on $PORT.
 //!
 //! It speaks just enough HTTP for a platform in front of it, with the standard library alone. Anything larger is better
-//! off with a server from crates.io.
+//! off with a server from the Rust registry.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

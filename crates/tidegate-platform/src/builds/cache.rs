@@ -55,17 +55,19 @@ impl Cache {
         Ok(())
     }
 
-    /// Forgets what nobody asked for in a long time, and names the rest.
-    pub(super) fn sweep(&self) -> io::Result<HashSet<Digest>> {
+    /// Forgets what nobody asked for in a long time, and names the rest. What is in use is not forgotten: a function that
+    /// is only scaled is looked at again, and must come out as the same revision.
+    pub(super) fn sweep(&self, used: &HashSet<Digest>) -> io::Result<HashSet<Digest>> {
         let mut kept = HashSet::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            let used = entry.metadata().and_then(|m| m.modified());
-            let old = used.is_ok_and(|t| t.elapsed().is_ok_and(|age| age > KEEP));
-            if old {
+            let asked = entry.metadata().and_then(|m| m.modified());
+            let old = asked.is_ok_and(|t| t.elapsed().is_ok_and(|age| age > KEEP));
+            let result = read(&entry.path());
+            if old && !result.is_some_and(|digest| used.contains(&digest)) {
                 fs::remove_file(entry.path())?;
-            } else if let Some(digest) = read(&entry.path()) {
-                kept.insert(digest);
+            } else {
+                kept.extend(result);
             }
         }
         Ok(kept)
@@ -94,19 +96,25 @@ mod tests {
         cache.put(&a, &result).unwrap();
         assert_eq!(cache.get(&a), Some(result));
         assert_eq!(cache.get(&b), None);
-        assert_eq!(cache.sweep().unwrap(), HashSet::from([result]));
+        assert_eq!(
+            cache.sweep(&HashSet::new()).unwrap(),
+            HashSet::from([result])
+        );
     }
 
     #[test]
-    fn what_nobody_asks_for_goes() {
+    fn what_nobody_asks_for_or_uses_goes() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path().to_owned()).unwrap();
         let key = Cache::key(&["x"]);
-        cache.put(&key, &Digest::of(b"result")).unwrap();
+        let result = Digest::of(b"result");
+        cache.put(&key, &result).unwrap();
         let file = fs::File::open(cache.path(&key)).unwrap();
         file.set_modified(SystemTime::now() - KEEP - Duration::from_secs(60))
             .unwrap();
-        assert_eq!(cache.sweep().unwrap(), HashSet::new());
+        let used = HashSet::from([result]);
+        assert_eq!(cache.sweep(&used).unwrap(), used);
+        assert_eq!(cache.sweep(&HashSet::new()).unwrap(), HashSet::new());
         assert_eq!(cache.get(&key), None);
     }
 }

@@ -1,7 +1,7 @@
 //! What a build says while it runs, for as many readers as want to see it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -13,6 +13,12 @@ const MAX_LINES: usize = 5_000;
 
 /// Bytes kept of a build's lines.
 const MAX_BYTES: usize = 1 << 20;
+
+/// Shortest value that is taken out of lines, in bytes: a shorter one is no secret, and would be found in every other word.
+const HIDDEN: usize = 8;
+
+/// What stands in its place.
+const MASK: &str = "***";
 
 /// One line of a build.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +49,8 @@ pub enum BuildLineKind {
 pub(super) struct BuildLog {
     state: Mutex<State>,
     changed: Notify,
+    /// What no line shows, the longest first.
+    hidden: OnceLock<Vec<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -72,11 +80,33 @@ impl BuildLineKind {
 // === impl BuildLog ===
 
 impl BuildLog {
+    /// Takes what is secret in these values out of every line from now on: a tool that is asked for its settings prints
+    /// them, and lines are kept in plain text. A help against mishaps; who writes the build can always print a secret in
+    /// pieces.
+    pub(super) fn hide<'a>(&self, values: impl Iterator<Item = &'a [u8]>) {
+        let mut hidden: Vec<String> = values
+            .filter_map(|value| std::str::from_utf8(value).ok())
+            .flat_map(str::lines)
+            .flat_map(secrets_of)
+            .map(|text| text.trim().trim_matches(['"', '\'']).to_owned())
+            .filter(|text| text.len() >= HIDDEN)
+            .collect();
+        hidden.sort_unstable_by_key(|text| std::cmp::Reverse(text.len()));
+        // Once a build.
+        let _ = self.hidden.set(hidden);
+    }
+
     pub(super) fn push(&self, kind: BuildLineKind, text: impl Into<Arc<str>>) {
+        let mut text = text.into();
+        for hidden in self.hidden.get().into_iter().flatten() {
+            if text.contains(hidden.as_str()) {
+                text = text.replace(hidden.as_str(), MASK).into();
+            }
+        }
         let line = BuildLine {
             time: SystemTime::now(),
             kind,
-            text: text.into(),
+            text,
         };
         let mut state = self.state.lock();
         state.bytes += line.text.len();
@@ -132,6 +162,21 @@ impl BuildLog {
     }
 }
 
+/// What may be secret in a line of a value: all of it, what stands behind a `=`, the last word, as in a `.netrc`; of a URL
+/// the password alone, since where a registry is has to be seen when it cannot be reached.
+fn secrets_of(line: &str) -> impl Iterator<Item = &str> {
+    let set = line.split_once('=').map_or(line, |(_, value)| value);
+    let parts = match set.split_once("://") {
+        Some((_, rest)) => {
+            let user = rest.rsplit_once('@').map(|(user, _)| user);
+            let password = user.map(|user| user.split_once(':').map_or(user, |(_, word)| word));
+            [None, None, password]
+        }
+        None => [Some(line), Some(set), set.split_whitespace().last()],
+    };
+    parts.into_iter().flatten()
+}
+
 impl BuildLineKind {
     const fn is_tool(self) -> bool {
         matches!(self, Self::Stdout | Self::Stderr)
@@ -172,6 +217,35 @@ mod tests {
         let all = reader.await.unwrap();
         assert_eq!(all.iter().map(|t| &**t).collect::<Vec<_>>(), ["one", "two"]);
         assert_eq!(log.last(5), ["two"]);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let log = BuildLog::default();
+        let values: [&[u8]; 4] = [
+            b"t0k3n-t0k3n==",
+            b"//registry.example/:_authToken=abcdefgh\nalways-auth=true\n",
+            b"[global]\nindex-url = https://tide:s3cr3t-word@pypi.example/simple\n",
+            &[0xff],
+        ];
+        log.hide(values.into_iter());
+        for said in [
+            "GET /?t=t0k3n-t0k3n==",
+            "Bearer abcdefgh",
+            "it is true",
+            "at https://tide:s3cr3t-word@pypi.example/simple",
+        ] {
+            log.push(BuildLineKind::Stdout, said);
+        }
+        assert_eq!(
+            log.last(4),
+            [
+                "GET /?t=***",
+                "Bearer ***",
+                "it is true",
+                "at https://tide:***@pypi.example/simple"
+            ]
+        );
     }
 
     #[tokio::test]

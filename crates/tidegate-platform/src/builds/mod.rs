@@ -115,7 +115,7 @@ pub struct BuildStatus {
 
 pub(crate) struct Builds {
     options: BuildOptions,
-    tools: Tools,
+    tools: Arc<Tools>,
     isolation: Arc<dyn Isolation>,
     results: Cache,
     room: Semaphore,
@@ -154,7 +154,7 @@ impl Builds {
         Ok(Self {
             results: Cache::new(options.folder.join("results"))?,
             room: Semaphore::new(options.at_once.max(1)),
-            tools: Tools::find(options.tools.clone()),
+            tools: Arc::new(Tools::find(options.tools.clone())),
             options,
             isolation,
             caches: Mutex::default(),
@@ -164,19 +164,38 @@ impl Builds {
     }
 
     /// The languages' tools that this machine has, and how to get those that it lacks.
-    pub(crate) fn tools(&self) -> &Tools {
+    pub(crate) fn tools(&self) -> &Arc<Tools> {
         &self.tools
     }
 
-    /// Results of earlier builds that must be kept, after those were forgotten that nobody asked for in a long time.
-    pub(crate) fn sweep(&self) -> io::Result<HashSet<Digest>> {
-        self.results.sweep()
+    /// Results of earlier builds that must be kept, after those were forgotten that nobody uses and nobody asked for in a
+    /// long time.
+    pub(crate) fn sweep(&self, used: &HashSet<Digest>) -> io::Result<HashSet<Digest>> {
+        self.results.sweep(used)
     }
 
     pub(crate) fn forget(&self, key: &ObjectKey) {
         let mut logs = self.logs.lock();
         logs.of.remove(key);
         logs.order.retain(|k| k != key);
+    }
+
+    /// Removes what tools have downloaded for a namespace that is gone: whoever has its name next trusts none of it.
+    pub(crate) async fn forget_namespace(&self, namespace: &str) {
+        let _cache = self.cache_of(namespace).await;
+        let folder = self.downloads(namespace);
+        let shown = folder.display().to_string();
+        match tokio::fs::remove_dir_all(folder).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(folder = shown, %error, "a namespace's downloads could not be removed");
+            }
+            _ => {}
+        }
+    }
+
+    /// What tools have downloaded for a namespace.
+    fn downloads(&self, namespace: &str) -> PathBuf {
+        self.options.folder.join("cache").join(namespace)
     }
 
     async fn cache_of(&self, namespace: &str) -> OwnedMutexGuard<()> {
@@ -189,9 +208,14 @@ impl Builds {
         lock.lock_owned().await
     }
 
-    fn begin_log(&self, key: &ObjectKey, generation: u64) -> Arc<BuildLog> {
+    /// The log of a build that begins. Of a generation that is looked at again (`is_settled`), the log of when it was
+    /// built stays: that everything was found says nothing to anybody.
+    fn begin_log(&self, key: &ObjectKey, generation: u64, is_settled: bool) -> Arc<BuildLog> {
         let log = Arc::new(BuildLog::default());
         let mut logs = self.logs.lock();
+        if is_settled && logs.of.get(key).is_some_and(|(of, _)| *of == generation) {
+            return log;
+        }
         if logs
             .of
             .insert(key.clone(), (generation, log.clone()))
@@ -240,9 +264,6 @@ impl Platform {
             built = run::build(self, object, lowered, &mut status) => Some(built),
             () = self.overtaken(object.key(), object.generation()) => None,
         };
-        if let Some(log) = self.builds().log_of(object.key(), object.generation()) {
-            log.end();
-        }
         let built = built?;
         if let Err(error) = &built {
             status.failed = true;

@@ -20,6 +20,18 @@ use crate::{Lowered, Platform};
 /// Folder of builds under way.
 pub(super) const WORK: &str = "work";
 
+/// Tries of removing what a stage leaves, and the time between two: longer together than the isolation takes to end a job
+/// that was given up, which writes until then.
+const REMOVALS: u32 = 100;
+const BETWEEN_REMOVALS: Duration = Duration::from_millis(250);
+
+/// Bytes that a file of the download cache counts for at least: half of the files that a job's folders may hold then come
+/// to about half of the bytes, and the cache is cleared before it alone makes every build fail.
+const CACHED_FILE: u64 = 8 << 10;
+
+/// Folders in folders of the download cache above which it is cleared, well below what a job may have.
+const CACHED_DEPTH: u32 = 100;
+
 /// One build's means.
 struct Build<'a> {
     platform: &'a Platform,
@@ -60,7 +72,8 @@ pub(super) async fn build(
         return Ok(spec);
     }
     let builds = platform.builds();
-    let log = builds.begin_log(object.key(), object.generation());
+    let is_settled = crate::Status::of(object).is_settled(object.generation());
+    let log = builds.begin_log(object.key(), object.generation(), is_settled);
     for note in plan.notes {
         log.push(BuildLineKind::Note, note);
     }
@@ -77,7 +90,9 @@ pub(super) async fn build(
     let namespace = lowered.key.namespace.as_ref();
     let mut layer = None;
     if let Some(stage) = &dependencies {
-        let scope = if stage.pinned { "" } else { namespace };
+        // A secret may be a tool's configuration, with which one namespace would say what the others install.
+        let is_shared = stage.pinned && lowered.build.secrets.is_empty();
+        let scope = if is_shared { "" } else { namespace };
         let key = super::Cache::key(&["layer", scope, &stage.key, &build.fingerprint()]);
         let input = Input::Named(stage.clone());
         let (digest, cached) = build
@@ -134,10 +149,10 @@ async fn plan(platform: &Platform, lowered: &Lowered, source: &Path) -> Result<P
             .chain(lowered.build.env.clone())
             .collect(),
     };
-    let (platform, source) = (platform.clone(), source.to_owned());
-    let planned = tokio::task::spawn_blocking(move || {
-        tidegate_build::plan(&source, &wanted, platform.builds().tools())
-    });
+    // The platform is not kept by a thread that nobody waits for when it ends.
+    let (tools, source) = (platform.builds().tools().clone(), source.to_owned());
+    let planned =
+        tokio::task::spawn_blocking(move || tidegate_build::plan(&source, &wanted, &tools));
     Ok(joined(planned.await)?)
 }
 
@@ -163,6 +178,9 @@ impl Build<'_> {
                 }
             }
         }
+        let env = self.env.iter().map(|(_, value)| value.as_bytes());
+        let files = self.home.iter().map(|(_, value)| value.as_slice());
+        self.log.hide(env.chain(files));
         Ok(())
     }
 
@@ -174,7 +192,7 @@ impl Build<'_> {
 
     /// The result of a stage, and whether it was there already.
     async fn stage(
-        &self,
+        &mut self,
         title: &'static str,
         key: &Digest,
         source: &Path,
@@ -187,6 +205,7 @@ impl Build<'_> {
                 .push(BuildLineKind::Note, format!("{title}: cached"));
             return Ok((known, true));
         }
+        let asked = Instant::now();
         let namespace = self.lowered.key.namespace.as_ref();
         let _cache = builds.cache_of(namespace).await;
         // Another build of the same may have been what was waited for.
@@ -198,10 +217,28 @@ impl Build<'_> {
         let Ok(_room) = builds.room.acquire().await else {
             return Err(tidegate_instance::StartError::ShuttingDown.into());
         };
+        // The time of a build is its own: what others took before it does not count.
+        self.until += asked.elapsed();
         self.bound_cache().await?;
         let scratch = Scratch::new(&builds.options.folder.join(WORK))?;
+        let made = self.make(title, &scratch, source, input, layer).await;
+        scratch.remove().await;
+        let digest = made?;
+        builds.results.put(key, &digest)?;
+        Ok((digest, false))
+    }
+
+    /// Runs a stage's steps, and keeps what they leave.
+    async fn make(
+        &self,
+        title: &'static str,
+        scratch: &Scratch,
+        source: &Path,
+        input: Input,
+        layer: Option<&Digest>,
+    ) -> Result<Digest, BuildError> {
         let steps = input.steps().to_vec();
-        let folders = self.folders(&scratch, source, input, layer).await?;
+        let folders = self.folders(scratch, source, input, layer).await?;
         for step in &steps {
             self.step(step, &folders).await?;
         }
@@ -209,9 +246,7 @@ impl Build<'_> {
         let archive = tokio::task::spawn_blocking(move || tidegate_build::archive_folder(&out));
         let archive =
             joined(archive.await).map_err(|source| BuildError::Result { title, source })?;
-        let digest = self.platform.keep_code(archive).await?;
-        builds.results.put(key, &digest)?;
-        Ok((digest, false))
+        Ok(self.platform.keep_code(archive).await?)
     }
 
     /// Clears what tools have downloaded for this namespace once it takes half of what a build may write: no tool bounds
@@ -219,15 +254,17 @@ impl Build<'_> {
     async fn bound_cache(&self) -> Result<(), BuildError> {
         let (cache, limit) = (self.cache(), self.platform.builds().options.limits.disk / 2);
         let cleared = tokio::task::spawn_blocking(move || {
-            let size = size_of(&cache)?;
+            let size = size_of(&cache, 0)?;
             if size > limit {
                 fs::remove_dir_all(&cache)?;
             }
             Ok::<_, io::Error>((size > limit).then_some(size))
         });
         if let Some(size) = joined(cleared.await)? {
-            let size = size >> 20;
-            let note = format!("the download cache of {size} MiB was cleared");
+            let note = match size {
+                u64::MAX => "the download cache, nested too deep, was cleared".to_owned(),
+                size => format!("the download cache of {} MiB was cleared", size >> 20),
+            };
             self.log.push(BuildLineKind::Note, note);
         }
         Ok(())
@@ -235,12 +272,7 @@ impl Build<'_> {
 
     fn cache(&self) -> PathBuf {
         let namespace = self.lowered.key.namespace.as_ref();
-        self.platform
-            .builds()
-            .options
-            .folder
-            .join("cache")
-            .join(namespace)
+        self.platform.builds().downloads(namespace)
     }
 
     async fn known(&self, key: &Digest) -> Option<Digest> {
@@ -365,34 +397,80 @@ impl Input {
     }
 }
 
-/// A folder that goes with this value.
-struct Scratch(tempfile::TempDir);
-
-impl Scratch {
-    fn new(parent: &Path) -> io::Result<Self> {
-        tempfile::tempdir_in(parent).map(Self)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+impl Drop for Build<'_> {
+    /// However it ends, its readers hear of it.
+    fn drop(&mut self) {
+        self.log.end();
     }
 }
 
-/// Bytes of the files in a folder; 0 where there is none.
-fn size_of(folder: &Path) -> io::Result<u64> {
+/// A folder that goes with this value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(parent: &Path) -> io::Result<Self> {
+        Ok(Self(tempfile::tempdir_in(parent)?.keep()))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Removes it, and returns when it is gone.
+    async fn remove(mut self) {
+        let folder = std::mem::take(&mut self.0);
+        joined(tokio::task::spawn_blocking(move || remove(&folder)).await);
+    }
+}
+
+impl Drop for Scratch {
+    /// For a stage that was given up: its job still ends, and there may be a hundred thousand files.
+    fn drop(&mut self) {
+        let folder = std::mem::take(&mut self.0);
+        if folder.as_os_str().is_empty() {
+            return;
+        }
+        // Without a runtime the server is ending, and the next start removes it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || remove(&folder));
+        }
+    }
+}
+
+/// Removes a folder that somebody may still write into, for a moment. Blocks.
+fn remove(folder: &Path) {
+    for left in (0..REMOVALS).rev() {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                if left == 0 {
+                    tracing::warn!(folder = %folder.display(), %error, "a build's folder could not be removed");
+                    return;
+                }
+                std::thread::sleep(BETWEEN_REMOVALS);
+            }
+            _ => return,
+        }
+    }
+}
+
+/// Bytes of the files in a folder, each of which counts for something; 0 where there is none, and [`u64::MAX`] where it is
+/// nested too deep.
+fn size_of(folder: &Path, depth: u32) -> io::Result<u64> {
+    if depth > CACHED_DEPTH {
+        return Ok(u64::MAX);
+    }
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         entries => entries?,
     };
-    let mut size = 0;
+    let mut size = 0_u64;
     for entry in entries {
         let entry = entry?;
         let meta = entry.metadata()?;
-        size += if meta.is_dir() {
-            size_of(&entry.path())?
-        } else {
-            meta.len()
-        };
+        size = size.saturating_add(meta.len().max(CACHED_FILE));
+        if meta.is_dir() {
+            size = size.saturating_add(size_of(&entry.path(), depth + 1)?);
+        }
     }
     Ok(size)
 }
@@ -416,4 +494,23 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_files_and_deep_folders_are_large() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |path: &Path| size_of(path, 0).unwrap();
+        assert_eq!(of(&folder.path().join("absent")), 0);
+        for name in ["a", "b"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(of(folder.path()), 2 * CACHED_FILE);
+        let deep: PathBuf = (0..=CACHED_DEPTH).map(|_| "d").collect();
+        fs::create_dir_all(folder.path().join(deep)).unwrap();
+        assert_eq!(of(folder.path()), u64::MAX);
+    }
 }

@@ -59,6 +59,29 @@ async fn a_build_that_fails_says_why_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_build_that_fails_beside_pinned_traffic_is_tried_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on(folder.path()).await;
+    let first = world.deploy("f", &world.spec("1")).await;
+    let second = world.deploy("f", &world.spec("2")).await;
+    *world.fake.on_job.lock() = OnJob::Fail("no rule".to_owned());
+    let mut spec = world.spec("3");
+    spec.runtime = "executable".to_owned();
+    spec.code.entry = "made.sh".to_owned();
+    // Puts the first in force, which is written into the status before the build has failed.
+    let pinned = format!("{}=100", first.revision);
+    let more = serde_json::json!({ "make": "make", "traffic": pinned });
+    let object = world.put_with("f", &spec, &more).await;
+    let status = world.settled(&object).await;
+    assert!(status.build.failed, "{status:?}");
+    assert_eq!(status.revision, second.revision);
+    assert_eq!(status.traffic[0].revision, first.revision);
+    assert_eq!(world.call("f").await.unwrap(), first.revision);
+    assert_eq!(jobs(&world), 1);
+    world.end().await;
+}
+
+#[tokio::test]
 async fn what_a_build_says_can_be_followed_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::on(folder.path()).await;
@@ -79,6 +102,31 @@ async fn what_a_build_says_can_be_followed_to_its_end() {
     let plain = world.put("g", &world.spec("1")).await;
     let mut tail = world.platform.build_log(&key("g"), plain.generation());
     assert!(tail.next().await.is_none());
+    world.end().await;
+}
+
+#[tokio::test]
+async fn what_a_build_said_is_kept_when_its_result_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on(folder.path()).await;
+    let put = |value: &'static [u8]| world.platform.put_secret("default", "token", value);
+    put(b"one").await.unwrap();
+    let mut spec = world.spec_with_secret("token");
+    spec.runtime = "executable".to_owned();
+    spec.code.entry = "made.sh".to_owned();
+    let more = serde_json::json!({ "make": "make" });
+    let object = world.put_with("f", &spec, &more).await;
+    world.settled(&object).await;
+    // Has it looked at once more.
+    put(b"two").await.unwrap();
+    until("an instance has the new value", || {
+        world.newest_env("SECRET").as_deref() == Some("two")
+    })
+    .await;
+    assert_eq!(jobs(&world), 1);
+    let mut tail = world.platform.build_log(&key("f"), object.generation());
+    let lines = tail.next().await.unwrap();
+    assert_eq!(lines[0].kind, BuildLineKind::Step, "{lines:?}");
     world.end().await;
 }
 
@@ -111,5 +159,18 @@ async fn a_build_cut_short_by_the_end_of_the_server_is_begun_again() {
     assert_eq!(jobs(&world), 1);
     let left = std::fs::read_dir(folder.path().join("builds/work")).unwrap();
     assert_eq!(left.count(), 0, "work folders left behind");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_next_of_a_name_does_not_get_the_downloads_of_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on(folder.path()).await;
+    world.platform.create_namespace("team").await.unwrap();
+    let cache = folder.path().join("builds/cache");
+    std::fs::create_dir_all(cache.join("team/pip")).unwrap();
+    std::fs::create_dir_all(cache.join("default/pip")).unwrap();
+    world.platform.delete_namespace("team").await.unwrap();
+    assert!(!cache.join("team").exists() && cache.join("default/pip").exists());
     world.end().await;
 }
