@@ -60,6 +60,9 @@ final class Load
             throw new LoadFailed(Answers::name($file) . ' cannot be read');
         }
         if ($name === null && !self::offersHandler($text)) {
+            if (basename($file) === 'handler.php') {
+                throw new LoadFailed('handler.php defines no handler; write function handler($event, $context), or call a script index.php');
+            }
             return null;
         }
         require __DIR__ . '/autoload.php';

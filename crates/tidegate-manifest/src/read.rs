@@ -112,7 +112,12 @@ impl Reader<'_> {
             Kind::List(inner) => self.list(node, path, |reader, item, path| {
                 reader.value(item, inner, path)
             }),
-            Kind::Secrets => self.list(node, path, Self::secret),
+            Kind::Secrets => self.list(node, path, |reader, node, path| {
+                reader.secret(node, schema::SECRET, path)
+            }),
+            Kind::BuildSecrets => self.list(node, path, |reader, node, path| {
+                reader.secret(node, schema::BUILD_SECRET, path)
+            }),
             Kind::Triggers => self.list(node, path, Self::trigger),
             Kind::Variables => self.variables(node, path),
             Kind::Notes => {
@@ -167,9 +172,9 @@ impl Reader<'_> {
         Some(Json::Array(read))
     }
 
-    fn secret(&mut self, node: &Node, path: &str) -> Option<Json> {
+    fn secret(&mut self, node: &Node, keys: &'static [schema::Key], path: &str) -> Option<Json> {
         let map = match &node.value {
-            Value::Map(_) => self.map(node, schema::SECRET, path),
+            Value::Map(_) => self.map(node, keys, path),
             _ => {
                 let name = self.value(node, &Kind::Name, path)?;
                 Map::from_iter([("name".to_owned(), name)])

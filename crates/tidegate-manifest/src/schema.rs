@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Notes,
     /// Secrets, as names or as `{ name, env }`.
     Secrets,
+    /// Secrets of a build, as names or as `{ name, file }` or `{ name, env }`.
+    BuildSecrets,
     /// A folder or file, or `{ digest, entry }`.
     Code,
     Triggers,
@@ -248,9 +250,10 @@ const BUILD: &[Key] = &[
     key("env", Kind::Variables, "variables of the build alone"),
     key(
         "secrets",
-        Kind::List(&Kind::Name),
-        "secrets with package configuration, such as npmrc or pip.conf",
+        Kind::BuildSecrets,
+        "secrets with package configuration, such as npmrc or pip-conf",
     ),
+    key("skip", Kind::Flag, "run the code as it is"),
 ];
 
 const TRAFFIC: &[Key] = &[
@@ -295,6 +298,16 @@ pub(crate) const SECRET: &[Key] = &[
         Kind::Text,
         "the variable to set; /run/secrets/NAME where absent",
     ),
+];
+
+pub(crate) const BUILD_SECRET: &[Key] = &[
+    key("name", Kind::Name, "the secret"),
+    key(
+        "file",
+        Kind::Text,
+        "the file of the build's home folder to put it in; that of its tool where absent",
+    ),
+    key("env", Kind::Text, "the variable to set"),
 ];
 
 /// One line of the reference page.
@@ -352,6 +365,9 @@ impl Kind {
             Self::Word(words) => words.join(", "),
             Self::Variables | Self::Notes => "a map of names and texts".to_owned(),
             Self::Secrets => "a list of names or of { name, env }".to_owned(),
+            Self::BuildSecrets => {
+                "a list of names or of { name, file } or { name, env }".to_owned()
+            }
             Self::Code => "a path, or { digest, entry }".to_owned(),
             Self::Triggers => "a list of { kind }".to_owned(),
             Self::List(Self::Name) => "a list of names".to_owned(),

@@ -176,6 +176,26 @@ fn a_failed_start_shows_why() {
 }
 
 #[test]
+fn a_build_is_shown_and_its_failure_said_once() {
+    let home = Home::new();
+    let path = home.file("broken.py", HANDLER);
+    let mut failed = function("broken", "Failed");
+    failed["status"]["message"] = json!("build failed: npm ci exited with code 1: npm error 404");
+    failed["status"]["build"] =
+        json!({ "failed": true, "milliseconds": 2, "log": ["npm error 404"] });
+    let line = |stream: &str, text: &str| json!({ "time": "2026-01-01T00:00:00.000000Z", "stream": stream, "text": text });
+    let fake = fresh(&home, "broken.py", "broken", &failed).lines(
+        &format!("GET {WHERE}/broken/build?generation=2"),
+        &[
+            line("note", "the build: cached"),
+            line("step", "npm ci"),
+            line("stderr", "npm error 404"),
+        ],
+    );
+    check("deploy-build-failed", &home.run(&fake, &["deploy", &path]));
+}
+
+#[test]
 fn what_is_wrong_is_said_before_anything_is_sent() {
     let home = Home::new();
     let kotlin = home.file("main.kt", "fun main() {}");

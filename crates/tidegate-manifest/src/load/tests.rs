@@ -92,7 +92,7 @@ fn a_manifest_becomes_functions() {
     );
     assert_eq!(
         mail.spec["build"],
-        json!({ "command": "make", "secrets": ["npmrc"] })
+        json!({ "command": "make", "secrets": [{ "name": "npmrc" }] })
     );
 }
 

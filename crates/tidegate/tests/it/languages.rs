@@ -32,7 +32,7 @@ fn python_with_packages_pinned_by_hash() {
         json!({"to": ["harbour"], "every": "1h", "quiet": false})
     );
     let wrong = server.post("/fn/yaml2json", "a: [1").status(422).json();
-    assert_eq!(wrong["line"], 1, "{wrong}");
+    assert_eq!(wrong["line"], 2, "{wrong}");
 }
 
 #[test]

@@ -309,6 +309,8 @@ impl Work<'_> {
             && status.observed_generation >= written.metadata.generation
             && status.phase != Phase::Pending;
         if !settled {
+            // Several builds at once would talk over one another; what a failed one said last is told with its failure.
+            ship.build(written, |_| ()).await?;
             let function = ship.settled(written).await?;
             outcome.url = Some(url(self.client, &function));
             status = function.status.unwrap_or_default();

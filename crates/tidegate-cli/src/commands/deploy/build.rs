@@ -6,7 +6,7 @@ use tidegate_document::{Build, BuildLine, BuildSecret, FunctionSpec};
 use crate::context::Context;
 
 /// See the module.
-#[derive(Args, Clone, Default)]
+#[derive(Args, Clone, Default, PartialEq)]
 #[command(next_help_heading = "Build")]
 pub(super) struct BuildSettings {
     /// Run the code as it is: install nothing, compile nothing

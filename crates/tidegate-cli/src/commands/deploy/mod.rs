@@ -225,7 +225,9 @@ impl Deploy {
             }
             Phase::Failed => {
                 let (lines, error) = ship.failed(&status).await;
-                for line in lines.iter().filter(|_| !self.follows) {
+                // What a build said was told while it ran.
+                let told = self.follows || status.build.as_ref().is_some_and(|b| b.failed);
+                for line in lines.iter().filter(|_| !told) {
                     context.note(format!("  | {line}"));
                 }
                 Err(error)
@@ -256,7 +258,7 @@ impl Deploy {
             || self.reset
             || self.versions != Versions::default()
             || self.settings != Settings::default()
-            || self.versions != Versions::default();
+            || self.build != BuildSettings::default();
         match manifest {
             Some(manifest) if told => Err(Error::usage(format!(
                 "the settings of functions stand in {}, and cannot be given beside it",

@@ -151,12 +151,15 @@ impl Ship<'_> {
         }
     }
 
-    /// Why a start failed: the last lines that the code wrote, and the server's line.
+    /// Why it failed: the last lines that the tool or the code wrote, and the server's line.
     pub(crate) async fn failed(&self, status: &FunctionStatus) -> (Vec<String>, Error) {
         let built = status.build.as_ref().is_none_or(|build| !build.failed);
         let target = format!("{}/logs", path(self.namespace, self.name.as_str()));
-        let mut written = Vec::new();
-        // What a build said was told while it ran; the code has said nothing yet.
+        let mut written = match &status.build {
+            // The code has said nothing yet.
+            Some(build) if build.failed => build.log.clone(),
+            _ => Vec::new(),
+        };
         if built && let Ok(mut lines) = self.client.lines(&target, &[("tail", LOG_LINES)]).await {
             while let Ok(Some(line)) = lines.next::<LogLine>().await {
                 written.push(line.text);
