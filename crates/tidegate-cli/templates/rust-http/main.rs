@@ -66,6 +66,7 @@ impl Request {
         }
         let target = line.split(' ').nth(1).unwrap_or("/").to_owned();
         let mut length = 0;
+        let mut chunked = false;
         loop {
             line.clear();
             if head.read_line(&mut line)? == 0 {
@@ -78,15 +79,41 @@ impl Request {
                 if name.eq_ignore_ascii_case("content-length") {
                     length = value.trim().parse().map_err(io::Error::other)?;
                 }
+                chunked |= name.eq_ignore_ascii_case("transfer-encoding") && value.trim().eq_ignore_ascii_case("chunked");
             }
         }
-        if length > MAX_BODY {
-            return Err(io::Error::other("the body is too long"));
+        let mut body = Vec::new();
+        if chunked {
+            read_chunks(reader, &mut body)?;
+        } else {
+            read_part(reader, length, &mut body)?;
         }
-        let mut body = String::new();
-        reader.take(length).read_to_string(&mut body)?;
+        let body = String::from_utf8(body).map_err(io::Error::other)?;
         Ok(Some(Self { target, body }))
     }
+}
+
+/// A body whose length was not known beforehand: parts, each after a line with its length, to an empty one.
+fn read_chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> io::Result<()> {
+    loop {
+        let mut line = String::new();
+        reader.take(MAX_HEAD).read_line(&mut line)?;
+        let length = line.split(';').next().unwrap_or_default().trim();
+        let length = u64::from_str_radix(length, 16).map_err(io::Error::other)?;
+        read_part(reader, length, body)?;
+        reader.take(MAX_HEAD).read_line(&mut line)?;
+        if length == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn read_part(reader: &mut impl BufRead, length: u64, body: &mut Vec<u8>) -> io::Result<()> {
+    if length > MAX_BODY.saturating_sub(body.len() as u64) {
+        return Err(io::Error::other("the body is too long"));
+    }
+    reader.take(length).read_to_end(body)?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -102,5 +129,7 @@ mod tests {
         assert_eq!(greet("GET /?name=gate HTTP/1.1\r\n\r\n"), "hello, gate");
         assert_eq!(greet("GET / HTTP/1.1\r\n\r\n"), "hello, world");
         assert_eq!(greet("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\ntide\n"), "hello, tide");
+        let chunks = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nti\r\n3\r\nde\n\r\n0\r\n\r\n";
+        assert_eq!(greet(chunks), "hello, tide");
     }
 }

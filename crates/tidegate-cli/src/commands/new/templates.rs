@@ -100,7 +100,7 @@ impl Lang {
                     "package.json" = "package.json", "package-lock.json" = "package-lock.json",
                     "tsconfig.json" = "tsconfig.json", ".gitignore" = "gitignore"),
                 about: "A TypeScript function: a default export in `handler.ts` that takes a `Request` and gives a `Response`.",
-                test: Some("npm test"),
+                test: Some("npm test    # needs Node 22.18 or later"),
                 flags: "",
                 request: JSON,
                 unsent: &["*.test.mjs"],
