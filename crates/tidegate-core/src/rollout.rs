@@ -43,6 +43,8 @@ pub struct Progress {
     pub candidate: Tally,
     /// What the revision beside it had done then.
     pub stable: Tally,
+    /// What the revision beside it did in the last window in which it was called: what is compared with once it is not.
+    pub reference: Tally,
 }
 
 /// What is seen.
@@ -87,12 +89,16 @@ pub fn percent(plan: &Plan, elapsed: Duration) -> u8 {
 pub fn step(plan: &Plan, progress: &mut Progress, seen: &Seen) -> Step {
     progress.elapsed = progress.elapsed.saturating_add(seen.passed);
     let candidate = seen.candidate.since(progress.candidate);
-    let stable = seen.stable.since(progress.stable);
+    let mut stable = seen.stable.since(progress.stable);
+    if stable.calls == 0 {
+        stable = progress.reference;
+    }
     if candidate.calls >= plan.min_requests.max(1) {
         if candidate.ppm() > u64::from(plan.max_errors_ppm) && candidate.ppm() > stable.ppm() {
             return Step::Back { candidate, stable };
         }
         (progress.candidate, progress.stable) = (seen.candidate, seen.stable);
+        progress.reference = stable;
     }
     if progress.elapsed >= plan.over {
         return Step::Done;

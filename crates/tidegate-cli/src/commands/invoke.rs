@@ -1,10 +1,11 @@
 //! `invoke`.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
 use reqwest::{Body, Response, Url};
 use tidegate_core::{Name, format_duration, parse_duration};
@@ -140,7 +141,12 @@ impl Invoke {
         }
         *request.timeout_mut() = self.timeout;
         if let Some(data) = &self.call.data {
-            let (body, kind) = body(context, data)?;
+            let Data { body, kind, length } = body(context, data)?;
+            if let (Some(length), false) = (length, self.sets(&CONTENT_LENGTH)) {
+                request
+                    .headers_mut()
+                    .insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
             if let (Some(kind), false) = (kind, self.sets(&CONTENT_TYPE)) {
                 request
                     .headers_mut()
@@ -267,10 +273,22 @@ fn join(address: &str, rest: &str) -> Result<Url> {
     }
 }
 
-/// The body, and its type where that can be told.
-fn body(context: &mut Context, data: &str) -> Result<(Body, Option<&'static str>)> {
+/// What is sent.
+struct Data {
+    body: Body,
+    /// Its type, where that can be told.
+    kind: Option<&'static str>,
+    /// Its length, where only we know: small servers seldom read a body in chunks.
+    length: Option<u64>,
+}
+
+fn body(context: &mut Context, data: &str) -> Result<Data> {
     if data == "-" {
-        return Ok((of_stream(context.stdin()), Some("application/octet-stream")));
+        return Ok(Data {
+            body: of_stream(context.stdin()),
+            kind: Some("application/octet-stream"),
+            length: None,
+        });
     }
     let Some(file) = data.strip_prefix('@') else {
         let json = serde_json::from_str::<serde::de::IgnoredAny>(data).is_ok();
@@ -279,7 +297,11 @@ fn body(context: &mut Context, data: &str) -> Result<(Body, Option<&'static str>
         } else {
             "text/plain; charset=utf-8"
         };
-        return Ok((data.to_owned().into(), Some(kind)));
+        return Ok(Data {
+            body: data.to_owned().into(),
+            kind: Some(kind),
+            length: None,
+        });
     };
     let opened = std::fs::File::open(file)
         .map_err(|e| Error::usage(format!("cannot read {file}")).because(&e))?;
@@ -292,7 +314,16 @@ fn body(context: &mut Context, data: &str) -> Result<(Body, Option<&'static str>
         Some("png") => "image/png",
         _ => "application/octet-stream",
     };
-    Ok((of_stream(opened), Some(kind)))
+    let length = opened
+        .metadata()
+        .ok()
+        .filter(std::fs::Metadata::is_file)
+        .map(|meta| meta.len());
+    Ok(Data {
+        body: of_stream(opened.take(length.unwrap_or(u64::MAX))),
+        kind: Some(kind),
+        length,
+    })
 }
 
 fn show_head(context: &mut Context, response: &Response) {

@@ -43,6 +43,7 @@ impl Run {
         let local = Local::start(context, data.path())?;
         "default".clone_into(&mut context.namespace);
         let quiet = std::mem::replace(&mut context.quiet, true);
+        deploy.aloud = !quiet;
         let call = async {
             let client = context.client()?;
             deploy.send(context, &client, &name, packed).await?;

@@ -114,6 +114,16 @@ fn where_both_fail_alike_it_goes_on() {
 }
 
 #[test]
+fn what_has_no_calls_left_is_judged_by_its_last() {
+    let mut progress = Progress::default();
+    let both = seen(1, tally(20, 20), tally(20, 20));
+    assert!(matches!(step(&PLAN, &mut progress, &both), Step::Go(_)));
+    // The new one takes all calls by now, and what both fail for goes on.
+    let alone = seen(1, tally(60, 60), tally(20, 20));
+    assert!(matches!(step(&PLAN, &mut progress, &alone), Step::Go(_)));
+}
+
+#[test]
 fn counters_that_began_anew_count_from_nothing() {
     assert_eq!(tally(5, 1).since(tally(100, 0)), tally(5, 1));
     assert_eq!(tally(5, 1).to_string(), "1 of 5 calls failed (20.0 %)");

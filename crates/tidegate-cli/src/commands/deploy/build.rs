@@ -69,12 +69,17 @@ fn secret(text: &str) -> Result<BuildSecret, String> {
     })
 }
 
-/// A line of a build, for people.
-pub(super) fn say(context: &mut Context, line: &BuildLine) {
-    match line.stream.as_str() {
-        "step" => context.note(format!("> {}", line.text)),
-        "note" => context.note(format!("  {}", line.text)),
-        _ => context.note(format!("  | {}", line.text)),
+/// A line of a build, for people; `aloud` where nothing else is said of the deploy.
+pub(super) fn say(context: &mut Context, line: &BuildLine, aloud: bool) {
+    let text = match line.stream.as_str() {
+        "step" => format!("> {}", line.text),
+        "note" => format!("  {}", line.text),
+        _ => format!("  | {}", line.text),
+    };
+    if aloud {
+        context.aside(text);
+    } else {
+        context.note(text);
     }
 }
 

@@ -103,6 +103,9 @@ pub(crate) struct Deploy {
     /// Whether the log is followed already, and need not be told of a failure again.
     #[arg(skip)]
     pub(super) follows: bool,
+    /// Whether the build is told where nothing else is.
+    #[arg(skip)]
+    pub(super) aloud: bool,
 }
 
 /// The code to deploy, and how, for commands that deploy on the way to something else.
@@ -145,6 +148,7 @@ impl What {
             called: None,
             verb: None,
             follows: false,
+            aloud: false,
         }
     }
 }
@@ -204,7 +208,7 @@ impl Deploy {
             namespace: &namespace,
             name,
         };
-        ship.build(&written, |line| build::say(context, line))
+        ship.build(&written, |line| build::say(context, line, self.aloud))
             .await?;
         let spinner = Spinner::new(context.draws(), format!("starting {name}"));
         let function = ship.settled(&written).await?;

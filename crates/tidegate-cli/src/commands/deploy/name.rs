@@ -12,7 +12,12 @@ pub(super) fn of_path(path: &Path) -> Option<(Name, String)> {
     } else {
         real.file_stem()
     }?;
-    let from = part.to_string_lossy().into_owned();
+    let part = part.to_string_lossy();
+    // Of an archive's two endings one is left.
+    let from = match part.strip_suffix(".tar") {
+        Some(name) if real.is_file() => name.to_owned(),
+        _ => part.into_owned(),
+    };
     Some((label(&from)?, from))
 }
 

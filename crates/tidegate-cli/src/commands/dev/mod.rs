@@ -182,9 +182,11 @@ async fn follow(
                 context.note("waiting for a change");
             }
         }
+        // One wait for all of the lines that come meanwhile: begun anew for each, it would forget the change it has seen.
+        let mut changed = std::pin::pin!(watch.changed());
         loop {
             tokio::select! {
-                () = watch.changed() => break,
+                () = &mut changed => break,
                 line = next(&mut logs) => match line {
                     Some(line) => show(context, &line)?,
                     None => logs = None,
