@@ -356,3 +356,86 @@ fn bytes_that_are_no_http_end_their_connection_alone() {
     }
     server.get("/healthz").ok();
 }
+
+/// Makes archives that nobody makes by accident; prints the digest of the one that was asked for.
+const HOSTILE: &str = r#"
+import hashlib, io, sys, tarfile
+kind, path = sys.argv[1:]
+with tarfile.open(path, "w:gz") as archive:
+    def add(name, data=b"", **more):
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        for key, value in more.items():
+            setattr(entry, key, value)
+        archive.addfile(entry, io.BytesIO(data))
+    add("handler.py", b"def handler(event):\n    return 1\n")
+    if kind == "parent":
+        add("../../escaped.py", b"x")
+    elif kind == "absolute":
+        add("/tmp/tidegate-escaped.py", b"x")
+    elif kind == "link":
+        add("out", type=tarfile.SYMTYPE, linkname="../../../../etc/passwd")
+    elif kind == "device":
+        add("null", type=tarfile.CHRTYPE, devmajor=1, devminor=3)
+    elif kind == "many":
+        for n in range(60_000):
+            add(f"f{n}")
+    elif kind == "bomb":
+        # A gibibyte and a half of nothing.
+        for n in range(24):
+            add(f"zeros{n}", bytes(64 << 20))
+print(hashlib.sha256(open(path, "rb").read()).hexdigest())
+"#;
+
+#[test]
+fn hostile_archives_are_refused_and_nothing_is_stored() {
+    let server = SERVER.get();
+    for (kind, part) in [
+        ("parent", "'..'"),
+        ("absolute", "absolute"),
+        ("link", "link"),
+        ("device", "null"),
+        ("many", "more than"),
+        ("bomb", "more than"),
+        ("none", ""),
+    ] {
+        let path = server.home().join(format!("{kind}.tar.gz"));
+        let made = std::process::Command::new("/usr/bin/python3")
+            .args(["-I", "-c", HOSTILE, kind])
+            .arg(&path)
+            .output()
+            .expect("python runs");
+        assert!(made.status.success(), "{made:?}");
+        let digest = format!("sha256:{}", String::from_utf8_lossy(&made.stdout).trim());
+        let bytes = std::fs::read(&path).expect("the archive");
+        let sent = server
+            .control("PUT", &format!("/blobs/{digest}"))
+            .body(bytes)
+            .send();
+        assert!(sent.status < 300, "{kind}: {sent}");
+        let document = json!({ "spec": {
+            "runtime": "python",
+            "code": { "digest": digest, "entry": "handler.py" },
+        } });
+        let route = format!("/namespaces/default/functions/hostile-{kind}");
+        let reply = server
+            .control("PUT", &route)
+            .body(document.to_string())
+            .send();
+        if part.is_empty() {
+            // The same without what is hostile.
+            assert!(reply.status < 300, "{reply}");
+            continue;
+        }
+        refused(reply, 400, "invalid", &[part]);
+        server.control("GET", &route).send().status(404);
+        // Neither the bundle nor a part of it.
+        let bundle = server
+            .data()
+            .join("bundles")
+            .join(&digest["sha256:".len()..]);
+        assert!(!bundle.exists(), "{kind}: {}", bundle.display());
+    }
+    assert!(!server.data().join("escaped.py").exists());
+    assert!(!std::path::Path::new("/tmp/tidegate-escaped.py").exists());
+}
