@@ -121,8 +121,8 @@ fn pointed(lines: &[String]) -> Option<String> {
 /// A line that begins with a file and a line.
 fn placed(line: &str) -> Option<String> {
     let line = bare(line.trim());
-    // Maven: `/work/src/x.java:[5,10] message`.
-    let line = line.strip_prefix("/work/").unwrap_or(line);
+    // Maven: `/stage/src/x.java:[5,10] message`.
+    let line = line.strip_prefix("/stage/").unwrap_or(line);
     if let Some((file, rest)) = line.split_once(":[")
         && file.ends_with(".java")
         && let Some((place, message)) = rest.split_once("] ")
@@ -245,7 +245,7 @@ mod tests {
             Some("Handler.java:3: error: cannot find symbol"),
         );
         check(
-            "[ERROR] COMPILATION ERROR : \n[ERROR] /work/src/main/java/H.java:[5,10] cannot find symbol\n",
+            "[ERROR] COMPILATION ERROR : \n[ERROR] /stage/src/main/java/H.java:[5,10] cannot find symbol\n",
             Some("src/main/java/H.java:5:10: cannot find symbol"),
         );
         check(

@@ -9,13 +9,13 @@
 //!
 //! *Compile* sees the whole source and makes another bundle of it. Only its steps that fetch may reach the network.
 //!
-//! Inside a step there is, beside `/usr` and `/tmp`: `/work`, writable, where the stage's input lies and where the step
+//! Inside a step there is, beside `/usr` and `/tmp`: `/stage`, writable, where the stage's input lies and where the step
 //! begins; `/out`, writable and empty at first, what is in it at the end being the result; `/cache`, writable, kept from
 //! build to build of a namespace, for the tools' own download caches; `/layer`, read-only, in *compile* where the stage
 //! before it made one; [`HOME`], writable, with the user's package configuration ([`CONFIG_FILES`]); and [`Plan::tools`],
 //! read-only, at their own paths. The folders are kept from step to step of a stage, `/tmp` need not be.
 //!
-//! `/work` is made with [`Dependencies::fill`] or, where the source lies there already, [`Compile::write_files`].
+//! `/stage` is made with [`Dependencies::fill`] or, where the source lies there already, [`Compile::write_files`].
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -59,7 +59,7 @@ pub struct Plan {
 /// The stage that makes the layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dependencies {
-    /// The files of the source that lie in `/work`, and all of the source that it depends on.
+    /// The files of the source that lie in `/stage`, and all of the source that it depends on.
     pub inputs: Vec<String>,
     /// Files that are written beside them.
     pub files: Vec<Generated>,
@@ -92,7 +92,7 @@ pub struct Compile {
 /// A file that a plan adds to what a stage sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generated {
-    /// Relative to `/work`, `/` between the parts.
+    /// Relative to `/stage`, `/` between the parts.
     pub path: String,
     /// What is in it.
     pub content: String,
@@ -114,7 +114,7 @@ pub struct Step {
 // === impl Dependencies ===
 
 impl Dependencies {
-    /// Lays the stage's inputs and files into an existing folder that will be `/work`.
+    /// Lays the stage's inputs and files into an existing folder that will be `/stage`.
     ///
     /// # Errors
     /// The source lacks a file, or the file system refuses.

@@ -163,7 +163,7 @@ fn folders(job: &Job) -> Result<Vec<JobFolder>, StartError> {
             Some(names) if inside.has_root() && !names.is_empty() => names,
             _ => {
                 return Err(refused(format!(
-                    "{:?} is no place for one: it has to be an absolute path without \"..\", such as \"/work\"",
+                    "{:?} is no place for one: it has to be an absolute path without \"..\", such as \"/stage\"",
                     folder.inside
                 )));
             }
@@ -575,12 +575,18 @@ mod tests {
 
     #[test]
     fn a_folder_goes_where_nothing_else_is() {
-        let good = ["/work", "/out", "/root/.cargo", "/var/lib/gems", "/opt/x/y"];
+        let good = [
+            "/stage",
+            "/out",
+            "/root/.cargo",
+            "/var/lib/gems",
+            "/opt/x/y",
+        ];
         assert_eq!(folders(&job(&good)).unwrap().len(), good.len());
         for (bad, words) in [
             ("work", "absolute path"),
             ("/", "absolute path"),
-            ("/work/../usr", "absolute path"),
+            ("/stage/../usr", "absolute path"),
             ("/usr/local/x", "at /usr"),
             ("/lib64", "at /lib64"),
             ("/tmp/x", "at /tmp"),
@@ -589,7 +595,7 @@ mod tests {
             let error = folders(&job(&[bad])).err().unwrap().to_string();
             assert!(error.contains(words), "{bad}: {error}");
         }
-        for pair in [["/work", "/work/sub"], ["/a/b", "/a/b"], ["/x/y", "/x"]] {
+        for pair in [["/stage", "/stage/sub"], ["/a/b", "/a/b"], ["/x/y", "/x"]] {
             let error = folders(&job(&pair)).err().unwrap().to_string();
             assert!(error.contains("lie in each other"), "{error}");
         }

@@ -88,7 +88,7 @@ impl Place {
                 (HOME, root.join("home")),
                 ("/out", out.to_owned()),
                 ("/cache", root.join("cache")),
-                ("/work", work.to_owned()),
+                ("/stage", work.to_owned()),
                 ("/layer", layer.unwrap_or(Path::new("/layer")).to_owned()),
             ] {
                 text = replace(&text, inside, &outside.to_string_lossy());

@@ -170,12 +170,12 @@ stat -c %u there . ";
     let mode = fs::Permissions::from_mode(0o755);
     fs::set_permissions(tool.outside.join("program"), mode).expect("a mode");
     job.folders = vec![
-        world.folder("/work", true),
+        world.folder("/stage", true),
         world.folder("/out", true),
         world.folder("/source", false),
         tool,
     ];
-    job.workdir = "/work".to_owned();
+    job.workdir = "/stage".to_owned();
     let [work, out] = [&job.folders[0], &job.folders[1]].map(|f| f.outside.clone());
     let end = world.runs(job).await;
     assert!(end.exit.is_success(), "{end:?} {}", output.all());
@@ -196,8 +196,8 @@ pub(crate) async fn what_is_written_is_the_servers_at_once(world: &World) {
         return;
     }
     let (mut job, output) =
-        world.shell("echo x > /work/new; while [ ! -e /work/enough ]; do sleep 0.01; done");
-    job.folders = vec![world.folder("/work", true)];
+        world.shell("echo x > /stage/new; while [ ! -e /stage/enough ]; do sleep 0.01; done");
+    job.folders = vec![world.folder("/stage", true)];
     let work = job.folders[0].outside.clone();
     let me = rustix::process::geteuid().as_raw();
     let looks = async {
@@ -271,8 +271,8 @@ pub(crate) async fn folders_go_back_and_forth_where_ids_cannot_be_mapped(world: 
 touch run && chmod 6755 run; ln -s /etc/passwd link; ln -s / up; mkfifo pipe
 echo out > /out/result; rm /out/there",
     );
-    job.workdir = "/work".to_owned();
-    job.folders = [(&work, "/work"), (&out, "/out")]
+    job.workdir = "/stage".to_owned();
+    job.folders = [(&work, "/stage"), (&out, "/out")]
         .map(|(outside, inside)| Folder {
             outside: outside.clone(),
             inside: inside.to_owned(),
@@ -307,7 +307,7 @@ pub(crate) async fn what_cannot_be_run_is_told(world: &World) {
     let (mut job, _) = world.job(&["true"]);
     job.folders = vec![Folder {
         outside: PathBuf::from("/no/such/folder"),
-        inside: "/work".to_owned(),
+        inside: "/stage".to_owned(),
         writable: true,
     }];
     check(job, "/no/such/folder").await;
@@ -316,7 +316,7 @@ pub(crate) async fn what_cannot_be_run_is_told(world: &World) {
     check(job, "every sandbox has something else at /usr").await;
     // A link where the server had its folder.
     let (mut job, _) = world.job(&["true"]);
-    let mut folder = world.folder("/work", true);
+    let mut folder = world.folder("/stage", true);
     let link = folder.outside.with_extension("link");
     symlink("/etc", &link).expect("a link");
     folder.outside = link;
@@ -419,7 +419,7 @@ print('NOT HELD')";
 const WRITERS: [(&str, &str); 4] = [
     (
         "one file",
-        "exec dd if=/dev/zero of=/work/big bs=1M count=2000 status=none",
+        "exec dd if=/dev/zero of=/stage/big bs=1M count=2000 status=none",
     ),
     (
         "many files",
@@ -427,18 +427,18 @@ const WRITERS: [(&str, &str); 4] = [
     ),
     (
         "a file without a name",
-        "exec 9>/work/hidden 8>/work/other; rm /work/hidden /work/other; head -c 20000000 /dev/zero >&9; head -c 20000000 /dev/zero >&8; sleep 50",
+        "exec 9>/stage/hidden 8>/stage/other; rm /stage/hidden /stage/other; head -c 20000000 /dev/zero >&9; head -c 20000000 /dev/zero >&8; sleep 50",
     ),
     (
         "a folder that cannot be read",
-        "mkdir /work/dark; cd /work/dark; chmod 300 .; for i in 1 2 3 4 5 6 7 8; do head -c 5000000 /dev/zero > $i; done; sleep 50",
+        "mkdir /stage/dark; cd /stage/dark; chmod 300 .; for i in 1 2 3 4 5 6 7 8; do head -c 5000000 /dev/zero > $i; done; sleep 50",
     ),
 ];
 
 pub(crate) async fn disk_is_limited(world: &World) {
     for (name, script) in WRITERS {
         let (mut job, output) = world.shell(script);
-        job.folders = vec![world.folder("/work", true), world.folder("/out", true)];
+        job.folders = vec![world.folder("/stage", true), world.folder("/out", true)];
         job.limits.disk = 32 << 20;
         let began = Instant::now();
         let folders: Vec<_> = job.folders.iter().map(|f| f.outside.clone()).collect();
@@ -467,9 +467,10 @@ pub(crate) async fn disk_is_limited(world: &World) {
         assert!(held < 600 << 20, "{name}: {held} bytes were written");
     }
     // Deeper than anybody walks.
-    let (mut job, output) = world
-        .shell("cd /work; i=0; while [ $i -lt 200 ]; do mkdir d; cd d; i=$((i+1)); done; sleep 50");
-    job.folders = vec![world.folder("/work", true)];
+    let (mut job, output) = world.shell(
+        "cd /stage; i=0; while [ $i -lt 200 ]; do mkdir d; cd d; i=$((i+1)); done; sleep 50",
+    );
+    job.folders = vec![world.folder("/stage", true)];
     let end = world.runs(job).await;
     assert_eq!(end.exit.reason, Reason::Disk, "{end:?} {}", output.all());
     assert!(
@@ -519,7 +520,7 @@ pub(crate) async fn a_dropped_job_is_ended(world: &World) {
     // Given up at every stage, as far as time hits them.
     for wait in [0, 1, 3, 8, 20, 50] {
         let (mut job, _) = world.shell(&format!("(setsid sleep {word} &); sleep {word}"));
-        job.folders = vec![world.folder("/work", true)];
+        job.folders = vec![world.folder("/stage", true)];
         let running = world.isolation.run(job);
         let given_up = tokio::time::timeout(Duration::from_millis(wait), running).await;
         assert!(given_up.is_err());

@@ -46,7 +46,7 @@ fn read_only(path: &Path) -> Folder {
 }
 
 impl World {
-    /// A job with room for a compiler, and `/work` to write into.
+    /// A job with room for a compiler, and `/stage` to write into.
     fn tool_job(&self, command: &[&str], files: &[(&str, &str)]) -> (Job, Arc<Printed>) {
         let (mut job, output) = self.job(command);
         let work = self.bundle(if files.is_empty() {
@@ -57,7 +57,7 @@ impl World {
         job.folders = vec![
             Folder {
                 outside: work,
-                inside: "/work".to_owned(),
+                inside: "/stage".to_owned(),
                 writable: true,
             },
             Folder {
@@ -84,7 +84,7 @@ impl World {
         ]
         .map(|(n, v)| (n.to_owned(), v.to_owned()))
         .into();
-        job.workdir = "/work".to_owned();
+        job.workdir = "/stage".to_owned();
         job.limits.memory = 2 << 30;
         job.limits.disk = 4 << 30;
         job.limits.tmp = 512 << 20;
@@ -153,7 +153,7 @@ pub(crate) async fn go_compiles(world: &World) {
 
 pub(crate) async fn java_compiles(world: &World) {
     let source = "public class Main { public static void main(String[] a) { System.out.println(\"it runs\"); } }\n";
-    let script = "javac -d /work Main.java && java -cp /work Main";
+    let script = "javac -d /stage Main.java && java -cp /stage Main";
     makes(world, "javac", "Main.java", source, script).await;
 }
 
@@ -228,7 +228,7 @@ type Files = &'static [(&'static str, &'static str)];
 const FETCHES: [(&str, &str, Files); 7] = [
     (
         "python3",
-        "python3 -m pip download -q --no-deps -d /work six==1.16.0 && ls six*",
+        "python3 -m pip download -q --no-deps -d /stage six==1.16.0 && ls six*",
         &[],
     ),
     (
@@ -262,7 +262,7 @@ const FETCHES: [(&str, &str, Files); 7] = [
     ),
     (
         "ruby",
-        "gem install -q --no-document -i /work/gems rainbow -v 3.1.1 && ls gems/gems",
+        "gem install -q --no-document -i /stage/gems rainbow -v 3.1.1 && ls gems/gems",
         &[],
     ),
     ("git", "git ls-remote https://github.com/git/git HEAD", &[]),

@@ -318,7 +318,7 @@ impl Build<'_> {
             writable: true,
         };
         let mut folders = vec![
-            writable(scratch.path("work"), "/work"),
+            writable(scratch.path("work"), "/stage"),
             writable(scratch.path("out"), "/out"),
             writable(scratch.path("home"), HOME),
             writable(cache, "/cache"),
@@ -359,7 +359,7 @@ impl Build<'_> {
             name: format!("build-{}", self.lowered.key.name),
             command: step.command.clone(),
             env,
-            workdir: "/work".to_owned(),
+            workdir: "/stage".to_owned(),
             folders: folders.to_vec(),
             limits: JobLimits {
                 time: left.max(Duration::from_millis(1)),
