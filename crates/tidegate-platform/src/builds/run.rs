@@ -200,18 +200,14 @@ impl Build<'_> {
         layer: Option<&Digest>,
     ) -> Result<(Digest, bool), BuildError> {
         let builds = self.platform.builds();
-        if let Some(known) = self.known(key).await {
-            self.log
-                .push(BuildLineKind::Note, format!("{title}: cached"));
+        if let Some(known) = self.cached(title, key).await {
             return Ok((known, true));
         }
         let asked = Instant::now();
         let namespace = self.lowered.key.namespace.as_ref();
         let _cache = builds.cache_of(namespace).await;
         // Another build of the same may have been what was waited for.
-        if let Some(known) = self.known(key).await {
-            self.log
-                .push(BuildLineKind::Note, format!("{title}: cached"));
+        if let Some(known) = self.cached(title, key).await {
             return Ok((known, true));
         }
         let Ok(_room) = builds.room.acquire().await else {
@@ -273,6 +269,14 @@ impl Build<'_> {
     fn cache(&self) -> PathBuf {
         let namespace = self.lowered.key.namespace.as_ref();
         self.platform.builds().downloads(namespace)
+    }
+
+    /// What an earlier build made of the same, which is said.
+    async fn cached(&self, title: &str, key: &Digest) -> Option<Digest> {
+        let known = self.known(key).await?;
+        self.log
+            .push(BuildLineKind::Note, format!("{title}: cached"));
+        Some(known)
     }
 
     async fn known(&self, key: &Digest) -> Option<Digest> {
