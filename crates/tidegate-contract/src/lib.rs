@@ -136,8 +136,17 @@ impl Contract {
                 entry,
                 handler: spec.handler.clone(),
             },
-            Self::Http => Program::Server { runtime, entry },
-            Self::Stdio => Program::PerCall { runtime, entry },
+            Self::Http => Program::Server {
+                runtime,
+                entry,
+                command: spec.command.clone(),
+                port: None,
+            },
+            Self::Stdio => Program::PerCall {
+                runtime,
+                entry,
+                command: spec.command.clone(),
+            },
         }
     }
 

@@ -12,6 +12,10 @@ pub struct FunctionSpec {
     pub contract: String,
     /// The bundle.
     pub code: Code,
+    /// Program and arguments that run in place of the code's entry, found by `PATH` or relative to the bundle's root; for
+    /// contracts that run a program. The entry runs where this is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
     /// Which attribute of a module is the handler; the language host's default where absent.
     pub handler: Option<String>,
     /// Environment of the function, and nothing of the server's.
@@ -121,6 +125,31 @@ pub struct Scale {
     pub target_milli: u32,
     /// How long an instance stays without a call before it is stopped.
     pub idle: Duration,
+    /// What is observed to say how many instances there should be, beside the calls at hand.
+    #[serde(default)]
+    pub metric: Metric,
+    /// Calls that may wait for an instance when there are as many as may be; the server's own bound where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u32>,
+}
+
+/// What says how many instances a function should have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// The calls at hand; see [`Scale::target_milli`].
+    #[default]
+    Concurrency,
+    /// Calls a second, in thousandths an instance.
+    Rate {
+        /// Thousandths of a call a second that one instance should have.
+        target_milli: u64,
+    },
+    /// Processor time, in thousandths of a core an instance.
+    Cpu {
+        /// Thousandths of a core that one instance should use.
+        target_milli: u64,
+    },
 }
 
 /// What of the network an instance sees.

@@ -6,8 +6,8 @@ use serde::Deserialize as _;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target, check};
 use tidegate_core::{
-    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionSpec, Limits, Name,
-    Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
+    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionSpec, Limits, Metric,
+    Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
 };
 use tidegate_platform::{
     CONFIG_FILES, Contract, GradualRollout, Lower, LowerError, Lowered, Object, Switch,
@@ -122,6 +122,7 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
         runtime: spec.runtime.clone(),
         contract: word.to_owned(),
         code: code(&spec.code)?,
+        command: Vec::new(),
         handler: handler(spec.handler.as_deref())?,
         env: env("spec.env", &spec.env)?,
         secrets: secrets(&spec.secrets)?,
@@ -485,6 +486,8 @@ fn scale(scale: &document::Scale, contract: Contract) -> Result<Scale, LowerErro
             Some(text) => parse_duration(text)
                 .map_err(|e| LowerError::new("spec.scale.idle", e.to_string()))?,
         },
+        metric: Metric::Concurrency,
+        waiting: None,
     })
 }
 

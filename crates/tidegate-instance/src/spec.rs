@@ -56,6 +56,10 @@ pub enum Program {
         runtime: String,
         /// File to run, relative to the bundle.
         entry: String,
+        /// Program and arguments to run in place of the entry, with the runtime's environment; empty where there is none.
+        command: Vec<String>,
+        /// The port, for programs that have one of their own.
+        port: Option<u16>,
     },
     /// A program that is run once a call.
     PerCall {
@@ -63,6 +67,8 @@ pub enum Program {
         runtime: String,
         /// File to run, relative to the bundle.
         entry: String,
+        /// Program and arguments to run in place of the entry, with the runtime's environment; empty where there is none.
+        command: Vec<String>,
     },
 }
 

@@ -80,6 +80,7 @@ async fn measure(count: usize) {
     let program = || Program::PerCall {
         runtime: "executable".to_owned(),
         entry: "run".to_owned(),
+        command: Vec::new(),
     };
     let python = || Program::Host {
         runtime: "python".to_owned(),

@@ -86,21 +86,36 @@ pub(crate) async fn start(
     let (Program::PerCall { entry, .. }
     | Program::Server { entry, .. }
     | Program::Host { entry, .. }) = &spec.program;
-    check_entry(&spec, entry)?;
+    let (Program::PerCall { command, .. } | Program::Server { command, .. }) = &spec.program else {
+        check_entry(&spec, entry)?;
+        return run(supervisor, means, &spec, entry).await;
+    };
+    if command.is_empty() {
+        check_entry(&spec, entry)?;
+    }
+    run(supervisor, means, &spec, entry).await
+}
+
+async fn run(
+    supervisor: &Arc<Supervisor>,
+    means: Means<'_>,
+    spec: &InstanceSpec,
+    entry: &str,
+) -> Result<Arc<dyn Instance>, StartError> {
     match (&spec.program, means) {
         (Program::PerCall { .. }, Means::Command(command)) => {
-            let env = environment(&spec, &command);
+            let env = environment(spec, &command);
             let (instance, _) =
-                walls(supervisor, &spec, entry, Some((command.argv, env)), None).await?;
+                walls(supervisor, spec, entry, Some((command.argv, env)), None).await?;
             let _ = instance.inner.kind.set(Kind::PerCall);
             Ok(Arc::new(instance))
         }
-        (_, Means::Command(command)) => server(supervisor, &spec, entry, command).await,
+        (_, Means::Command(command)) => server(supervisor, spec, entry, command).await,
         (Program::Host { handler, .. }, Means::Zygote(zygotes)) => {
-            host(supervisor, zygotes, &spec, entry, handler.as_deref()).await
+            host(supervisor, zygotes, spec, entry, handler.as_deref()).await
         }
         (Program::Host { handler, .. }, Means::Node(stock)) => {
-            node(supervisor, stock, &spec, entry, handler.as_deref()).await
+            node(supervisor, stock, spec, entry, handler.as_deref()).await
         }
         (_, Means::Zygote(_) | Means::Node(_)) => Err(StartError::Runtime(format!(
             "{entry:?} is no module for a language host"
@@ -204,7 +219,12 @@ async fn server(
     entry: &str,
     command: Command,
 ) -> Result<Arc<dyn Instance>, StartError> {
+    let own = match &spec.program {
+        Program::Server { port, .. } => *port,
+        _ => None,
+    };
     let port = match spec.network {
+        _ if own.is_some() => own.unwrap_or(PORT),
         Network::None => PORT,
         Network::Host => free_port().map_err(|e| failed("choose a port", e))?,
     };

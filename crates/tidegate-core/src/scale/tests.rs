@@ -9,6 +9,8 @@ fn scale(min: u32, max: u32, concurrency: u32, idle_s: u64) -> Scale {
         concurrency,
         target_milli: 1000,
         idle: Duration::from_secs(idle_s),
+        metric: crate::Metric::default(),
+        waiting: None,
     }
 }
 

@@ -146,15 +146,23 @@ impl Languages {
         limits: &Limits,
         concurrency: u32,
     ) -> Result<Option<Command>, StartError> {
-        let (runtime, entry, handler, is_host) = match program {
+        let (runtime, entry, handler, own, is_host) = match program {
             Program::Host {
                 runtime,
                 entry,
                 handler,
-            } => (runtime, entry, handler.as_deref(), true),
-            Program::Server { runtime, entry } | Program::PerCall { runtime, entry } => {
-                (runtime, entry, None, false)
+            } => (runtime, entry, handler.as_deref(), &[][..], true),
+            Program::Server {
+                runtime,
+                entry,
+                command,
+                ..
             }
+            | Program::PerCall {
+                runtime,
+                entry,
+                command,
+            } => (runtime, entry, None, &command[..], false),
         };
         let (language, interpreter) = self.get(runtime)?;
         if limits.memory < language.least_memory {
@@ -184,6 +192,7 @@ impl Languages {
             )));
         };
         let argv = match &interpreter.program {
+            _ if !own.is_empty() => own.to_vec(),
             Some(program) => std::iter::once(program.to_string_lossy().into_owned())
                 .chain(arguments)
                 .collect(),

@@ -40,6 +40,8 @@ fn server(runtime: &str, entry: &str) -> Program {
     Program::Server {
         runtime: runtime.to_owned(),
         entry: entry.to_owned(),
+        command: Vec::new(),
+        port: None,
     }
 }
 

@@ -60,6 +60,8 @@ const FOLDERS: &[&str] = &[
     "run",
     "run/secrets",
     "var",
+    "var/openfaas",
+    "home",
     "function",
     "layer",
     "runtime",
@@ -80,6 +82,9 @@ const LINKS: &[(&str, &str)] = &[
     ("dev/stderr", "/proc/self/fd/2"),
     ("var/tmp", "/tmp"),
     ("var/run", "/run"),
+    // Where functions made for OpenFaaS look for their secrets, and where their code lies.
+    ("var/openfaas/secrets", "/run/secrets"),
+    ("home/app", "/function"),
     // Node looks for packages beside each folder above the file that asks, and this is the last of them.
     ("node_modules", "layer/node_modules"),
 ];

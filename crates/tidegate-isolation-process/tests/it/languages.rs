@@ -15,6 +15,8 @@ fn runtime(program: &str, entry: &str) -> Program {
     Program::Server {
         runtime: program.to_owned(),
         entry: entry.to_owned(),
+        command: Vec::new(),
+        port: None,
     }
 }
 
@@ -126,6 +128,7 @@ pub(crate) async fn a_python_program_is_run_once_a_call(world: &World) {
         Program::PerCall {
             runtime: "python".to_owned(),
             entry: "run.py".to_owned(),
+            command: Vec::new(),
         },
     );
     let instance = world.start(spec).await;
@@ -377,6 +380,7 @@ pub(crate) async fn a_node_program_finds_the_packages_of_a_layer(world: &World) 
             Program::PerCall {
                 runtime: "node".to_owned(),
                 entry: entry.to_owned(),
+                command: Vec::new(),
             },
         );
         spec.limits.memory = 64 << 20;

@@ -18,6 +18,7 @@ pub(crate) async fn fifty_starts_at_once(world: &World) {
         let program = tidegate_instance::Program::PerCall {
             runtime: "executable".to_owned(),
             entry: "run".to_owned(),
+            command: Vec::new(),
         };
         let (spec, _) = world.spec(&bundle, program);
         async move {

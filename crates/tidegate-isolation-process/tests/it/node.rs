@@ -316,6 +316,8 @@ pub(crate) async fn a_server_of_its_own_is_run(world: &World) {
         Program::Server {
             runtime: "node".to_owned(),
             entry: "serve.js".to_owned(),
+            command: Vec::new(),
+            port: None,
         },
     );
     let instance = world.start(spec).await;

@@ -80,6 +80,7 @@ pub(crate) async fn what_cannot_be_run_is_explained(world: &World) {
     spec.program = tidegate_instance::Program::PerCall {
         runtime: "executable".to_owned(),
         entry: "nothing".to_owned(),
+        command: Vec::new(),
     };
     let error = world.refused(spec).await.to_string();
     assert!(

@@ -211,6 +211,7 @@ impl World {
             Program::PerCall {
                 runtime: "executable".to_owned(),
                 entry: "run".to_owned(),
+                command: Vec::new(),
             },
         )
     }
@@ -222,6 +223,8 @@ impl World {
             Program::Server {
                 runtime: "executable".to_owned(),
                 entry: "serve".to_owned(),
+                command: Vec::new(),
+                port: None,
             },
         )
     }

@@ -1,0 +1,105 @@
+//! What templates make of a handler.
+//!
+//! A build context is recognised by `language` in its `template.yml`. Each family of templates is a module with one
+//! function, and a row of [`FAMILIES`]; what it writes is a source tree that Tidegate builds like any other, so packages
+//! are installed, cached and reported in the one way there is.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::{BuildConfig, Prepared};
+
+/// An unpacked build context.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The folder with `template.yml`, the template's entry files and the handler's folder.
+    pub root: &'a Path,
+    /// The template's own description.
+    pub template: TemplateFile,
+    /// What came with the context.
+    pub config: &'a BuildConfig,
+}
+
+/// `template.yml`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct TemplateFile {
+    /// `python3-http`.
+    pub language: String,
+    /// What the watchdog runs.
+    pub fprocess: Option<String>,
+    /// The handler's folder; `function` where absent.
+    pub handler_folder: Option<String>,
+}
+
+/// A context that cannot be made into a function.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// Nothing here knows the template.
+    #[error("template {language:?} is not one of those that are known here: {known}")]
+    Unknown {
+        /// The language that the context names.
+        language: String,
+        /// Those that are known, one after the other.
+        known: String,
+    },
+    /// The context is not what its template demands; names the file, its line where there is one, and what would do.
+    #[error("{0}")]
+    Context(String),
+    /// The context could not be read, or the tree not be written.
+    #[error("{what}: {source}")]
+    Io {
+        /// The file.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Templates that are alike.
+struct Family {
+    languages: &'static [&'static str],
+    prepare: fn(&Context<'_>, &Path) -> Result<Prepared, TemplateError>,
+}
+
+const FAMILIES: &[Family] = &[];
+
+/// Makes a source tree in the empty folder `out` of the context in `root`.
+///
+/// # Errors
+/// The template is unknown, or the context is not what it demands.
+pub fn prepare(root: &Path, config: &BuildConfig, out: &Path) -> Result<Prepared, TemplateError> {
+    let template = template(root)?;
+    let Some(family) = FAMILIES
+        .iter()
+        .find(|family| family.languages.contains(&template.language.as_str()))
+    else {
+        return Err(TemplateError::Unknown {
+            language: template.language,
+            known: known().collect::<Vec<_>>().join(", "),
+        });
+    };
+    let context = Context {
+        root,
+        template,
+        config,
+    };
+    (family.prepare)(&context, out)
+}
+
+/// Every language that is known.
+pub fn known() -> impl Iterator<Item = &'static str> {
+    FAMILIES
+        .iter()
+        .flat_map(|family| family.languages.iter().copied())
+}
+
+fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
+    let path = root.join("template.yml");
+    let text = std::fs::read_to_string(&path).map_err(|source| TemplateError::Io {
+        what: "template.yml".to_owned(),
+        source,
+    })?;
+    serde_saphyr::from_str(&text).map_err(|e| TemplateError::Context(format!("template.yml: {e}")))
+}
