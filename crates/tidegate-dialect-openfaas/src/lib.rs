@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod api;
 mod builder;
 mod images;
@@ -14,7 +15,7 @@ mod scaling;
 use std::sync::Arc;
 
 use axum::Router;
-use tidegate_platform::Platform;
+use tidegate_platform::{DEFAULT_NAMESPACE, Platform};
 
 pub use lower::Deployments;
 
@@ -56,5 +57,17 @@ impl OpenFaas {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
+    }
+}
+
+/// The default namespace as these clients know it.
+const OPENFAAS_NAMESPACE: &str = "openfaas-fn";
+
+/// A namespace as it is told to clients.
+pub(crate) fn shown_namespace(namespace: &str) -> &str {
+    if namespace == DEFAULT_NAMESPACE {
+        OPENFAAS_NAMESPACE
+    } else {
+        namespace
     }
 }
