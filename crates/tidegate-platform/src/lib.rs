@@ -10,6 +10,7 @@
 
 mod builds;
 mod bundles;
+mod call_body;
 mod controller;
 mod error;
 mod lower;
@@ -25,6 +26,7 @@ mod traffic;
 mod views;
 
 pub use builds::{BUILD_LIMITS, BuildLine, BuildLineKind, BuildOptions, BuildStatus, BuildTail};
+pub use call_body::CallBody;
 pub use controller::settled_phase;
 pub use error::Error;
 pub use lower::{GradualRollout, Lower, LowerError, Lowered, Switch};

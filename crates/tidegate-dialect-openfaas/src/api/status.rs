@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tidegate_core::{FunctionRef, InstanceId, Scale, format_bytes};
+use tidegate_core::{FunctionKey, FunctionRef, InstanceId, Scale, format_bytes};
 use tidegate_platform::{Lower as _, Object, Phase, Platform, PoolCounts, Status, View};
 
 use super::answer::{Answer, Refusal};
@@ -219,14 +219,11 @@ fn counts(platform: &Platform, key: FunctionRef<'_>) -> PoolCounts {
 }
 
 fn invocations(openfaas: &OpenFaas, key: FunctionRef<'_>) -> u64 {
-    let function = openfaas.platform().function(key);
-    function
-        .and_then(|function| {
-            function
-                .metrics_if_called()
-                .map(tidegate_platform::FunctionMetrics::total)
-        })
-        .unwrap_or(0)
+    openfaas.invocations(&FunctionKey {
+        namespace: key.namespace.into(),
+        group: key.group.into(),
+        name: key.name.into(),
+    })
 }
 
 fn key_of(object: &Object) -> FunctionRef<'_> {
