@@ -21,6 +21,9 @@ pub(crate) struct Stored {
     /// Replicas that a client asked for since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replicas: Option<u32>,
+    /// How often replicas were asked for.
+    #[serde(default)]
+    pub(crate) turn: u64,
 }
 
 impl Lower for Deployments {
@@ -47,7 +50,8 @@ impl Lower for Deployments {
         let deployment: FunctionDeployment = serde_json::from_value(stored.deployment)
             .map_err(|e| LowerError::new("spec.deployment", e.to_string()))?;
         let labels = deployment.labels.unwrap_or_default();
-        crate::scaling::scale(&labels, stored.image.prepared.concurrency, stored.replicas)?;
+        let concurrency = stored.image.prepared.concurrency;
+        crate::scaling::of(&labels, concurrency, stored.replicas, stored.turn)?;
         Err(LowerError::new("spec", "deployments cannot be run yet"))
     }
 }
