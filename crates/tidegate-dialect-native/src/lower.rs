@@ -497,6 +497,8 @@ fn scale(scale: &document::Scale, contract: Contract) -> Result<Scale, LowerErro
             Some(text) => parse_duration(text)
                 .map_err(|e| LowerError::new("spec.scale.idle", e.to_string()))?,
         },
+        zero: None,
+        by_hand: None,
         metric: Metric::Concurrency,
         waiting: None,
     })

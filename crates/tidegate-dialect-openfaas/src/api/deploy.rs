@@ -52,7 +52,7 @@ pub(super) async fn create(
     if place.find(platform).await?.is_some() {
         return Err(taken());
     }
-    let object = wanted.object(platform).await?;
+    let object = wanted.object(platform, 0).await?;
     match platform.create(object).await {
         Err(Error::Store(StoreError::AlreadyExists { .. })) => Err(taken()),
         made => {
@@ -72,7 +72,9 @@ pub(super) async fn replace(
     let wanted = Wanted::read(&body, &params)?;
     for _ in 0..TRIES {
         let before = wanted.place.own(platform).await?;
-        let spec = wanted.object(platform).await?;
+        // What was asked for by hand is over, and must not be taken for what is asked for next.
+        let turn = Stored::of(&before).map_or(0, |stored| stored.turn);
+        let spec = wanted.object(platform, turn).await?;
         let spec = spec.spec().cloned().unwrap_or_default();
         let object = before.replace_spec(spec).map_err(Error::from)?;
         let object = match platform.put(object).await {
@@ -92,36 +94,10 @@ pub(super) async fn replace(
         }
         return Ok(StatusCode::ACCEPTED);
     }
-    Err(busy(&wanted.place))
-}
-
-/// A function that kept changing under a change.
-pub(super) fn busy(place: &Place) -> Refusal {
-    Refusal::conflict(format!(
-        "function {} kept changing while it was to be changed; try again",
-        place.name
-    ))
-}
-
-/// Changes what is stored of a function, again where others change it at the same time.
-pub(super) async fn change(
-    platform: &Platform,
-    place: &Place,
-    change: impl Fn(&mut Stored) + Send + Sync,
-) -> Answer<()> {
-    for _ in 0..TRIES {
-        let object = place.own(platform).await?;
-        let mut stored = Stored::of(&object).map_err(invalid)?;
-        change(&mut stored);
-        let spec = serde_json::to_value(&stored).map_err(|e| Error::Invalid(e.to_string()))?;
-        let object = object.replace_spec(spec).map_err(Error::from)?;
-        Deployments.lower(&object).map_err(invalid)?;
-        match platform.put(object).await {
-            Err(Error::Store(StoreError::Conflict { .. } | StoreError::NotFound { .. })) => {}
-            changed => return Ok(drop(changed?)),
-        }
-    }
-    Err(busy(place))
+    Err(Refusal::conflict(format!(
+        "function {} kept changing while it was to be updated; try again",
+        wanted.place.name
+    )))
 }
 
 // === impl Wanted ===
@@ -158,7 +134,7 @@ impl Wanted {
     }
 
     /// What is stored of it: everything that it names is there, and what it asks for can be.
-    async fn object(&self, platform: &Platform) -> Answer<Object> {
+    async fn object(&self, platform: &Platform, turn: u64) -> Answer<Object> {
         let name = &self.deployment.image;
         if name.is_empty() {
             return Err(Refusal::bad("validation failed: image: is required"));
@@ -181,6 +157,7 @@ impl Wanted {
             deployment: self.raw.clone(),
             image,
             replicas: None,
+            turn,
         };
         let spec = serde_json::to_value(&stored).map_err(|e| Error::Invalid(e.to_string()))?;
         let key = self
