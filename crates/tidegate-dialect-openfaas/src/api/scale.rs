@@ -3,7 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use tidegate_platform::{LowerError, Object};
+use tidegate_platform::{Error, LowerError, Object, StoreError};
 
 use super::answer::{Answer, Params, Refusal, Sent};
 use super::place::{Place, Segment};
@@ -26,9 +26,10 @@ pub(super) async fn scale(
     State(openfaas): State<OpenFaas>,
     Segment(name): Segment,
     params: Params,
-    Sent(body): Sent,
+    sent: Sent,
 ) -> Answer<StatusCode> {
-    let wanted: Wanted = serde_json::from_slice(&body)
+    let wanted: Wanted = sent
+        .object()
         .map_err(|_| Refusal::bad("Error unmarshalling request body"))?;
     let replicas = u32::try_from(wanted.replicas).unwrap_or(u32::MAX);
     let place = Place::of(&name, wanted.namespace.as_deref(), &params);
@@ -43,10 +44,9 @@ async fn ask(
     object: &Object,
     replicas: Option<u32>,
 ) -> Answer<()> {
-    use tidegate_platform::{Error, StoreError};
     match scaling::ask(openfaas.platform(), object.key(), replicas).await {
         Err(Error::Store(StoreError::NotFound { .. })) => Err(place.not_found()),
-        asked => Ok(drop(asked?)),
+        asked => asked.map(drop).map_err(Refusal::from),
     }
 }
 
@@ -73,11 +73,9 @@ struct AlertLabels {
 
 /// Scales what alerts are about: up where they fire, back where they are resolved. All are dealt with, whatever comes of
 /// the others.
-pub(super) async fn alert(
-    State(openfaas): State<OpenFaas>,
-    Sent(body): Sent,
-) -> Answer<StatusCode> {
-    let sent: Alerts = serde_json::from_slice(&body)
+pub(super) async fn alert(State(openfaas): State<OpenFaas>, sent: Sent) -> Answer<StatusCode> {
+    let sent: Alerts = sent
+        .object()
         .ok()
         .filter(|sent: &Alerts| sent.alerts.len() <= MAX_ALERTS)
         .ok_or_else(|| Refusal::bad("Unable to parse alert, bad format."))?;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tidegate_core::{FunctionKey, FunctionRef, InstanceId, format_bytes};
-use tidegate_platform::{Lower as _, LowerError, Object, Phase, Platform, PoolCounts, Status, View};
+use tidegate_platform::{
+    Lower as _, LowerError, Object, Phase, Platform, PoolCounts, Status, View,
+};
 
 use super::answer::{Answer, Refusal};
 use crate::lower::{Stored, words};
@@ -208,7 +210,11 @@ pub(super) async fn usage(platform: &Platform, key: FunctionRef<'_>) -> Option<U
 /// As many as are wanted.
 pub(super) fn replicas(openfaas: &OpenFaas, object: &Object) -> Result<u32, LowerError> {
     let scale = Deployments.lower(object)?.spec.scale;
-    Ok(scaling::desired(openfaas.platform(), key_of(object), &scale))
+    Ok(scaling::desired(
+        openfaas.platform(),
+        key_of(object),
+        &scale,
+    ))
 }
 
 fn counts(platform: &Platform, key: FunctionRef<'_>) -> PoolCounts {
