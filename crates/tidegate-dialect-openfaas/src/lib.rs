@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod api;
 mod builder;
 mod call;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use axum::Router;
 use metrics::Metrics;
 use tidegate_core::FunctionKey;
-use tidegate_platform::Platform;
+use tidegate_platform::{DEFAULT_NAMESPACE, Platform};
 
 pub use call::{CountedBody, Routed};
 pub use lower::Deployments;
@@ -97,5 +98,14 @@ impl OpenFaas {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
+    }
+}
+
+/// A namespace as it is told to clients.
+pub(crate) fn shown_namespace(namespace: &str) -> &str {
+    if namespace == DEFAULT_NAMESPACE {
+        metrics::NAMESPACE
+    } else {
+        namespace
     }
 }
