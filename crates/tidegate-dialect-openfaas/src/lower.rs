@@ -1,7 +1,8 @@
 //! From a deployment to a canonical function.
 
+use tidegate_core::FunctionRef;
 use tidegate_openfaas::{FunctionDeployment, Image};
-use tidegate_platform::{Lower, LowerError, Lowered, Object};
+use tidegate_platform::{Lower, LowerError, Lowered, Object, ObjectKey};
 
 /// `apiVersion` and `kind` of a stored deployment.
 pub(crate) const API_VERSION: &str = "openfaas.com/v1";
@@ -27,6 +28,16 @@ impl Lower for Deployments {
         (API_VERSION, KIND)
     }
 
+    fn dialect(&self) -> &'static str {
+        "openfaas"
+    }
+
+    fn document(&self, key: FunctionRef<'_>) -> Option<ObjectKey> {
+        ObjectKey::new(API_VERSION, KIND, key.namespace, key.name)
+            .ok()
+            .filter(|_| key.group.is_empty())
+    }
+
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {
         let spec = object
             .spec()
@@ -37,9 +48,6 @@ impl Lower for Deployments {
             .map_err(|e| LowerError::new("spec.deployment", e.to_string()))?;
         let labels = deployment.labels.unwrap_or_default();
         crate::scaling::scale(&labels, stored.image.prepared.concurrency, stored.replicas)?;
-        Err(LowerError::new(
-            "spec",
-            "deployments cannot be run yet",
-        ))
+        Err(LowerError::new("spec", "deployments cannot be run yet"))
     }
 }

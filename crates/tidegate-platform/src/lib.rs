@@ -22,6 +22,7 @@ mod rollout;
 mod secrets;
 mod status;
 mod traffic;
+mod views;
 
 pub use builds::{BUILD_LIMITS, BuildLine, BuildLineKind, BuildOptions, BuildStatus, BuildTail};
 pub use controller::settled_phase;
@@ -33,6 +34,7 @@ pub use revisions::{KeptRevision, RevisionPhase};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};
 pub use traffic::{Rollout, RolloutPhase, TrafficPart};
+pub use views::View;
 
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, Prefix, UnknownContract};

@@ -69,6 +69,8 @@ struct Inner {
     controller: Controller,
     revisions: usize,
     rollouts: Rollouts,
+    /// Held while a function's document is stored, from the look at who has its place on.
+    placing: tokio::sync::Mutex<()>,
     /// Notified whenever the controller has brought something in line.
     settled: Notify,
     ending: CancellationToken,
@@ -105,6 +107,7 @@ impl Platform {
                 controller: Controller::default(),
                 revisions: parts.revisions.max(1),
                 rollouts: Rollouts::default(),
+                placing: tokio::sync::Mutex::default(),
                 settled: Notify::new(),
                 ending: CancellationToken::new(),
                 tasks: TaskTracker::new(),
@@ -128,17 +131,17 @@ impl Platform {
     /// Stores a document, new or changed; what follows from it follows. See [`Platform::settle`].
     ///
     /// # Errors
-    /// The document breaks a rule, lost a race, or the store cannot write.
+    /// The document breaks a rule, lost a race, is a function whose place another dialect's has, or the store cannot write.
     pub async fn put(&self, object: Object) -> Result<Put, Error> {
-        Ok(self.0.store.objects().put(object).await?)
+        self.place(object, false).await
     }
 
     /// Stores a document that must not be there yet.
     ///
     /// # Errors
-    /// It is there, breaks a rule, or the store cannot write.
+    /// It is there, breaks a rule, is a function whose place another dialect's has, or the store cannot write.
     pub async fn create(&self, object: Object) -> Result<Object, Error> {
-        Ok(self.0.store.objects().create(object).await?)
+        Ok(self.place(object, true).await?.object())
     }
 
     /// A document.
@@ -491,6 +494,10 @@ impl Platform {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
+    }
+
+    pub(crate) fn placing(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.placing
     }
 
     pub(crate) fn bundles(&self) -> &Bundles {

@@ -11,7 +11,8 @@ use serde::Deserialize as _;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target};
 use tidegate_core::{
-    Access, Build, Code, FunctionKey, FunctionSpec, Limits, Name, Network, Scale, SecretUse,
+    Access, Build, Code, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, Scale,
+    SecretUse,
 };
 use tidegate_engine::Options;
 use tidegate_platform::{
@@ -76,6 +77,14 @@ fn rollout_of(object: &Object) -> Option<GradualRollout> {
 impl Lower for Plain {
     fn kind(&self) -> (&'static str, &'static str) {
         (API_VERSION, KIND)
+    }
+
+    fn dialect(&self) -> &'static str {
+        "plain"
+    }
+
+    fn document(&self, key: FunctionRef<'_>) -> Option<ObjectKey> {
+        ObjectKey::new(API_VERSION, KIND, key.namespace, key.name).ok()
     }
 
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {
