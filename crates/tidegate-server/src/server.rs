@@ -128,6 +128,7 @@ impl Server {
             builds: build_options(settings),
             revisions: settings.revisions,
             kinds: vec![Arc::new(Native)],
+            holders: Vec::new(),
         })
         .await?;
 
