@@ -41,7 +41,8 @@ impl Mistake {
     }
 
     /// A mistake at these bytes of a text.
-    pub(crate) fn at(
+    #[must_use]
+    pub fn at(
         file: &str,
         text: &str,
         range: std::ops::Range<usize>,
@@ -107,7 +108,8 @@ impl fmt::Display for Mistake {
 impl std::error::Error for Mistake {}
 
 impl Mistakes {
-    pub(crate) fn push(&mut self, mistake: Mistake) {
+    /// Adds one, unless there are so many that the rest follow from the first.
+    pub fn push(&mut self, mistake: Mistake) {
         if self.0.len() < MAX_MISTAKES {
             self.0.push(mistake);
         }
