@@ -8,8 +8,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod build;
 mod deployment;
 mod image;
+pub mod seal;
 pub mod templates;
 
 pub use deployment::{FunctionDeployment, Resources};
