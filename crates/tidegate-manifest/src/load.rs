@@ -165,14 +165,7 @@ impl Loader<'_> {
         for input in inputs {
             for text in open(input, &mut mistakes) {
                 let Text { name, text, folder } = text;
-                self.one(
-                    &name,
-                    &text,
-                    &folder,
-                    &mut loaded,
-                    &mut seen,
-                    &mut mistakes,
-                );
+                self.one(&name, &text, &folder, &mut loaded, &mut seen, &mut mistakes);
             }
         }
         if loaded.functions.len() > MAX_FUNCTIONS {

@@ -42,12 +42,7 @@ impl Mistake {
 
     /// A mistake at these bytes of a text.
     #[must_use]
-    pub fn at(
-        file: &str,
-        text: &str,
-        range: std::ops::Range<usize>,
-        message: String,
-    ) -> Self {
+    pub fn at(file: &str, text: &str, range: std::ops::Range<usize>, message: String) -> Self {
         let start = floor(text, range.start);
         let begin = text[..start].rfind('\n').map_or(0, |n| n + 1);
         let shown = text[begin..].split(['\n', '\r']).next().unwrap_or("");
