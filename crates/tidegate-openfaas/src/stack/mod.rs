@@ -152,7 +152,7 @@ pub fn read(name: &str, text: &str, around: &Surroundings<'_>) -> Result<Stack, 
     understand(
         name,
         text,
-        substituted,
+        &substituted,
         stack,
         |reader, documents, stack| {
             for more in documents.iter().skip(1) {
