@@ -13,6 +13,7 @@ mod bundles;
 mod call_body;
 mod controller;
 mod error;
+mod keys;
 mod lower;
 mod namespaces;
 mod platform;
@@ -25,13 +26,16 @@ mod status;
 mod traffic;
 mod views;
 
-pub use builds::{BUILD_LIMITS, BuildLine, BuildLineKind, BuildOptions, BuildStatus, BuildTail};
+pub use builds::{
+    BUILD_LIMITS, BuildFailure, BuildLine, BuildLineKind, BuildOptions, BuildOutput, BuildReader,
+    BuildSource, BuildStatus, BuildTail, Built, Scratch,
+};
 pub use call_body::CallBody;
 pub use controller::settled_phase;
 pub use error::Error;
-pub use lower::{GradualRollout, Lower, LowerError, Lowered, Switch};
+pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch};
 pub use namespaces::{DEFAULT_NAMESPACE, canonical_namespace};
-pub use platform::{DEFAULT_REVISIONS, Parts, Platform};
+pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
 pub use revisions::{KeptRevision, RevisionPhase};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};

@@ -138,6 +138,7 @@ impl Server {
             builds: build_options(settings),
             revisions: settings.revisions,
             kinds: vec![Arc::new(Native), Arc::new(Deployments)],
+            holders: Vec::new(),
         })
         .await?;
 
