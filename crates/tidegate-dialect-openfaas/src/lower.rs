@@ -37,9 +37,6 @@ impl Lower for Deployments {
             .map_err(|e| LowerError::new("spec.deployment", e.to_string()))?;
         let labels = deployment.labels.unwrap_or_default();
         crate::scaling::scale(&labels, stored.image.prepared.concurrency, stored.replicas)?;
-        Err(LowerError::new(
-            "spec",
-            "deployments cannot be run yet",
-        ))
+        Err(LowerError::new("spec", "deployments cannot be run yet"))
     }
 }

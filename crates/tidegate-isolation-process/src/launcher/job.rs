@@ -48,7 +48,7 @@ const OWN: &[&str] = &["proc", "sys", "tmp", "run", "var"];
 const PLACE: &str = "function";
 
 /// What else of the base root is an instance's only.
-const INSTANCES: &[&str] = &["layer", PLACE];
+const INSTANCES: &[&str] = &["home", "layer", PLACE];
 
 /// Connections that may wait to be taken at the door.
 const WAITING: i32 = 128;
