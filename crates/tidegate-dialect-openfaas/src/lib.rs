@@ -16,6 +16,8 @@ use std::sync::Arc;
 use axum::Router;
 use tidegate_platform::Platform;
 
+pub use builder::LastWords;
+pub use images::Images;
 pub use lower::Deployments;
 
 /// What the server tells of itself and allows.
@@ -39,7 +41,7 @@ struct Inner {
 }
 
 impl OpenFaas {
-    /// The dialect over a platform whose kinds include [`Deployments`].
+    /// The dialect over a platform whose kinds include [`Deployments`], and its holders [`Images`].
     #[must_use]
     pub fn new(platform: Platform, config: Config) -> Self {
         Self(Arc::new(Inner { platform, config }))
