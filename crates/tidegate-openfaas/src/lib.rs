@@ -12,6 +12,7 @@ pub mod build;
 mod deployment;
 mod image;
 pub mod seal;
+pub mod stack;
 pub mod templates;
 
 pub use deployment::{FunctionDeployment, Resources};

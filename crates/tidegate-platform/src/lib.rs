@@ -10,6 +10,7 @@
 
 mod builds;
 mod bundles;
+mod call_body;
 mod controller;
 mod error;
 mod keys;
@@ -29,6 +30,7 @@ pub use builds::{
     BUILD_LIMITS, BuildFailure, BuildLine, BuildLineKind, BuildOptions, BuildOutput, BuildReader,
     BuildSource, BuildStatus, BuildTail, Built, Scratch,
 };
+pub use call_body::CallBody;
 pub use controller::settled_phase;
 pub use error::Error;
 pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch};
@@ -46,7 +48,7 @@ pub use tidegate_engine::{
     BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, LogLine, LogQuery,
     LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
 };
-pub use tidegate_instance::{JobLimits, Runtime};
+pub use tidegate_instance::{JobLimits, Runtime, Usage};
 pub use tidegate_store::{
     BlobError, Deletion, Digest, DigestError, Error as StoreError, Event, LabelSelector, Object,
     ObjectKey, Page, Preconditions, Put, Query, ResourceVersion, Watch,

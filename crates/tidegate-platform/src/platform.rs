@@ -9,12 +9,12 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{Request, Response};
 use tidegate_contract::Body;
-use tidegate_core::{FunctionRef, FunctionSpec};
+use tidegate_core::{FunctionRef, FunctionSpec, InstanceId};
 use tidegate_engine::{
     CallContext, Chosen, Engine, Failure, Function, LogQuery, LogTail, Member, PoolCounts,
     ReplyBody, UnknownRevision,
 };
-use tidegate_instance::{Isolation, Runtime};
+use tidegate_instance::{Isolation, Runtime, Usage};
 use tidegate_store::{Digest, Object, ObjectKey, Preconditions, Put, Query, Store, Watch};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
@@ -334,6 +334,12 @@ impl Platform {
     #[must_use]
     pub fn counts(&self, function: &Function) -> PoolCounts {
         self.0.engine.counts(function)
+    }
+
+    /// What each of a function's instances has used so far, where that is measured.
+    #[must_use]
+    pub fn usage(&self, function: &Function) -> Vec<(InstanceId, Usage)> {
+        self.0.engine.usage(function)
     }
 
     /// What a function's current revision says of who may call it.
