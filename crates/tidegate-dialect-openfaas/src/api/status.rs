@@ -35,27 +35,27 @@ pub(super) struct FunctionStatus {
     pub(super) image: String,
     pub(super) namespace: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    env_process: Option<Value>,
+    pub(super) env_process: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    env_vars: Option<Value>,
+    pub(super) env_vars: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    constraints: Option<Value>,
+    pub(super) constraints: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secrets: Option<Value>,
-    labels: BTreeMap<String, String>,
+    pub(super) secrets: Option<Value>,
+    pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limits: Option<Value>,
+    pub(super) limits: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    requests: Option<Value>,
+    pub(super) requests: Option<Value>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    read_only_root_filesystem: bool,
+    pub(super) read_only_root_filesystem: bool,
     pub(super) invocation_count: u64,
     /// As many as are wanted.
     pub(super) replicas: u32,
     /// As many as take calls.
     pub(super) available_replicas: u32,
-    created_at: String,
+    pub(super) created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) usage: Option<Usage>,
 }
