@@ -95,7 +95,11 @@ pub fn known() -> impl Iterator<Item = &'static str> {
         .flat_map(|family| family.languages.iter().copied())
 }
 
-fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
+/// What a context says of its template.
+///
+/// # Errors
+/// There is no `template.yml`, or it cannot be understood.
+pub fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
     let path = root.join("template.yml");
     let text = std::fs::read_to_string(&path).map_err(|source| TemplateError::Io {
         what: "template.yml".to_owned(),
