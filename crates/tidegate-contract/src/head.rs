@@ -176,6 +176,7 @@ mod tests {
             remaining: Duration::from_millis(1500),
             caller: Some(Caller {
                 address: HeaderValue::from_static("10.1.2.3"),
+                peer: HeaderValue::from_static("10.1.2.3:4567"),
                 scheme: "http",
             }),
         }

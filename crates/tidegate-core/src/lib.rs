@@ -27,4 +27,5 @@ pub use name::{FunctionKey, FunctionRef, Name, NameError};
 pub use outcome::{Limit, Outcome};
 pub use quantity::{
     QuantityError, format_bytes, format_duration, parse_bytes, parse_cpu, parse_duration,
+    parse_go_duration,
 };
