@@ -67,6 +67,9 @@ pub(crate) struct Stored {
     /// Replicas that a client asked for since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replicas: Option<u32>,
+    /// How often replicas were asked for.
+    #[serde(default)]
+    pub(crate) turn: u64,
 }
 
 /// A deployment's environment, and what of it decides how it is run.
@@ -127,6 +130,19 @@ impl Stored {
     pub(crate) fn sent(&self, member: &str) -> Option<&Value> {
         self.deployment.get(member).filter(|value| !value.is_null())
     }
+
+    /// The deployment's labels.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        words(self.sent("labels"))
+    }
+}
+
+/// The members of an object that are text.
+pub(crate) fn words(value: Option<&Value>) -> BTreeMap<String, String> {
+    let members = value.and_then(Value::as_object).into_iter().flatten();
+    members
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 /// The canonical form of a deployment.
@@ -145,7 +161,7 @@ fn spec_of(
     let concurrency = max_inflight
         .unwrap_or(prepared.concurrency)
         .clamp(1, MAX_CONCURRENCY);
-    let mut scale = crate::scaling::scale(labels, concurrency, stored.replicas)?;
+    let mut scale = crate::scaling::of(labels, concurrency, stored.replicas, stored.turn)?;
     if max_inflight.is_some() {
         // Calls above it are refused, not queued.
         scale.waiting = Some(0);

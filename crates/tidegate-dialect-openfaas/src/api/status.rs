@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tidegate_core::{FunctionKey, FunctionRef, InstanceId, Scale, format_bytes};
-use tidegate_platform::{Lower as _, Object, Phase, Platform, PoolCounts, Status, View};
+use tidegate_core::{FunctionKey, FunctionRef, InstanceId, format_bytes};
+use tidegate_platform::{
+    Lower as _, LowerError, Object, Phase, Platform, PoolCounts, Status, View,
+};
 
 use super::answer::{Answer, Refusal};
-use crate::lower::Stored;
-use crate::{Deployments, OpenFaas, shown_namespace};
+use crate::lower::{Stored, words};
+use crate::{Deployments, OpenFaas, scaling, shown_namespace};
 
 /// The label by which clients find a function's name.
 const NAME_LABEL: &str = "faas_function";
@@ -80,7 +82,7 @@ impl FunctionStatus {
 /// A deployment with its status of this moment.
 pub(super) fn of(openfaas: &OpenFaas, object: &Object) -> Answer<FunctionStatus> {
     // A document of ours that does not read as one is damage or of a newer version, not the caller's fault.
-    let unreadable = |error: tidegate_platform::LowerError| {
+    let unreadable = |error: LowerError| {
         tracing::error!(object = %object.key(), %error, "a stored function cannot be read");
         Refusal::new(
             http::StatusCode::INTERNAL_SERVER_ERROR,
@@ -102,7 +104,7 @@ pub(super) fn of(openfaas: &OpenFaas, object: &Object) -> Answer<FunctionStatus>
             .filter(|value| !is_empty(value))
             .cloned()
     };
-    let mut labels = words(stored.sent("labels"));
+    let mut labels = stored.labels();
     labels.insert(NAME_LABEL.to_owned(), key.name.to_owned());
     let mut annotations = words(stored.sent("annotations"));
     annotations
@@ -113,7 +115,6 @@ pub(super) fn of(openfaas: &OpenFaas, object: &Object) -> Answer<FunctionStatus>
         annotations.insert(TROUBLE.to_owned(), status.message);
     }
     let counts = counts(openfaas.platform(), key);
-    let scale = Deployments.lower(object).ok().map(|l| l.spec.scale);
     Ok(FunctionStatus {
         name: key.name.to_owned(),
         image: text("image"),
@@ -129,7 +130,8 @@ pub(super) fn of(openfaas: &OpenFaas, object: &Object) -> Answer<FunctionStatus>
         read_only_root_filesystem: stored.sent("readOnlyRootFilesystem")
             == Some(&Value::Bool(true)),
         invocation_count: invocations(openfaas, key),
-        replicas: desired(stored.replicas, scale.as_ref(), counts),
+        // One that does not lower any more, after an update of the server, has none.
+        replicas: replicas(openfaas, object).unwrap_or(0),
         available_replicas: counts.idle + counts.busy,
         created_at: object.creation_timestamp().to_owned(),
         usage: None,
@@ -173,7 +175,7 @@ pub(super) fn view(openfaas: &OpenFaas, view: &View) -> FunctionStatus {
             "cpu": format!("{}m", spec.limits.cpu_milli),
         })),
         invocation_count: invocations(openfaas, key),
-        replicas: desired(None, Some(&spec.scale), counts),
+        replicas: scaling::desired(openfaas.platform(), key, &spec.scale),
         available_replicas: counts.idle + counts.busy,
         created_at: view.object.creation_timestamp().to_owned(),
         ..FunctionStatus::default()
@@ -205,10 +207,14 @@ pub(super) async fn usage(platform: &Platform, key: FunctionRef<'_>) -> Option<U
     })
 }
 
-/// As many as are wanted: what a client has asked for, else what the labels ask for at least or the load has made it.
-fn desired(replicas: Option<u32>, scale: Option<&Scale>, counts: PoolCounts) -> u32 {
-    let running = counts.starting + counts.idle + counts.busy;
-    replicas.unwrap_or_else(|| running.max(scale.map_or(0, |scale| scale.min)))
+/// As many as are wanted.
+pub(super) fn replicas(openfaas: &OpenFaas, object: &Object) -> Result<u32, LowerError> {
+    let scale = Deployments.lower(object)?.spec.scale;
+    Ok(scaling::desired(
+        openfaas.platform(),
+        key_of(object),
+        &scale,
+    ))
 }
 
 fn counts(platform: &Platform, key: FunctionRef<'_>) -> PoolCounts {
@@ -241,11 +247,4 @@ fn is_empty(value: &Value) -> bool {
         Value::Object(members) => members.is_empty(),
         _ => false,
     }
-}
-
-fn words(value: Option<&Value>) -> BTreeMap<String, String> {
-    let members = value.and_then(Value::as_object).into_iter().flatten();
-    members
-        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .collect()
 }

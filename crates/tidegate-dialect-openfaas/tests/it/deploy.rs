@@ -90,6 +90,7 @@ async fn what_cannot_be_is_refused_with_what_would_do() {
         "",
         "{",
         "[]",
+        "null",
         r#"{"service":1}"#,
         r#"{"service":"a","labels":{"a":1}}"#,
     ] {

@@ -77,3 +77,59 @@ async fn replicas_that_cannot_be_are_refused() {
         .await;
     world.transcript("scale-refused");
 }
+
+#[tokio::test]
+async fn alerts_add_and_take_back() {
+    let mut world = World::new().await;
+    // A tenth of the maximum an alert, which is one.
+    let deployed = json!({
+        "service": "hello", "image": "hello:latest",
+        "labels": { "com.openfaas.scale.max": "3" },
+    });
+    world.say("POST", "/system/functions", deployed).await;
+    world.settled("default", "hello").await;
+    let alert = |status: &str| {
+        json!({
+            "receiver": "scale-up", "status": status,
+            "alerts": [{
+                "status": status,
+                "labels": { "alertname": "APIHighInvocationRate", "function_name": "hello.openfaas-fn" },
+            }],
+        })
+    };
+    for (status, replicas) in [
+        ("firing", 2),
+        ("firing", 3),
+        ("firing", 3),
+        ("resolved", 1),
+        ("resolved", 1),
+    ] {
+        assert_eq!(world.say("POST", "/system/alert", alert(status)).await, 200);
+        until("they are as many as the alert wants", async || {
+            world.describe("hello").await["replicas"] == replicas
+        })
+        .await;
+    }
+    world.transcript("alert");
+}
+
+#[tokio::test]
+async fn alerts_that_cannot_be_acted_upon_say_why() {
+    let mut world = World::new().await;
+    world.deploy_native("default", "theirs").await;
+    let path = "/system/alert";
+    world.say("POST", path, "nonsense").await;
+    world.say("POST", path, ()).await;
+    world.say("POST", path, json!({ "alerts": "none" })).await;
+    world.say("POST", path, json!({ "alerts": [] })).await;
+    let about =
+        |name: &str, status: &str| json!({ "status": status, "labels": { "function_name": name } });
+    let alerts = [
+        about("absent.openfaas-fn", "firing"),
+        about("theirs.openfaas-fn", "firing"),
+        about("theirs", "burning"),
+        json!({ "status": "firing" }),
+    ];
+    world.say("POST", path, json!({ "alerts": alerts })).await;
+    world.transcript("alert-refused");
+}

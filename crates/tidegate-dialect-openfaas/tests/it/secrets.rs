@@ -134,3 +134,26 @@ async fn one_that_is_used_is_removed_all_the_same() {
     world.say("PUT", "/system/functions", deployed).await;
     world.transcript("secrets-used");
 }
+
+#[tokio::test]
+async fn a_value_comes_through_byte_by_byte() {
+    let mut world = World::new().await;
+    let path = "/system/secrets";
+    // As clients send a file: both, and the bytes win.
+    let file = json!({ "name": "file", "value": "trimmed", "rawValue": "IGEKAA==" });
+    world.say("POST", path, file).await;
+    world
+        .say("POST", path, json!({ "name": "text", "value": " b\n" }))
+        .await;
+    world
+        .say("POST", path, json!({ "name": "empty", "value": "" }))
+        .await;
+    let sizes = world.platform.secrets("default").await.unwrap();
+    let sizes: Vec<_> = sizes.iter().map(|s| (&*s.name, s.size)).collect();
+    assert_eq!(sizes, [("empty", 0), ("file", 4), ("text", 3)]);
+    world
+        .deploy_native_with("default", "f", json!([{ "name": "text", "env": "TEXT" }]))
+        .await;
+    let env = world.fake.only().env.clone();
+    assert!(env.contains(&("TEXT".to_owned(), " b\n".to_owned())));
+}

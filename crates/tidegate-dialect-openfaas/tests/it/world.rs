@@ -35,6 +35,7 @@ const TOLD: [header::HeaderName; 3] = [
 
 pub(crate) struct World {
     pub(crate) platform: Platform,
+    pub(crate) fake: Arc<Fake>,
     openfaas: OpenFaas,
     code: String,
     transcript: String,
@@ -77,13 +78,14 @@ impl Lower for Plain {
 impl World {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let fake = Arc::<Fake>::default();
         let data = folder.path().join("data");
         let opened = tokio::task::spawn_blocking(move || tidegate_store::open(&data)).await;
         let (store, report) = opened.unwrap().unwrap();
         assert!(report.is_clean(), "{report:?}");
         let platform = Platform::start(Parts {
             store,
-            isolation: Arc::new(Handle(Arc::<Fake>::default())),
+            isolation: Arc::new(Handle(fake.clone())),
             engine: Options {
                 lanes: 1,
                 max_instances: 20,
@@ -117,6 +119,7 @@ impl World {
         );
         let world = Self {
             platform,
+            fake,
             openfaas,
             code,
             transcript: String::new(),
@@ -149,12 +152,17 @@ impl World {
 
     /// Deploys a function of the other dialect, and waits until it was dealt with.
     pub(crate) async fn deploy_native(&self, namespace: &str, name: &str) {
+        self.deploy_native_with(namespace, name, json!([])).await;
+    }
+
+    /// The same, naming secrets.
+    pub(crate) async fn deploy_native_with(&self, namespace: &str, name: &str, secrets: Value) {
         let spec = json!({
             "runtime": "fake",
             "contract": "http",
             "code": { "digest": self.code, "entry": "main.sh" },
             "env": { "WHO": "me" },
-            "secrets": [],
+            "secrets": secrets,
             "limits": {
                 "memory": 64 << 20, "cpu_milli": 500, "pids": 16, "tmp": 1 << 20,
                 "timeout": { "secs": 20, "nanos": 0 }, "first_byte": { "secs": 20, "nanos": 0 },

@@ -4,6 +4,13 @@
 //! function, and a row of [`FAMILIES`]; what it writes is a source tree that Tidegate builds like any other, so packages
 //! are installed, cached and reported in the one way there is.
 
+mod csharp;
+mod go;
+mod java;
+mod php;
+mod ruby;
+mod shared;
+
 use std::path::Path;
 
 use serde::Deserialize;
@@ -63,7 +70,28 @@ struct Family {
     prepare: fn(&Context<'_>, &Path) -> Result<Prepared, TemplateError>,
 }
 
-const FAMILIES: &[Family] = &[];
+const FAMILIES: &[Family] = &[
+    Family {
+        languages: go::LANGUAGES,
+        prepare: go::prepare,
+    },
+    Family {
+        languages: java::LANGUAGES,
+        prepare: java::prepare,
+    },
+    Family {
+        languages: ruby::LANGUAGES,
+        prepare: ruby::prepare,
+    },
+    Family {
+        languages: php::LANGUAGES,
+        prepare: php::prepare,
+    },
+    Family {
+        languages: csharp::LANGUAGES,
+        prepare: csharp::prepare,
+    },
+];
 
 /// Makes a source tree in the empty folder `out` of the context in `root`.
 ///
