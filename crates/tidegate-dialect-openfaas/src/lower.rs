@@ -14,8 +14,8 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tidegate_core::{
-    Access, Code, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, SecretUse,
-    parse_bytes, parse_cpu, parse_go_duration,
+    Access, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, SecretUse, parse_bytes,
+    parse_cpu, parse_go_duration,
 };
 use tidegate_openfaas::{FunctionDeployment, Image, Resources, WatchdogKind};
 use tidegate_platform::{Lower, LowerError, Lowered, Object, ObjectKey, Switch};
@@ -177,11 +177,7 @@ fn spec_of(
     Ok(FunctionSpec {
         runtime: prepared.runtime.clone(),
         contract: prepared.watchdog.as_str().to_owned(),
-        code: Code {
-            digest: stored.image.digest.clone(),
-            entry: prepared.entry.clone(),
-            layer: None,
-        },
+        code: stored.image.code(),
         command,
         handler: prepared.handler.clone(),
         secrets: secrets(deployment.secrets.as_deref().unwrap_or_default())?,

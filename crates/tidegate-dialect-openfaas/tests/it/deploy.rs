@@ -4,6 +4,10 @@ use serde_json::{Value, json};
 
 use crate::world::World;
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "reads better where it is called"
+)]
 fn hello(more: Value) -> Value {
     let mut body = json!({ "service": "hello", "image": "hello:latest" });
     body.as_object_mut()
@@ -86,6 +90,8 @@ async fn credentials_of_a_registry_are_not_kept() {
 #[tokio::test]
 async fn what_cannot_be_is_refused_with_what_would_do() {
     let mut world = World::new().await;
+    let nothing = format!("sha256:{}", "0".repeat(64));
+    world.keep_image_of("gone:latest", &nothing).await;
     for body in [
         "",
         "{",
@@ -104,6 +110,7 @@ async fn what_cannot_be_is_refused_with_what_would_do() {
         json!({ "service": "-a", "image": "hello:latest" }),
         json!({ "service": "a".repeat(64), "image": "hello:latest" }),
         json!({ "service": "hello", "image": "functions/alpine:latest" }),
+        json!({ "service": "hello", "image": "gone:latest" }),
         hello(json!({ "namespace": "nowhere" })),
         hello(json!({ "namespace": "No Where" })),
         hello(json!({ "secrets": ["absent"] })),

@@ -104,6 +104,7 @@ impl World {
             },
             revisions: 3,
             kinds: vec![Arc::new(Plain), Arc::new(Deployments)],
+            holders: Vec::new(),
         })
         .await
         .unwrap();
@@ -130,9 +131,14 @@ impl World {
 
     /// Keeps an image as a build leaves it: a document under the digest of its name.
     pub(crate) async fn keep_image(&self, name: &str) {
+        self.keep_image_of(name, &self.code).await;
+    }
+
+    /// The same, of other code.
+    pub(crate) async fn keep_image_of(&self, name: &str, digest: &str) {
         let spec = json!({
             "name": name,
-            "digest": self.code,
+            "digest": digest,
             "language": "python3-http",
             "runtime": "fake",
             "entry": "main.sh",
