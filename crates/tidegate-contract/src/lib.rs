@@ -75,6 +75,8 @@ pub struct Prefix {
 pub struct Caller {
     /// The address without the port, for `X-Forwarded-For`.
     pub address: HeaderValue,
+    /// The address with the port.
+    pub peer: HeaderValue,
     /// `http` or `https`.
     pub scheme: &'static str,
 }

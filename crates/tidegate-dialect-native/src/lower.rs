@@ -6,11 +6,11 @@ use serde::Deserialize as _;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target, check};
 use tidegate_core::{
-    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionSpec, Limits, Metric,
-    Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
+    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionRef, FunctionSpec,
+    Limits, Metric, Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
 };
 use tidegate_platform::{
-    CONFIG_FILES, Contract, GradualRollout, Lower, LowerError, Lowered, Object, Switch,
+    CONFIG_FILES, Contract, GradualRollout, Lower, LowerError, Lowered, Object, ObjectKey, Switch,
 };
 
 use crate::document;
@@ -69,6 +69,17 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 impl Lower for Native {
     fn kind(&self) -> (&'static str, &'static str) {
         (document::API_VERSION, document::FUNCTION)
+    }
+
+    fn dialect(&self) -> &'static str {
+        "native"
+    }
+
+    fn document(&self, key: FunctionRef<'_>) -> Option<ObjectKey> {
+        let (api_version, kind) = self.kind();
+        ObjectKey::new(api_version, kind, key.namespace, key.name)
+            .ok()
+            .filter(|_| key.group.is_empty())
     }
 
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {

@@ -15,7 +15,7 @@ use tidegate_core::rollout::Tally;
 use tidegate_core::scale::{self, Observation, Ready};
 use tidegate_core::{Backoff, FunctionKey, FunctionSpec, InstanceId, InvocationId, Scale};
 use tidegate_instance::{
-    Exit, Instance, InstanceSpec, LogSink, LogStream, Program, Reason, StartError,
+    Exit, Instance, InstanceSpec, LogSink, LogStream, Program, Reason, StartError, Usage,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -371,6 +371,18 @@ impl Pool {
             draining: state.stopping,
             queued: state.waiting.len() as u32,
         }
+    }
+
+    /// What each instance has used so far, where that is measured.
+    pub(crate) fn usage(&self) -> Vec<(InstanceId, Usage)> {
+        // Asked outside the lock: the answer is in files.
+        let targets: Vec<_> = {
+            let state = self.state.lock();
+            state.ready.iter().map(|e| e.target.clone()).collect()
+        };
+        let used = targets.iter().map(|target| target.instance());
+        used.filter_map(|instance| Some((instance.id(), instance.usage()?)))
+            .collect()
     }
 
     /// Since when the longest idle instance is idle, if one may be stopped to make room.

@@ -10,4 +10,5 @@ mod builds;
 mod documents;
 mod restart;
 mod secrets;
+mod sources;
 mod versions;
