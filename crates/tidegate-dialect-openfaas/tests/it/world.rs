@@ -275,6 +275,13 @@ impl World {
         serde_json::from_slice(&body).unwrap()
     }
 
+    /// What is stored of a function.
+    pub(crate) async fn stored(&self, name: &str) -> Value {
+        let key = ObjectKey::new("openfaas.com/v1", "Function", "default", name).unwrap();
+        let object = self.platform.get(&key).await.unwrap();
+        object.spec().cloned().unwrap()
+    }
+
     /// What was said. Times and revisions are not the test's.
     #[track_caller]
     pub(crate) fn transcript(self, name: &str) {

@@ -8,6 +8,7 @@ mod world;
 
 mod builds;
 mod documents;
+mod namespaces;
 mod restart;
 mod secrets;
 mod sources;
