@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tidegate_contract::Body;
+use tidegate_core::traffic::WHOLE;
 use tidegate_core::{FunctionKey, FunctionRef};
 use tidegate_instance::{Isolation, StartError};
 use tokio::time::Instant;
@@ -301,6 +302,11 @@ impl Engine {
             self.host.clone(),
             function.log().clone(),
         );
+        if let Some(live) = function.live.load().as_ref()
+            && share.percent == WHOLE
+        {
+            pool.expect_load_of(live.first());
+        }
         (pool, true)
     }
 

@@ -183,6 +183,15 @@ impl Pool {
         }
     }
 
+    /// Has this pool begin with another's load, which it is about to take over: else it would begin with the fewest
+    /// instances under the most calls.
+    pub(crate) fn expect_load_of(&self, before: &Self) {
+        let load = before.state.lock().load_for(&self.revision.spec.scale);
+        if load.is_some() {
+            self.state.lock().set_load(load);
+        }
+    }
+
     /// Asks for a slot. Never waits.
     pub(crate) fn acquire(self: &Arc<Self>) -> Acquire {
         let mut effects = Effects::default();
