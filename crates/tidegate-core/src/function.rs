@@ -64,7 +64,7 @@ pub struct Build {
 /// A secret that a build may see.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BuildSecret {
-    /// The secret's name in the function's namespace.
+    /// The secret's name: in the function's namespace, or among those that came with the source.
     pub name: String,
     /// Where it is.
     pub place: BuildSecretPlace,
@@ -78,6 +78,8 @@ pub enum BuildSecretPlace {
     File(String),
     /// In an environment variable.
     Env(String),
+    /// In a file of its own name in `/run/secrets`, which can only be read.
+    Mount,
 }
 
 /// A secret that the function names.

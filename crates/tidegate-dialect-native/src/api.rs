@@ -576,6 +576,7 @@ pub(crate) async fn function_logs(
         invocation: invocation
             .map_err(|e: tidegate_core::ParseIdError| ApiError::invalid(format!("request: {e}")))?,
         since: params.since.as_deref().map(since).transpose()?,
+        ..LogQuery::default()
     };
     let headers = [(CONTENT_TYPE, "application/x-ndjson")];
     let Some(function) = context.platform.function(place(&key)) else {

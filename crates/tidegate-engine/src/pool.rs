@@ -11,12 +11,15 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use parking_lot::Mutex;
-use tidegate_contract::{Contract, Target};
+use tidegate_contract::{Contract, Surroundings, Target, Vacant};
 use tidegate_core::rollout::Tally;
-use tidegate_core::{Backoff, FunctionKey, FunctionSpec, InstanceId, Metric, Scale};
-use tidegate_instance::{Exit, Instance, InstanceSpec, LogSink, LogStream, Reason, StartError};
+use tidegate_core::{Backoff, FunctionKey, FunctionSpec, InstanceId, InvocationId, Metric, Scale};
+use tidegate_instance::{
+    Exit, Instance, InstanceSpec, LogSink, LogStream, Program, Reason, StartError, Usage,
+};
 use tokio::sync::{oneshot, watch};
 
+use crate::Materials;
 use crate::host::Host;
 use crate::logs::FunctionLog;
 use crate::slot::Slot;
@@ -166,6 +169,16 @@ impl Pool {
 
     pub(crate) fn host(&self) -> &Arc<Host> {
         &self.host
+    }
+
+    /// Says in the log what became of a call, where its caller is not told.
+    pub(crate) fn tell(&self, target: &Target, id: InvocationId, message: &str) {
+        self.log.line(
+            target.instance().id(),
+            LogStream::System,
+            Some(id),
+            message.as_bytes(),
+        );
     }
 
     /// Accounts for a call that ended.
@@ -358,6 +371,18 @@ impl Pool {
         }
     }
 
+    /// What each instance has used so far, where that is measured.
+    pub(crate) fn usage(&self) -> Vec<(InstanceId, Usage)> {
+        // Asked outside the lock: the answer is in files.
+        let targets: Vec<_> = {
+            let state = self.state.lock();
+            state.ready.iter().map(|e| e.target.clone()).collect()
+        };
+        let used = targets.iter().map(|target| target.instance());
+        used.filter_map(|instance| Some((instance.id(), instance.usage()?)))
+            .collect()
+    }
+
     /// Since when the longest idle instance is idle, if one may be stopped to make room.
     pub(crate) fn longest_idle(&self) -> Option<Duration> {
         let state = self.state.lock();
@@ -501,10 +526,32 @@ impl Pool {
     async fn launch(
         &self,
         id: InstanceId,
-    ) -> Result<(Arc<dyn Instance>, tokio::sync::OwnedSemaphorePermit), StartError> {
+    ) -> Result<(Target, tokio::sync::OwnedSemaphorePermit), StartError> {
         let room = self.host.room().await?;
         let spec = &self.revision.spec;
+        let contract = &self.revision.contract;
         let materials = self.host.resources.materialize(&self.key, spec).await?;
+        let bundle = materials.bundle.clone();
+        let instance = match contract.program(spec) {
+            Some(program) => self.start(id, program, materials).await?,
+            None => Arc::new(Vacant::new(id)),
+        };
+        let surroundings = Surroundings {
+            lanes: self.host.options.lanes,
+            bundle,
+            logs: self.log.clone(),
+        };
+        let target = Target::new(instance, contract.clone(), surroundings);
+        Ok((target, room))
+    }
+
+    async fn start(
+        &self,
+        id: InstanceId,
+        program: Program,
+        materials: Materials,
+    ) -> Result<Arc<dyn Instance>, StartError> {
+        let spec = &self.revision.spec;
         let mut env: Vec<_> = spec
             .env
             .iter()
@@ -523,8 +570,7 @@ impl Pool {
             "TIDEGATE_REVISION".to_owned(),
             self.revision.id.as_ref().to_owned(),
         ));
-        let instance = self
-            .host
+        self.host
             .isolation
             .start(InstanceSpec {
                 id,
@@ -532,17 +578,16 @@ impl Pool {
                 revision: self.revision.id.clone(),
                 bundle: materials.bundle,
                 layer: materials.layer,
-                program: self.revision.contract.program(spec),
+                program,
                 env,
                 secrets: materials.files,
                 limits: spec.limits,
                 network: spec.network,
                 concurrency: spec.scale.concurrency,
                 ready_within: self.host.options.ready_within.min(spec.limits.timeout),
-                logs: self.log.clone(),
+                logs: self.revision.contract.sink(self.log.clone()),
             })
-            .await?;
-        Ok((instance, room))
+            .await
     }
 
     /// Puts a started instance to work, unless the pool was retired meanwhile.
@@ -657,12 +702,8 @@ impl Starting {
         let launched = self.pool.launch(self.id).await;
         self.ended = true;
         match launched {
-            Ok((instance, _room)) => {
-                let target = Target::new(
-                    instance.clone(),
-                    self.pool.revision.contract,
-                    self.pool.host.options.lanes,
-                );
+            Ok((target, _room)) => {
+                let instance = target.instance().clone();
                 self.pool.started(self.id, Arc::new(target));
                 let exit = instance.exited().await;
                 drop(instance);

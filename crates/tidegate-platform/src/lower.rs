@@ -23,6 +23,15 @@ pub trait Lower: Send + Sync {
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError>;
 }
 
+/// A kind of document that is no function, and names code that has to be kept all the same.
+pub trait Holds: Send + Sync {
+    /// `apiVersion` and `kind` of the documents.
+    fn kind(&self) -> (&'static str, &'static str);
+
+    /// Digests of the code that the document names, `sha256:<64 hex>`.
+    fn code(&self, object: &Object) -> Vec<String>;
+}
+
 /// A canonical function, and when a new revision of it takes over.
 #[derive(Clone, Debug)]
 pub struct Lowered {

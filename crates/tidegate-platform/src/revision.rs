@@ -15,12 +15,8 @@ const WORD: usize = 12;
 /// The revision of a specification. How many instances there may be is not part of its identity: scaling a function
 /// restarts nothing.
 pub(crate) fn of(spec: FunctionSpec) -> Result<Revision, LowerError> {
-    let contract: Contract =
-        spec.contract
-            .parse()
-            .map_err(|e: tidegate_contract::UnknownContract| {
-                LowerError::new("spec.contract", e.to_string())
-            })?;
+    let contract =
+        Contract::of(&spec).map_err(|error| LowerError::new(error.field(), error.to_string()))?;
     let scaleless = without_scale(&spec);
     let text =
         serde_json::to_vec(&scaleless).map_err(|e| LowerError::new("spec", e.to_string()))?;

@@ -45,6 +45,8 @@ pub(crate) struct Fake {
     pub(crate) on_job: Mutex<OnJob>,
     /// Jobs that were begun.
     pub(crate) jobs: AtomicUsize,
+    /// Secrets that jobs were shown as files of their own.
+    pub(crate) shown: Mutex<Vec<(String, Vec<u8>)>>,
 }
 
 /// What a tool does.
@@ -204,6 +206,16 @@ impl Isolation for Handle {
 
     async fn run(&self, job: Job) -> Result<JobEnd, StartError> {
         self.0.jobs.fetch_add(1, Ordering::SeqCst);
+        let secrets = job.folders.iter().find(|f| f.inside == "/run/secrets");
+        for file in secrets
+            .into_iter()
+            .flat_map(|f| f.outside.read_dir().unwrap())
+        {
+            let file = file.unwrap();
+            let name = file.file_name().into_string().unwrap();
+            let shown = (name, std::fs::read(file.path()).unwrap());
+            self.0.shown.lock().push(shown);
+        }
         let on_job = self.0.on_job.lock().clone();
         let code = match on_job {
             OnJob::Make => {

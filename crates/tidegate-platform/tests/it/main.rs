@@ -11,4 +11,5 @@ mod by_hand;
 mod documents;
 mod restart;
 mod secrets;
+mod sources;
 mod versions;

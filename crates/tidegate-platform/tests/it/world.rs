@@ -17,8 +17,8 @@ use tidegate_core::{
 use tidegate_engine::Options;
 use tidegate_platform::{
     BUILD_LIMITS, Body, BuildOptions, CallContext, Digest, Failure, Function, GradualRollout,
-    KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions,
-    Prefix, ReplyBody, Status, Switch, ToolPaths, new_id,
+    Holds, KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform,
+    Preconditions, Prefix, ReplyBody, Status, Switch, ToolPaths, new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -28,11 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const API_VERSION: &str = "tests/v1";
 const KIND: &str = "Plain";
+const HELD: &str = "Held";
 
 pub(crate) struct World {
     pub(crate) fake: Arc<Fake>,
     pub(crate) platform: Platform,
-    code: String,
+    pub(crate) code: String,
 }
 
 /// Revisions that are kept: few enough to be gone through.
@@ -72,6 +73,20 @@ fn rollout_of(object: &Object) -> Option<GradualRollout> {
         },
         only: None,
     })
+}
+
+/// Documents that name code in the member `digest` of their spec.
+struct Held;
+
+impl Holds for Held {
+    fn kind(&self) -> (&'static str, &'static str) {
+        (API_VERSION, HELD)
+    }
+
+    fn code(&self, object: &Object) -> Vec<String> {
+        let digest = object.spec().and_then(|spec| spec["digest"].as_str());
+        digest.map(str::to_owned).into_iter().collect()
+    }
 }
 
 impl Lower for Plain {
@@ -141,6 +156,7 @@ impl World {
             },
             revisions: KEPT,
             kinds: vec![Arc::new(Plain)],
+            holders: vec![Arc::new(Held)],
         })
         .await
         .unwrap();
@@ -213,6 +229,14 @@ impl World {
         spec["code"]["entry"] = "made.sh".into();
         let object = Object::with_spec(&key(name), spec).unwrap();
         self.platform.put(object).await.unwrap().object()
+    }
+
+    /// Puts a document that is no function and names code.
+    pub(crate) async fn hold(&self, name: &str, digest: &str) {
+        let key = ObjectKey::new(API_VERSION, HELD, "", name).unwrap();
+        let spec = serde_json::json!({ "digest": digest });
+        let object = Object::with_spec(&key, spec).unwrap();
+        self.platform.put(object).await.unwrap();
     }
 
     pub(crate) async fn put(&self, name: &str, spec: &FunctionSpec) -> Object {
