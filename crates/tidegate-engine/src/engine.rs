@@ -177,6 +177,7 @@ impl Engine {
         let mut members: Vec<Member> = live.iter().flat_map(|live| live.members()).collect();
         members.extend(function.aside.lock().iter().map(|pool| Member {
             revision: pool.revision.clone(),
+            scale: pool.scale(),
             percent: 0,
             tags: Vec::new(),
             latest: false,

@@ -167,6 +167,11 @@ impl Pool {
         self.revision.spec.scale.concurrency
     }
 
+    /// The scale that counts.
+    pub(crate) fn scale(&self) -> Scale {
+        self.state.lock().scale
+    }
+
     pub(crate) fn host(&self) -> &Arc<Host> {
         &self.host
     }
