@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tidegate_contract::Body;
-use tidegate_core::{FunctionKey, FunctionRef};
-use tidegate_instance::{Isolation, StartError};
+use tidegate_core::{FunctionKey, FunctionRef, InstanceId};
+use tidegate_instance::{Isolation, StartError, Usage};
 use tokio::time::Instant;
 
 use crate::arrangement::{
@@ -149,6 +149,17 @@ impl Engine {
         let aside = function.aside.lock();
         aside.iter().for_each(|pool| sum += pool.counts());
         sum
+    }
+
+    /// What each of the function's instances has used so far, where that is measured.
+    #[must_use]
+    pub fn usage(&self, function: &Function) -> Vec<(InstanceId, Usage)> {
+        let live = function.live.load();
+        let pools = live.iter().flat_map(|live| live.pools());
+        let mut used: Vec<_> = pools.flat_map(|pool| pool.usage()).collect();
+        let aside = function.aside.lock().clone();
+        used.extend(aside.iter().flat_map(|pool| pool.usage()));
+        used
     }
 
     /// The revision that takes most of the function's calls.

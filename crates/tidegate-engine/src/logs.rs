@@ -60,6 +60,8 @@ struct Ring {
 pub struct LogQuery {
     /// Only of this invocation.
     pub invocation: Option<InvocationId>,
+    /// Only of this instance.
+    pub instance: Option<InstanceId>,
     /// Only from this moment on.
     pub since: Option<SystemTime>,
 }
@@ -169,6 +171,7 @@ impl Ring {
 impl LogQuery {
     fn matches(&self, line: &LogLine) -> bool {
         self.invocation.is_none_or(|id| line.invocation == Some(id))
+            && self.instance.is_none_or(|id| line.instance == id)
             && self.since.is_none_or(|since| line.time >= since)
     }
 }
@@ -235,7 +238,7 @@ mod tests {
         assert_eq!(texts(&all), ["7", "8", "9"]);
         let odd = LogQuery {
             invocation: Some(InvocationId::from_u128(1)),
-            since: None,
+            ..LogQuery::default()
         };
         assert_eq!(texts(&log.tail(odd, Some(2)).read()), ["7", "9"]);
         assert!(log.tail(LogQuery::default(), Some(0)).read().is_empty());

@@ -17,14 +17,14 @@ mod dotenv;
 mod load;
 mod mistake;
 mod near;
-mod node;
+pub mod node;
 mod read;
 mod schema;
 mod substitute;
 mod wanted;
 
 pub use dotenv::MAX_ENV_FILE;
-pub use load::{Input, Loaded, Loader, MAX_MANIFEST, is_manifest, manifest_in};
+pub use load::{Input, Loaded, Loader, MAX_MANIFEST, Text, is_manifest, manifest_in, open};
 pub use mistake::{Mistake, Mistakes};
 pub use near::near;
 pub use schema::{Reference, reference};

@@ -29,6 +29,10 @@ const MAX_FILES: usize = 100;
 /// Names that a folder's manifest has, in the order in which they are looked for.
 const NAMES: [&str; 3] = ["tidegate.toml", "tidegate.yaml", "tidegate.yml"];
 
+/// Names that OpenFaaS's command line gives a folder's stack file. The other YAML files beside one are its own business:
+/// environments, or another tool's.
+const STACKS: [&str; 2] = ["stack.yaml", "stack.yml"];
+
 /// One thing to read.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -43,6 +47,27 @@ pub enum Input {
         /// What its paths are relative to.
         folder: PathBuf,
     },
+}
+
+/// A text that was read, whatever it turns out to be.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// What to call it.
+    pub name: String,
+    /// The text.
+    pub text: String,
+    /// What its paths are relative to.
+    pub folder: PathBuf,
+}
+
+impl From<Text> for Input {
+    fn from(text: Text) -> Self {
+        Self::Text {
+            name: text.name,
+            text: text.text,
+            folder: text.folder,
+        }
+    }
 }
 
 /// How manifests are read: what the environment is, as values.
@@ -62,6 +87,40 @@ pub struct Loaded {
     pub projects: BTreeSet<String>,
     /// One line each.
     pub warnings: Vec<String>,
+}
+
+/// Reads the texts that an input means, and tells of those that cannot be read.
+#[must_use]
+pub fn open(input: &Input, mistakes: &mut Mistakes) -> Vec<Text> {
+    let path = match input {
+        Input::Path(path) => path,
+        Input::Text { name, text, folder } => {
+            return vec![Text {
+                name: name.clone(),
+                text: text.clone(),
+                folder: folder.clone(),
+            }];
+        }
+    };
+    let files = match files(path) {
+        Ok(files) => files,
+        Err(mistake) => {
+            mistakes.push(mistake);
+            return Vec::new();
+        }
+    };
+    let mut texts = Vec::new();
+    for file in files {
+        match read(&file) {
+            Ok(text) => texts.push(Text {
+                name: file.display().to_string(),
+                text,
+                folder: file.parent().map(Path::to_owned).unwrap_or_default(),
+            }),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    texts
 }
 
 /// Whether a file is a manifest, by its name's ending.
@@ -104,32 +163,9 @@ impl Loader<'_> {
         let mut loaded = Loaded::default();
         let mut seen = BTreeMap::new();
         for input in inputs {
-            match input {
-                Input::Path(path) => match files(path) {
-                    Ok(files) => {
-                        for file in files {
-                            let name = file.display().to_string();
-                            let folder = file.parent().map(Path::to_owned).unwrap_or_default();
-                            match read(&file) {
-                                Ok(text) => {
-                                    self.one(
-                                        &name,
-                                        &text,
-                                        &folder,
-                                        &mut loaded,
-                                        &mut seen,
-                                        &mut mistakes,
-                                    );
-                                }
-                                Err(mistake) => mistakes.push(mistake),
-                            }
-                        }
-                    }
-                    Err(mistake) => mistakes.push(mistake),
-                },
-                Input::Text { name, text, folder } => {
-                    self.one(name, text, folder, &mut loaded, &mut seen, &mut mistakes);
-                }
+            for text in open(input, &mut mistakes) {
+                let Text { name, text, folder } = text;
+                self.one(&name, &text, &folder, &mut loaded, &mut seen, &mut mistakes);
             }
         }
         if loaded.functions.len() > MAX_FUNCTIONS {
@@ -313,6 +349,13 @@ impl FileReader<'_> {
 
     /// `project`, `namespace`, `defaults` and `functions`.
     fn manifest(&mut self, node: &Node) {
+        if let Some(provider) = node.get("provider") {
+            self.reader.mistake(
+                &provider.at,
+                "this is an OpenFaaS stack file, which 'tidegate apply -f' takes".to_owned(),
+            );
+            return;
+        }
         let top = self.reader.map(node, schema::FILE, "");
         let project = match top.get("project") {
             Some(Json::String(name)) => name.clone(),
@@ -589,6 +632,10 @@ fn files(path: &Path) -> Result<Vec<PathBuf>, Mistake> {
     }
     if let Some(manifest) = manifest_in(path)? {
         return Ok(vec![manifest]);
+    }
+    let stack = STACKS.iter().map(|name| path.join(name));
+    if let Some(stack) = stack.into_iter().find(|path| path.is_file()) {
+        return Ok(vec![stack]);
     }
     let failed = |e: std::io::Error| Mistake::whole(&name, format!("cannot read the folder: {e}"));
     let mut files = Vec::new();

@@ -41,12 +41,8 @@ impl Mistake {
     }
 
     /// A mistake at these bytes of a text.
-    pub(crate) fn at(
-        file: &str,
-        text: &str,
-        range: std::ops::Range<usize>,
-        message: String,
-    ) -> Self {
+    #[must_use]
+    pub fn at(file: &str, text: &str, range: std::ops::Range<usize>, message: String) -> Self {
         let start = floor(text, range.start);
         let begin = text[..start].rfind('\n').map_or(0, |n| n + 1);
         let shown = text[begin..].split(['\n', '\r']).next().unwrap_or("");
@@ -107,7 +103,8 @@ impl fmt::Display for Mistake {
 impl std::error::Error for Mistake {}
 
 impl Mistakes {
-    pub(crate) fn push(&mut self, mistake: Mistake) {
+    /// Adds one, unless there are so many that the rest follow from the first.
+    pub fn push(&mut self, mistake: Mistake) {
         if self.0.len() < MAX_MISTAKES {
             self.0.push(mistake);
         }

@@ -14,32 +14,45 @@ use crate::mistake::{Mistake, Mistakes};
 
 /// A value, and the bytes of the file that it stands at.
 #[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) value: Value,
-    pub(crate) at: Range<usize>,
+pub struct Node {
+    /// The value.
+    pub value: Value,
+    /// Where it stands.
+    pub at: Range<usize>,
 }
 
+/// What a node is.
 #[derive(Clone, Debug)]
-pub(crate) enum Value {
+pub enum Value {
+    /// Nothing.
     Null,
+    /// `true` or `false`.
     Flag(bool),
     /// As written.
     Number(String),
+    /// A text.
     Text(String),
+    /// A list.
     List(Vec<Node>),
+    /// A map, in the order in which it is written.
     Map(Vec<Entry>),
 }
 
+/// A key of a map and its value.
 #[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) key: String,
-    pub(crate) key_at: Range<usize>,
-    pub(crate) value: Node,
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands.
+    pub key_at: Range<usize>,
+    /// Its value.
+    pub value: Node,
 }
 
 impl Value {
     /// What it is, in a sentence.
-    pub(crate) const fn kind(&self) -> &'static str {
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
             Self::Flag(_) => "true or false",
@@ -52,7 +65,9 @@ impl Value {
 }
 
 impl Node {
-    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+    /// The value of a key, where this is a map that has it.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|e| e.key == key).map(|e| &e.value),
             _ => None,
@@ -61,7 +76,7 @@ impl Node {
 }
 
 /// The documents of a YAML (or JSON, which is YAML) file. Empty documents are left out.
-pub(crate) fn yaml(file: &str, text: &str, mistakes: &mut Mistakes) -> Vec<Node> {
+pub fn yaml(file: &str, text: &str, mistakes: &mut Mistakes) -> Vec<Node> {
     // 'yes' is a text, as in YAML 1.2.
     let options = serde_saphyr::options! { strict_booleans: true };
     match serde_saphyr::from_multiple_with_options::<Spanned<Raw>>(text, options) {

@@ -8,8 +8,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod build;
 mod deployment;
 mod image;
+pub mod seal;
+pub mod stack;
 pub mod templates;
 
 pub use deployment::{FunctionDeployment, Resources};
