@@ -61,7 +61,7 @@ fn image(object: &Object) -> Result<Image, Error> {
     serde_json::from_value(spec).map_err(|e| Error::Invalid(e.to_string()))
 }
 
-async fn forget_oldest(platform: &Platform, kept: usize) -> Result<(), Error> {
+pub(crate) async fn forget_oldest(platform: &Platform, kept: usize) -> Result<(), Error> {
     let (mut all, mut from) = (Vec::new(), None);
     loop {
         let query = Query::kind(API_VERSION, KIND);

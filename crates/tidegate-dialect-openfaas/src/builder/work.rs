@@ -113,8 +113,9 @@ async fn make(
     check_platforms(&config.platforms, &here(), output)?;
     let folder = template.handler_folder.as_deref().unwrap_or("function");
     output.note(format!(
-        "template {}: handler in ./{folder}",
-        template.language
+        "template {}: handler in {}",
+        template.language,
+        Path::new(".").join(folder).display()
     ));
     if let Some(packages) = config.build_args.get(ADDITIONAL_PACKAGE)
         && !packages.trim().is_empty()

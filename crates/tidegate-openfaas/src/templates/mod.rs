@@ -148,16 +148,29 @@ pub fn known() -> impl Iterator<Item = &'static str> {
         .flat_map(|family| family.languages.iter().copied())
 }
 
-/// What a context says of its template.
+/// What a context says of its template. One that has a `Dockerfile` and says nothing is what clients make of a function
+/// without a template: its handler's folder, and nothing else.
 ///
 /// # Errors
 /// There is no `template.yml`, or it cannot be understood.
 pub fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
     let path = root.join("template.yml");
-    let text = std::fs::read_to_string(&path).map_err(|source| TemplateError::Io {
-        what: "template.yml".to_owned(),
-        source,
-    })?;
+    let text = match std::fs::read_to_string(&path) {
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && root.join("Dockerfile").is_file() =>
+        {
+            return Ok(TemplateFile {
+                language: "dockerfile".to_owned(),
+                fprocess: None,
+                handler_folder: Some(".".to_owned()),
+            });
+        }
+        read => read.map_err(|source| TemplateError::Io {
+            what: "template.yml".to_owned(),
+            source,
+        })?,
+    };
     serde_saphyr::from_str(&text).map_err(|e| TemplateError::Context(format!("template.yml: {e}")))
 }
 
