@@ -7,7 +7,10 @@
 mod csharp;
 mod go;
 mod java;
+mod node;
 mod php;
+mod python;
+mod remarks;
 mod ruby;
 mod shared;
 
@@ -72,6 +75,14 @@ struct Family {
 
 const FAMILIES: &[Family] = &[
     Family {
+        languages: python::LANGUAGES,
+        prepare: python::prepare,
+    },
+    Family {
+        languages: node::LANGUAGES,
+        prepare: node::prepare,
+    },
+    Family {
         languages: go::LANGUAGES,
         prepare: go::prepare,
     },
@@ -93,12 +104,26 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
+/// Templates that are known and cannot be served, each with what would do.
+const REFUSED: &[(&str, &str)] = &[
+    ("python27", NO_PYTHON2),
+    ("python27-flask", NO_PYTHON2),
+    (
+        "bun-express",
+        "needs Bun, which is not run here; template node22 calls handlers in the same way",
+    ),
+];
+const NO_PYTHON2: &str = "needs Python 2.7, which is not run here; template python3-flask calls handlers in the same way";
+
 /// Makes a source tree in the empty folder `out` of the context in `root`.
 ///
 /// # Errors
 /// The template is unknown, or the context is not what it demands.
 pub fn prepare(root: &Path, config: &BuildConfig, out: &Path) -> Result<Prepared, TemplateError> {
     let template = template(root)?;
+    if let Some((language, why)) = REFUSED.iter().find(|(name, _)| *name == template.language) {
+        return Err(TemplateError::Context(format!("template {language} {why}")));
+    }
     let Some(family) = FAMILIES
         .iter()
         .find(|family| family.languages.contains(&template.language.as_str()))
@@ -148,3 +173,6 @@ pub fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
     };
     serde_saphyr::from_str(&text).map_err(|e| TemplateError::Context(format!("template.yml: {e}")))
 }
+
+#[cfg(test)]
+mod interpreted_tests;
