@@ -5,6 +5,7 @@
 //! are installed, cached and reported in the one way there is.
 
 mod csharp;
+mod dockerfile;
 mod go;
 mod java;
 mod php;
@@ -91,6 +92,10 @@ const FAMILIES: &[Family] = &[
         languages: csharp::LANGUAGES,
         prepare: csharp::prepare,
     },
+    Family {
+        languages: dockerfile::LANGUAGES,
+        prepare: dockerfile::prepare,
+    },
 ];
 
 /// Makes a source tree in the empty folder `out` of the context in `root`.
@@ -125,6 +130,13 @@ pub fn known() -> impl Iterator<Item = &'static str> {
 
 fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
     let path = root.join("template.yml");
+    // The command line sends a Dockerfile's folder as it is, without a description.
+    if !path.exists() && root.join(dockerfile::FILE).is_file() {
+        return Ok(TemplateFile {
+            language: dockerfile::LANGUAGES[0].to_owned(),
+            ..TemplateFile::default()
+        });
+    }
     let text = std::fs::read_to_string(&path).map_err(|source| TemplateError::Io {
         what: "template.yml".to_owned(),
         source,
