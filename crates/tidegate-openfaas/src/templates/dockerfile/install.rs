@@ -1,14 +1,17 @@
 //! Packages that a command of a Dockerfile installs.
 
-use super::stage::{Stage, absolute};
+use std::path::PathBuf;
+
+use super::stage::{Origin, Stage, absolute};
 
 /// What is installed from what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Install {
     /// pip, from lists and by name.
     Pip {
-        /// Absolute paths of the lists.
-        lists: Vec<String>,
+        /// Absolute paths of the lists, and where they are in the context: what is installed stays, whatever becomes of
+        /// the list.
+        lists: Vec<(String, PathBuf)>,
         /// As a line of a list has them.
         packages: Vec<String>,
     },
@@ -81,9 +84,15 @@ pub(super) fn pip(
             }
         }
     }
-    for list in &lists {
-        demand(stage, list)?;
-    }
+    let lists = lists
+        .into_iter()
+        .map(
+            |list| match stage.files.get(&list).map(|file| &file.origin) {
+                Some(Origin::Context(source)) => Ok((list, source.clone())),
+                _ => Err(absent(&list)),
+            },
+        )
+        .collect::<Result<Vec<_>, _>>()?;
     Ok((!lists.is_empty() || !packages.is_empty()).then_some(Install::Pip { lists, packages }))
 }
 
@@ -191,5 +200,9 @@ fn demand(stage: &Stage, path: &str) -> Result<(), String> {
     if stage.files.contains_key(path) {
         return Ok(());
     }
-    Err(format!("there is no {path} yet; COPY it before"))
+    Err(absent(path))
+}
+
+fn absent(path: &str) -> String {
+    format!("there is no {path} yet; COPY it before")
 }

@@ -30,6 +30,9 @@ pub(super) const LANGUAGES: &[&str] = &["dockerfile"];
 /// The file's name.
 pub(super) const FILE: &str = "Dockerfile";
 
+/// Where packages of Python are installed, seen from a function.
+const PYTHON_PACKAGES: &str = "/layer/python";
+
 /// Most characters of a line that are repeated to the user.
 const SHOWN: usize = 120;
 
@@ -78,7 +81,7 @@ pub(super) fn prepare(context: &Context<'_>, out: &Path) -> Result<Prepared, Tem
     let file = parse::parse(&text)?;
     let stage = stage::evaluate(&file, &files, &context.config.build_args)?;
     let mut tree = tree::lay(&stage, &folder, out)?;
-    let program = program::find(&stage, &mut tree, out)?;
+    let mut program = program::find(&stage, &mut tree, out)?;
     let entry = if program.entry.is_empty() {
         // A program of the machine's alone: what there is of source is the Dockerfile.
         if !out.join(FILE).exists() {
@@ -88,8 +91,14 @@ pub(super) fn prepare(context: &Context<'_>, out: &Path) -> Result<Prepared, Tem
     } else {
         program.entry
     };
-    let installed = tree::install(&stage, &tree, out)?;
+    let installed = tree::install(&stage, &tree, &folder, out)?;
     let runtime = installed.unwrap_or(program.runtime);
+    // A path of one's own takes the place of the one that leads to what was installed.
+    if let Some(path) = program.env.get_mut("PYTHONPATH")
+        && installed == Some("python")
+    {
+        *path = format!("{}:{PYTHON_PACKAGES}", path.trim_end_matches(':'));
+    }
     let mut notes = tree.notes;
     notes.extend(program.notes);
     if stage.base != "scratch" && stage::watchdog_of(&stage.base).is_none() {

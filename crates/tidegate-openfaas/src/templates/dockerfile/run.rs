@@ -370,9 +370,9 @@ fn packages(stage: &mut Stage, line: &Line, words: &[String]) -> Result<(), Stri
         ));
     }
     stage.notes.push(format!(
-        "Dockerfile line {}: system packages are those of this machine; {} is not installed for the function",
+        "Dockerfile line {}: system packages are those of this machine; not installed: {}",
         line.number,
-        named.join(" ")
+        named.join(", ")
     ));
     Ok(())
 }

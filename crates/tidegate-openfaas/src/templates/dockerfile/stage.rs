@@ -344,29 +344,9 @@ impl Stage {
             for (at, file) in found {
                 self.place(at, file.origin, file.executable, line);
             }
-            for (line, mut install) in installs {
-                if let Install::Pip { lists, .. } = &mut install {
-                    for list in lists {
-                        self.take_over(list, stage);
-                    }
-                }
-                self.installs.push((line, install));
-            }
+            self.installs.extend(installs);
         }
         Ok(())
-    }
-
-    /// A list of packages of another stage comes along, unless the same is here already.
-    fn take_over(&mut self, list: &mut String, stage: &Stage) {
-        let here = self.absolute(last(list));
-        if let Some(file) = stage.files.get(list)
-            && !self.files.contains_key(list)
-        {
-            self.files
-                .entry(here.clone())
-                .or_insert_with(|| file.clone());
-            *list = here;
-        }
     }
 
     /// Packages that another stage installs and this one copies.

@@ -107,6 +107,7 @@ fn is_system(inside: &str) -> bool {
 pub(super) fn install(
     stage: &Stage,
     tree: &Tree,
+    folder: &Path,
     out: &Path,
 ) -> Result<Option<&'static str>, TemplateError> {
     let mut runtime: Option<&'static str> = None;
@@ -134,8 +135,17 @@ pub(super) fn install(
                 lists: of,
                 packages,
             } => {
-                for list in of {
-                    let list = at_root(list)?;
+                for (path, source) in of {
+                    let list = match tree.inside(path) {
+                        Some(inside) if tree.files.contains(inside) => inside.to_owned(),
+                        _ => {
+                            // Another stage's, or one that was removed again.
+                            let free = format!("requirements-{}.txt", lists.len());
+                            let name = source.to_string_lossy();
+                            shared::copy(&folder.join(source), &out.join(&free), &name)?;
+                            free
+                        }
+                    };
                     if !lists.contains(&list) {
                         lists.push(list);
                     }
