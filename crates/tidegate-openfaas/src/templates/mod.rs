@@ -5,6 +5,7 @@
 //! are installed, cached and reported in the one way there is.
 
 mod csharp;
+mod dockerfile;
 mod go;
 mod java;
 mod node;
@@ -102,6 +103,10 @@ const FAMILIES: &[Family] = &[
         languages: csharp::LANGUAGES,
         prepare: csharp::prepare,
     },
+    Family {
+        languages: dockerfile::LANGUAGES,
+        prepare: dockerfile::prepare,
+    },
 ];
 
 /// Templates that are known and cannot be served, each with what would do.
@@ -158,10 +163,10 @@ pub fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
     let text = match std::fs::read_to_string(&path) {
         Err(error)
             if error.kind() == std::io::ErrorKind::NotFound
-                && root.join("Dockerfile").is_file() =>
+                && root.join(dockerfile::FILE).is_file() =>
         {
             return Ok(TemplateFile {
-                language: "dockerfile".to_owned(),
+                language: dockerfile::LANGUAGES[0].to_owned(),
                 fprocess: None,
                 handler_folder: Some(".".to_owned()),
             });
