@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -16,6 +17,10 @@ const MAX_TEXT: usize = 8 << 10;
 
 /// Room in an answer's line for what is not its log: names, the image, the state.
 const AROUND: usize = 4 << 10;
+
+/// Longest silence of an answer: compilers are silent for minutes, and what stands between a client and us gives up on a
+/// connection without a byte after one.
+const QUIET: Duration = Duration::from_secs(15);
 
 const _: () = assert!(MAX_TEXT * 6 + AROUND < MAX_LINE_BYTES);
 
@@ -61,20 +66,27 @@ pub(super) fn by_lines(reader: BuildReader, work: Attended<Outcome>) -> Response
         reader: BuildReader,
         work: Option<Attended<Outcome>>,
         ready: VecDeque<Bytes>,
+        began: tokio::time::Instant,
     }
     let state = State {
         reader,
         work: Some(work),
         ready: VecDeque::new(),
+        began: tokio::time::Instant::now(),
     };
     let lines = futures_util::stream::unfold(state, async |mut state| {
         loop {
             if let Some(line) = state.ready.pop_front() {
                 return Some((Ok::<_, Infallible>(line), state));
             }
-            match state.reader.next().await {
-                Some(lines) => state.ready = packed(lines.iter().map(shown)),
-                None => {
+            match tokio::time::timeout(QUIET, state.reader.next()).await {
+                Err(_) => {
+                    let passed = state.began.elapsed().as_secs();
+                    let still = format!("  … {passed} s");
+                    return Some((Ok(in_progress(vec![still])), state));
+                }
+                Ok(Some(lines)) => state.ready = packed(lines.iter().map(shown)),
+                Ok(None) => {
                     let outcome = outcome(state.work.take()?).await;
                     return Some((Ok(line(&result(outcome))), state));
                 }

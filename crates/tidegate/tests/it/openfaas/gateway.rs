@@ -340,16 +340,6 @@ fn builds_are_signed_and_bounded() {
                 ("template.yml", described.as_str()),
                 (
                     "function/handler.py",
-                    "def handle(event, context)\n    return 1\n",
-                ),
-            ],
-            "line 1",
-        ),
-        (
-            vec![
-                ("template.yml", described.as_str()),
-                (
-                    "function/handler.py",
                     "def handle(event, context):\n    return 1\n",
                 ),
                 ("function/requirements.txt", "no-such-package-of-tides==9\n"),

@@ -51,9 +51,6 @@ fn python3_http() {
     assert_eq!(seen["env"], "Saint-Malo");
     assert_eq!(seen["name"], "py-event");
 
-    let failed = server.faas_invoke("py-event/fail", "");
-    // The namespace is part of the name, so a path comes after it.
-    assert_eq!(failed.status, 404, "{failed}");
     let failed = server.post("/function/py-event/fail", "").status(500);
     assert!(failed.text().contains("Internal Server Error"), "{failed}");
     let allowed = server.call("OPTIONS", "/function/py-event").send().ok();
@@ -229,6 +226,22 @@ func Handle(w http.ResponseWriter, r *http.Request) {
         .status(202);
     assert_eq!(reply.text(), "POST /a/b?c=d ebb Granville");
     assert_eq!(reply.header("x-tide"), Some("high"));
+    let wrong = server.faas_build(
+        "go-wrong:latest",
+        &[
+            (
+                "template.yml",
+                "language: golang-middleware\nfprocess: ./handler\n",
+            ),
+            (
+                "function/handler.go",
+                "package function\n\nfunc Handle() {\n\treturn 1\n}\n",
+            ),
+            ("function/go.mod", module),
+        ],
+    );
+    assert_eq!(wrong.status(), "failed");
+    assert!(wrong.error().contains("handler.go:4"), "{wrong:#?}");
     // Redirects are the caller's.
     let moved = server.get("/function/go-middleware/move").status(302);
     assert_eq!(moved.header("location"), Some("https://example.com/there"));

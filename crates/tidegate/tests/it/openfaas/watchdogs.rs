@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{CLASSIC, NODE22, PYTHON, server};
-use crate::harness::{Server, eventually};
+use crate::harness::{Server, eventually, until};
 
 /// A context of scripts behind a watchdog; `env` are lines of the Dockerfile.
 fn scripts(server: &Server, name: &str, watchdog: &str, env: &[&str], script: &str) {
@@ -135,7 +135,10 @@ fn http_limits() {
     let late = server.faas_invoke("wd-timeout", "20").status(504);
     assert_eq!(late.header("x-openfaas-internal"), Some("of-watchdog"));
     assert!(late.body.is_empty(), "{late}");
-    server.faas_invoke("wd-timeout", "0").ok();
+    // What ran too long is ended, and until it has, there is no room.
+    until("there is room again", || {
+        server.faas_invoke("wd-timeout", "0").status == 200
+    });
 
     let server2 = server.clone();
     let slow = std::thread::spawn(move || server2.faas_invoke("wd-timeout", "0.8"));
