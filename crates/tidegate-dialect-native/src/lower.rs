@@ -116,6 +116,8 @@ const UNSCALED: Scale = Scale {
     idle: defaults::IDLE,
     metric: Metric::Concurrency,
     waiting: None,
+    zero: None,
+    by_hand: None,
 };
 
 /// The canonical form of a specification.

@@ -5,6 +5,7 @@
 
 mod body;
 mod error;
+mod gateway;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use tidegate_build::Archive;
 
 pub(crate) use body::{Lines, MAX_ERROR, of_stream};
 pub(crate) use error::Error;
+pub(crate) use gateway::{Gateway, Status, USER};
 
 use crate::credentials;
 

@@ -12,7 +12,7 @@ use http::{Request, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tidegate_core::{FunctionKey, FunctionRef, FunctionSpec, InstanceId, Name};
-use tidegate_dialect_openfaas::{Config, Deployments, OpenFaas};
+use tidegate_dialect_openfaas::{Config, Deployments, Images, OpenFaas};
 use tidegate_engine::Options;
 use tidegate_instance::{LogSink as _, LogStream};
 use tidegate_platform::{
@@ -104,7 +104,7 @@ impl World {
             },
             revisions: 3,
             kinds: vec![Arc::new(Plain), Arc::new(Deployments)],
-            holders: Vec::new(),
+            holders: vec![Arc::new(Images)],
         })
         .await
         .unwrap();

@@ -4,6 +4,13 @@
 //! function, and a row of [`FAMILIES`]; what it writes is a source tree that Tidegate builds like any other, so packages
 //! are installed, cached and reported in the one way there is.
 
+mod csharp;
+mod go;
+mod java;
+mod php;
+mod ruby;
+mod shared;
+
 use std::path::Path;
 
 use serde::Deserialize;
@@ -63,7 +70,28 @@ struct Family {
     prepare: fn(&Context<'_>, &Path) -> Result<Prepared, TemplateError>,
 }
 
-const FAMILIES: &[Family] = &[];
+const FAMILIES: &[Family] = &[
+    Family {
+        languages: go::LANGUAGES,
+        prepare: go::prepare,
+    },
+    Family {
+        languages: java::LANGUAGES,
+        prepare: java::prepare,
+    },
+    Family {
+        languages: ruby::LANGUAGES,
+        prepare: ruby::prepare,
+    },
+    Family {
+        languages: php::LANGUAGES,
+        prepare: php::prepare,
+    },
+    Family {
+        languages: csharp::LANGUAGES,
+        prepare: csharp::prepare,
+    },
+];
 
 /// Makes a source tree in the empty folder `out` of the context in `root`.
 ///
@@ -95,11 +123,28 @@ pub fn known() -> impl Iterator<Item = &'static str> {
         .flat_map(|family| family.languages.iter().copied())
 }
 
-fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
+/// What a context says of its template. One that has a `Dockerfile` and says nothing is what clients make of a function
+/// without a template: its handler's folder, and nothing else.
+///
+/// # Errors
+/// There is no `template.yml`, or it cannot be understood.
+pub fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
     let path = root.join("template.yml");
-    let text = std::fs::read_to_string(&path).map_err(|source| TemplateError::Io {
-        what: "template.yml".to_owned(),
-        source,
-    })?;
+    let text = match std::fs::read_to_string(&path) {
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && root.join("Dockerfile").is_file() =>
+        {
+            return Ok(TemplateFile {
+                language: "dockerfile".to_owned(),
+                fprocess: None,
+                handler_folder: Some(".".to_owned()),
+            });
+        }
+        read => read.map_err(|source| TemplateError::Io {
+            what: "template.yml".to_owned(),
+            source,
+        })?,
+    };
     serde_saphyr::from_str(&text).map_err(|e| TemplateError::Context(format!("template.yml: {e}")))
 }

@@ -7,6 +7,7 @@ mod fake;
 mod world;
 
 mod builds;
+mod by_hand;
 mod documents;
 mod namespaces;
 mod restart;
