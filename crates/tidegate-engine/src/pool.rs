@@ -167,6 +167,11 @@ impl Pool {
         self.revision.spec.scale.concurrency
     }
 
+    /// The scale that counts.
+    pub(crate) fn scale(&self) -> Scale {
+        self.state.lock().scale
+    }
+
     pub(crate) fn host(&self) -> &Arc<Host> {
         &self.host
     }
@@ -193,6 +198,15 @@ impl Pool {
         Tally {
             calls: self.calls.load(Ordering::Relaxed),
             errors: self.errors.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Has this pool begin with another's load, which it is about to take over: else it would begin with the fewest
+    /// instances under the most calls.
+    pub(crate) fn expect_load_of(&self, before: &Self) {
+        let load = before.state.lock().load_for(&self.revision.spec.scale);
+        if load.is_some() {
+            self.state.lock().set_load(load);
         }
     }
 

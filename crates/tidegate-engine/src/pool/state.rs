@@ -94,6 +94,16 @@ impl State {
         told
     }
 
+    /// The load, for a pool of this scale that takes over.
+    pub(super) fn load_for(&self, scale: &Scale) -> Option<Box<Load>> {
+        let is_same = self.scale.metric == scale.metric && self.scale.idle == scale.idle;
+        self.load.clone().filter(|_| is_same)
+    }
+
+    pub(super) fn set_load(&mut self, load: Option<Box<Load>>) {
+        self.load = load;
+    }
+
     /// The instance that the next call goes to.
     pub(super) fn find_room(&mut self) -> Option<&mut Entry> {
         let at = match self.scale.metric {

@@ -170,6 +170,8 @@ async fn the_processor_says_how_many() {
     }
     until("three share a core", || world.fake.living().len() == 3).await;
     let idle = Instant::now();
+    sleep(29 * SECOND).await;
+    assert_eq!(world.fake.living().len(), 3);
     until("the minimum is left", || world.fake.living().len() == 1).await;
     assert!(idle.elapsed() < 60 * SECOND);
     assert_eq!(world.fake.begun(), 3);
@@ -248,5 +250,25 @@ async fn another_metric_takes_over_at_once() {
             spec.scale.min = 0;
         }),
     );
+    sleep(29 * SECOND).await;
     until("none is left", || world.fake.living().is_empty()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_revision_begins_with_the_load_that_it_takes_over() {
+    let (world, f) = World::of(by(per_second(5), 20));
+    call(&world, &f, 30, 20 * SECOND).await;
+    assert_eq!(world.fake.living().len(), 6);
+    let next = revision("r2", |spec| {
+        by(per_second(5), 20)(spec);
+        spec.scale.initial = 1;
+    });
+    world.engine.deploy(&key("f"), next).await.unwrap();
+    until("the new ones take over", || {
+        let living = world.fake.living();
+        living.len() == 6 && living.iter().all(|i| i.revision == "r2")
+    })
+    .await;
+    assert_eq!(world.counts(&f).wanted, 6);
+    assert_eq!(world.fake.begun(), 12);
 }

@@ -35,6 +35,10 @@ async fn asking_for_another_number_makes_no_revision_and_restarts_nothing() {
             assert!(!first.is_gone());
         }
     }
+    // Back to what the function began with.
+    world.deploy("f", &asked(&world, None)).await;
+    assert_eq!(desired(&world), 1);
+    until("one is there", || world.fake.living().len() == 1).await;
     assert_eq!(world.revisions("f").await.len(), 1);
     world.end().await;
 }
