@@ -44,7 +44,7 @@ async fn what_was_deployed_comes_back_as_it_was_sent() {
             json!({ "name": "s1", "value": "x" }),
         )
         .await;
-    world.keep_image("docker.io/me/hello:0.1").await;
+    world.keep_image("me/hello:0.1").await;
     let body = json!({
         "service": "hello",
         "image": "docker.io/me/hello:0.1",
