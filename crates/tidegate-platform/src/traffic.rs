@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::{rollout, scale};
 use tidegate_core::traffic::{self, Part, TrafficError, WHOLE};
+use tidegate_core::{rollout, scale};
 use tidegate_engine::{Arrangement, Member, Revision, Share};
 
 use crate::lower::Lowered;
