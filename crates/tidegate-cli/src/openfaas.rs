@@ -192,7 +192,7 @@ mod tests {
         let written = fs::read_to_string(&path).unwrap();
         assert_eq!(
             written,
-            "auths:\n  - auth: basic\n    gateway: \"http://host:8080\"\n    token: YWRtaW46azE=\n"
+            "auths:\n- auth: basic\n  gateway: http://host:8080\n  token: YWRtaW46azE=\n"
         );
         fs::write(
             &path,

@@ -155,7 +155,7 @@ fn deadline(info: &CallInfo) -> HeaderValue {
 fn forwarded_where_absent(headers: &mut HeaderMap, caller: Option<&crate::Caller>) {
     let Some(caller) = caller else { return };
     if !headers.contains_key(FORWARDED_FOR) {
-        headers.insert(FORWARDED_FOR, caller.address.clone());
+        headers.insert(FORWARDED_FOR, caller.peer.clone());
     }
     if !headers.contains_key(FORWARDED_HOST)
         && let Some(host) = headers.get(HOST).cloned()

@@ -18,7 +18,7 @@ use tidegate_core::{
     parse_cpu, parse_go_duration,
 };
 use tidegate_openfaas::{FunctionDeployment, Image, Resources, WatchdogKind};
-use tidegate_platform::{Lower, LowerError, Lowered, Object, ObjectKey, Switch};
+use tidegate_platform::{Contract, Lower, LowerError, Lowered, Object, ObjectKey, Switch};
 
 use crate::annotations;
 
@@ -174,7 +174,7 @@ fn spec_of(
             "\"host\" is not for a process that listens on a port of its own: instances would collide there",
         ));
     }
-    Ok(FunctionSpec {
+    let spec = FunctionSpec {
         runtime: prepared.runtime.clone(),
         contract: prepared.watchdog.as_str().to_owned(),
         code: stored.image.code(),
@@ -191,7 +191,10 @@ fn spec_of(
         access: Access::Public,
         secrets_generation: 0,
         env: environment.all,
-    })
+    };
+    // What the watchdog could not start with is said now, where there is somebody to tell.
+    Contract::of(&spec).map_err(|e| LowerError::new("envVars", e.to_string()))?;
+    Ok(spec)
 }
 
 // === impl Environment ===

@@ -50,6 +50,16 @@ pub(crate) struct Status {
     pub(crate) available_replicas: u64,
 }
 
+/// The annotation by which a server says why a function does not serve as it was deployed.
+const TROUBLE: &str = "tidegate.dev/message";
+
+impl Status {
+    /// Why it does not serve as it was deployed.
+    pub(crate) fn trouble(&self) -> Option<&str> {
+        self.annotations.as_ref()?.get(TROUBLE).map(String::as_str)
+    }
+}
+
 /// A line of a function's log.
 #[derive(Debug, Deserialize)]
 struct LogLine {

@@ -180,13 +180,16 @@ async fn image(platform: &Platform, name: &str) -> Answer<Image> {
              OPENFAAS_REMOTE_BUILDER set to this gateway, or 'tidegate apply -f stack.yaml'"
         )));
     };
-    let digest: Digest = image.digest.parse().map_err(Error::from)?;
-    if platform.has_code(&digest).await? {
-        return Ok(image);
+    let code = image.code();
+    for digest in std::iter::once(&code.digest).chain(&code.layer) {
+        let digest: Digest = digest.parse().map_err(Error::from)?;
+        if !platform.has_code(&digest).await? {
+            return Err(Refusal::bad(format!(
+                "image {name:?} was built here, but its code is gone: build it again"
+            )));
+        }
     }
-    Err(Refusal::bad(format!(
-        "image {name:?} was built here, but its code is gone: build it again"
-    )))
+    Ok(image)
 }
 
 /// Says which of the secrets that a function names is not there.

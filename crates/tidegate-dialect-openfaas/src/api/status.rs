@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tidegate_core::{FunctionKey, FunctionRef, InstanceId, format_bytes};
 use tidegate_platform::{
-    Lower as _, LowerError, Object, Phase, Platform, PoolCounts, Status, View,
+    Lower as _, LowerError, Object, Phase, Platform, PoolCounts, Status, Usage as Used, View,
 };
 
 use super::answer::{Answer, Refusal};
@@ -63,7 +63,7 @@ pub(super) struct FunctionStatus {
 }
 
 /// What a function's instances use together.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Usage {
     /// Thousandths of a core.
@@ -185,26 +185,26 @@ pub(super) fn view(openfaas: &OpenFaas, view: &View) -> FunctionStatus {
 /// What a function's instances use now, where that is measured: the processor time that they had in a short while.
 pub(super) async fn usage(platform: &Platform, key: FunctionRef<'_>) -> Option<Usage> {
     let function = platform.function(key)?;
-    let before: HashMap<InstanceId, u64> = platform
-        .usage(&function)
-        .into_iter()
-        .map(|(id, used)| (id, used.cpu_us))
-        .collect();
+    let before = platform.usage(&function);
     if before.is_empty() {
         return None;
     }
     let began = tokio::time::Instant::now();
     tokio::time::sleep(USAGE_WINDOW).await;
-    let took = began.elapsed().as_micros().max(1) as f64;
-    let now = platform.usage(&function);
+    Some(used(&before, &platform.usage(&function), began.elapsed()))
+}
+
+fn used(before: &[(InstanceId, Used)], now: &[(InstanceId, Used)], took: Duration) -> Usage {
+    let before: HashMap<InstanceId, u64> = before.iter().map(|(id, u)| (*id, u.cpu_us)).collect();
     // One that was not there before has no past to compare with; the next look has it.
     let had = now
         .iter()
         .filter_map(|(id, used)| Some(used.cpu_us.saturating_sub(*before.get(id)?)));
-    Some(Usage {
+    let took = took.as_micros().max(1) as f64;
+    Usage {
         cpu: (had.sum::<u64>() as f64 * 1000.0 / took * 100.0).round() / 100.0,
         total_memory_bytes: now.iter().map(|(_, used)| used.memory).sum::<u64>() as f64,
-    })
+    }
 }
 
 /// As many as are wanted.
@@ -246,5 +246,30 @@ fn is_empty(value: &Value) -> bool {
         Value::Array(items) => items.is_empty(),
         Value::Object(members) => members.is_empty(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_what_instances_had_in_between() {
+        let at = |id, cpu_us, memory| {
+            let used = Used {
+                cpu_us,
+                memory,
+                ..Used::default()
+            };
+            (InstanceId(id), used)
+        };
+        let before = [at(1, 5_000, 100), at(2, 1_000, 100)];
+        let now = [at(1, 30_000, 150), at(3, 9_000, 50)];
+        let usage = used(&before, &now, Duration::from_millis(100));
+        let wanted = Usage {
+            cpu: 250.0,
+            total_memory_bytes: 200.0,
+        };
+        assert_eq!(usage, wanted);
     }
 }

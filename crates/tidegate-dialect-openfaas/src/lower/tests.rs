@@ -230,6 +230,16 @@ fn what_cannot_be_is_refused_by_its_name() {
             "98304",
         ),
         (
+            json!({ "envVars": { "mode": "afterburn" } }),
+            "envVars: ",
+            "afterburn",
+        ),
+        (
+            json!({ "envVars": { "write_timeout": "0" } }),
+            "envVars: ",
+            "write_timeout",
+        ),
+        (
             json!({ "limits": { "memory": "12Q" } }),
             "limits.memory: ",
             "256Mi",

@@ -1,9 +1,14 @@
 //! Deploys and updates.
 
 use serde_json::{Value, json};
+use tidegate_platform::Phase;
 
-use crate::world::World;
+use crate::world::{World, until};
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "reads better where it is called"
+)]
 fn hello(more: Value) -> Value {
     let mut body = json!({ "service": "hello", "image": "hello:latest" });
     body.as_object_mut()
@@ -76,16 +81,38 @@ async fn credentials_of_a_registry_are_not_kept() {
     let mut world = World::new().await;
     let body = hello(json!({ "registryAuth": "c2VjcmV0", "mine": 1 }));
     world.say("POST", "/system/functions", body).await;
-    let key = tidegate_platform::ObjectKey::new("openfaas.com/v1", "Function", "default", "hello")
-        .unwrap();
-    let object = world.platform.get(&key).await.unwrap();
-    let deployment = &object.spec().unwrap()["deployment"];
-    assert_eq!(*deployment, hello(json!({ "mine": 1 })));
+    let stored = world.stored("hello").await;
+    assert_eq!(stored["deployment"], hello(json!({ "mine": 1 })));
+}
+
+#[tokio::test]
+async fn one_that_does_not_start_says_why_and_is_tried_again_when_it_is_sent_again() {
+    let mut world = World::new().await;
+    world
+        .fake
+        .fail_next("ModuleNotFoundError: no module named 'tides'");
+    world
+        .say("POST", "/system/functions", hello(json!({})))
+        .await;
+    assert_eq!(world.settled("default", "hello").await.phase, Phase::Failed);
+    world.say("GET", "/system/function/hello", ()).await;
+    world
+        .say("PUT", "/system/functions", hello(json!({})))
+        .await;
+    until("it is ready", async || {
+        world.describe("hello").await["availableReplicas"] == 1
+    })
+    .await;
+    assert_eq!(world.settled("default", "hello").await.phase, Phase::Ready);
+    world.say("GET", "/system/function/hello", ()).await;
+    world.transcript("failed");
 }
 
 #[tokio::test]
 async fn what_cannot_be_is_refused_with_what_would_do() {
     let mut world = World::new().await;
+    let nothing = format!("sha256:{}", "0".repeat(64));
+    world.keep_image_of("gone:latest", &nothing).await;
     for body in [
         "",
         "{",
@@ -104,6 +131,7 @@ async fn what_cannot_be_is_refused_with_what_would_do() {
         json!({ "service": "-a", "image": "hello:latest" }),
         json!({ "service": "a".repeat(64), "image": "hello:latest" }),
         json!({ "service": "hello", "image": "functions/alpine:latest" }),
+        json!({ "service": "hello", "image": "gone:latest" }),
         hello(json!({ "namespace": "nowhere" })),
         hello(json!({ "namespace": "No Where" })),
         hello(json!({ "secrets": ["absent"] })),
@@ -111,6 +139,9 @@ async fn what_cannot_be_is_refused_with_what_would_do() {
         hello(json!({ "envVars": { "1A": "x" } })),
         hello(json!({ "envVars": { "A": "x\u{0}y" } })),
         hello(json!({ "envProcess": " cat" })),
+        hello(json!({ "envVars": { "mode": "sideways" } })),
+        hello(json!({ "envVars": { "upstream_url": "http://elsewhere.example:80" } })),
+        hello(json!({ "envVars": { "jwt_auth": "true" } })),
         hello(json!({ "limits": { "memory": "lots" } })),
         hello(json!({ "limits": { "memory": "1Mi" } })),
         hello(json!({ "limits": { "cpu": "0" } })),

@@ -1,6 +1,7 @@
 //! Reading and removing functions, whichever dialect's they are.
 
-use axum::body::Body;
+use std::sync::atomic::Ordering;
+
 use serde_json::json;
 
 use crate::world::{World, until};
@@ -94,19 +95,22 @@ async fn a_function_of_another_dialect_is_seen_and_left_alone() {
 }
 
 #[tokio::test]
-async fn use_is_told_where_it_is_measured_only() {
+async fn use_is_told_where_it_is_asked_for_and_measured() {
     let world = World::new().await;
     world.deploy_native("default", "theirs").await;
-    let response = world
-        .send("GET", "/system/function/theirs?usage=1", Body::empty())
-        .await;
-    assert_eq!(response.status(), 200);
-    // The fake measures nothing.
-    assert!(
-        world
-            .describe("theirs?usage=1")
-            .await
-            .get("usage")
-            .is_none()
-    );
+    let asked = async |query: &str| {
+        let path = format!("theirs?{query}");
+        world.describe(&path).await.get("usage").cloned()
+    };
+    assert_eq!(asked("usage=1").await, None);
+    world.fake.only().cpu_us.store(5000, Ordering::SeqCst);
+    let used = json!({ "cpu": 0.0, "totalMemoryBytes": 0.0 });
+    for (query, told) in [
+        ("usage=1", Some(&used)),
+        ("usage=true", Some(&used)),
+        ("usage=0", None),
+        ("", None),
+    ] {
+        assert_eq!(asked(query).await.as_ref(), told, "{query}");
+    }
 }

@@ -131,9 +131,14 @@ impl World {
 
     /// Keeps an image as a build leaves it: a document under the digest of its name.
     pub(crate) async fn keep_image(&self, name: &str) {
+        self.keep_image_of(name, &self.code).await;
+    }
+
+    /// The same, of other code.
+    pub(crate) async fn keep_image_of(&self, name: &str, digest: &str) {
         let spec = json!({
             "name": name,
-            "digest": self.code,
+            "digest": digest,
             "language": "python3-http",
             "runtime": "fake",
             "entry": "main.sh",
@@ -268,6 +273,13 @@ impl World {
         assert_eq!(response.status(), 200);
         let body = response.into_body().collect().await.unwrap().to_bytes();
         serde_json::from_slice(&body).unwrap()
+    }
+
+    /// What is stored of a function.
+    pub(crate) async fn stored(&self, name: &str) -> Value {
+        let key = ObjectKey::new("openfaas.com/v1", "Function", "default", name).unwrap();
+        let object = self.platform.get(&key).await.unwrap();
+        object.spec().cloned().unwrap()
     }
 
     /// What was said. Times and revisions are not the test's.

@@ -5,9 +5,13 @@
 //! are installed, cached and reported in the one way there is.
 
 mod csharp;
+mod dockerfile;
 mod go;
 mod java;
+mod node;
 mod php;
+mod python;
+mod remarks;
 mod ruby;
 mod shared;
 
@@ -72,6 +76,14 @@ struct Family {
 
 const FAMILIES: &[Family] = &[
     Family {
+        languages: python::LANGUAGES,
+        prepare: python::prepare,
+    },
+    Family {
+        languages: node::LANGUAGES,
+        prepare: node::prepare,
+    },
+    Family {
         languages: go::LANGUAGES,
         prepare: go::prepare,
     },
@@ -91,7 +103,22 @@ const FAMILIES: &[Family] = &[
         languages: csharp::LANGUAGES,
         prepare: csharp::prepare,
     },
+    Family {
+        languages: dockerfile::LANGUAGES,
+        prepare: dockerfile::prepare,
+    },
 ];
+
+/// Templates that are known and cannot be served, each with what would do.
+const REFUSED: &[(&str, &str)] = &[
+    ("python27", NO_PYTHON2),
+    ("python27-flask", NO_PYTHON2),
+    (
+        "bun-express",
+        "needs Bun, which is not run here; template node22 calls handlers in the same way",
+    ),
+];
+const NO_PYTHON2: &str = "needs Python 2.7, which is not run here; template python3-flask calls handlers in the same way";
 
 /// Makes a source tree in the empty folder `out` of the context in `root`.
 ///
@@ -99,6 +126,9 @@ const FAMILIES: &[Family] = &[
 /// The template is unknown, or the context is not what it demands.
 pub fn prepare(root: &Path, config: &BuildConfig, out: &Path) -> Result<Prepared, TemplateError> {
     let template = template(root)?;
+    if let Some((language, why)) = REFUSED.iter().find(|(name, _)| *name == template.language) {
+        return Err(TemplateError::Context(format!("template {language} {why}")));
+    }
     let Some(family) = FAMILIES
         .iter()
         .find(|family| family.languages.contains(&template.language.as_str()))
@@ -133,10 +163,10 @@ pub fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
     let text = match std::fs::read_to_string(&path) {
         Err(error)
             if error.kind() == std::io::ErrorKind::NotFound
-                && root.join("Dockerfile").is_file() =>
+                && root.join(dockerfile::FILE).is_file() =>
         {
             return Ok(TemplateFile {
-                language: "dockerfile".to_owned(),
+                language: dockerfile::LANGUAGES[0].to_owned(),
                 fprocess: None,
                 handler_folder: Some(".".to_owned()),
             });
@@ -148,3 +178,6 @@ pub fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
     };
     serde_saphyr::from_str(&text).map_err(|e| TemplateError::Context(format!("template.yml: {e}")))
 }
+
+#[cfg(test)]
+mod interpreted_tests;

@@ -9,6 +9,7 @@ mod world;
 mod builds;
 mod by_hand;
 mod documents;
+mod namespaces;
 mod restart;
 mod secrets;
 mod sources;

@@ -18,19 +18,6 @@ function notFound({ method, path }) {
   return page(404, `Cannot ${method} ${encodeURI(path).replace(/%25([0-9a-f]{2})/gi, '%$1')}`);
 }
 
-/** What is wrong with a path whose percent escapes are none, or null. */
-function undecodable(path) {
-  try {
-    decodeURIComponent(path);
-    return null;
-  } catch {
-    const failure = new URIError(`Failed to decode param '${path.slice(1)}'`);
-    failure.status = 400;
-    failure.stack = String(failure);
-    return failure;
-  }
-}
-
 /** The failure's own status where it is an error's, else that of the answer so far where it is, else 500. */
 function statusOf(failure, before) {
   for (const status of [failure?.status, failure?.statusCode, before]) {
@@ -54,4 +41,4 @@ function page(status, text) {
   return reply;
 }
 
-module.exports = { errorPage, notFound, undecodable };
+module.exports = { errorPage, notFound };

@@ -13,6 +13,14 @@ const WITH_CHARSET = new Set(['3gpdash-qoe-report+xml', 'beep+xml', 'cda+xml', '
   'vnd.omads-folder+xml', 'vnd.syncml+xml', 'vnd.syncml.dm+wbxml', 'vnd.syncml.dm+xml', 'vnd.syncml.dmddf+xml',
   'vnd.syncml.dmtnds+xml', 'vnd.wap.wbxml'].map((name) => `application/${name}`));
 
+// What a type without a slash stands for under Express 5.
+const ENDINGS = {
+  bin: 'application/octet-stream', css: 'text/css', csv: 'text/csv', gif: 'image/gif', gz: 'application/gzip', htm: 'text/html',
+  html: 'text/html', jpeg: 'image/jpeg', jpg: 'image/jpeg', js: 'text/javascript', json: 'application/json', md: 'text/markdown',
+  mp3: 'audio/mpeg', mp4: 'video/mp4', pdf: 'application/pdf', png: 'image/png', svg: 'image/svg+xml', txt: 'text/plain',
+  webp: 'image/webp', xml: 'application/xml', yaml: 'text/yaml', yml: 'text/yaml', zip: 'application/zip',
+};
+
 const NAME = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const VALUE_BAD = /[^\t\x20-\x7e\x80-\xff]/;
 
@@ -67,6 +75,10 @@ class Reply {
         throw new TypeError('Content-Type cannot be set to an Array');
       }
       value = this.#withCharset(value);
+      if (value === undefined) {
+        this.remove(name);
+        return;
+      }
     }
     this.put(name, value);
   }
@@ -78,7 +90,14 @@ class Reply {
     }
   }
 
-  #withCharset(value) {
+  #withCharset(given) {
+    let value = given;
+    if (this.#modern && !value.includes('/')) {
+      value = ENDINGS[/[^.\\]*$/.exec(value)[0].toLowerCase()];
+      if (value === undefined) {
+        return undefined;
+      }
+    }
     const type = value.split(';', 1)[0].trim();
     if (this.#modern) {
       const known = /^text\//i.test(type) || WITH_CHARSET.has(type.toLowerCase());
@@ -117,11 +136,11 @@ class Reply {
     }
     if (typeof chunk === 'string') {
       const type = this.get('content-type');
-      this.put('Content-Type', type === undefined ? 'text/html; charset=utf-8' : inUtf8(type));
+      this.put('Content-Type', type === undefined ? 'text/html; charset=utf-8' : this.#inUtf8(type));
     } else if (chunk === null) {
       chunk = '';
       if (!this.#modern && this.get('content-type') !== undefined) {
-        this.put('Content-Type', inUtf8(this.get('content-type')));
+        this.put('Content-Type', this.#inUtf8(this.get('content-type')));
       }
     } else if (chunk !== undefined && this.#isBytes(chunk) && !this.get('content-type')) {
       this.put('Content-Type', 'application/octet-stream');
@@ -130,6 +149,10 @@ class Reply {
       chunk = Buffer.from(chunk);
     }
     this.#finish(chunk, method, headers);
+  }
+
+  #inUtf8(type) {
+    return inUtf8(type, !this.#modern);
   }
 
   #isBytes(value) {
@@ -190,8 +213,8 @@ class Reply {
   }
 }
 
-/** A media type with `charset=utf-8`, whatever charset it had; parameters in order of their names. */
-function inUtf8(value) {
+/** A media type with `charset=utf-8`, whatever charset it had; `sorted`: parameters in order of their names. */
+function inUtf8(value, sorted) {
   const [type, ...rest] = String(value).split(/;(?=(?:[^"]*"[^"]*")*[^"]*$)/);
   const media = type.trim().toLowerCase();
   if (!/^[^\s/;]+\/[^\s/;]+$/.test(media)) {
@@ -206,7 +229,11 @@ function inUtf8(value) {
     parameters.set(found[1].toLowerCase(), found[2]);
   }
   parameters.set('charset', 'utf-8');
-  return [media, ...[...parameters].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, text]) => `${name}=${text}`)].join('; ');
+  const pairs = [...parameters];
+  if (sorted) {
+    pairs.sort(([a], [b]) => (a < b ? -1 : 1));
+  }
+  return [media, ...pairs.map(([name, text]) => `${name}=${text}`)].join('; ');
 }
 
 /** A status as Node sends it. Throws what Node throws where it cannot. */

@@ -61,6 +61,15 @@ function requestOf(settings, { method, path, query, pairs, body }) {
   };
 }
 
+/** Throws an HttpError for a path whose percent escapes are none. */
+function decodable(path) {
+  try {
+    decodeURIComponent(path);
+  } catch {
+    throw new HttpError(400, 'URIError', `Failed to decode param '${path.slice(1)}'`);
+  }
+}
+
 /** Fields as Node's own requests have them. */
 function headersOf(pairs) {
   const headers = {};
@@ -82,7 +91,7 @@ function bodyOf(settings, headers, bytes) {
   if (headers['transfer-encoding'] === undefined && Number.isNaN(Number.parseInt(headers['content-length'], 10))) {
     return none;
   }
-  const type = mediaType(headers['content-type']);
+  const type = mediaType(headers['content-type'], settings.modern);
   if (type === null) {
     return none;
   }
@@ -108,8 +117,14 @@ function bodyOf(settings, headers, bytes) {
   return none;
 }
 
-/** The type without its parameters, or null where it is none. */
-function mediaType(value) {
+const PARAMETERS = /^(?:\s*;\s*[\w!#$%&'*+.^`|~-]+\s*=\s*(?:"(?:[^"\\]|\\.)*"|[\w!#$%&'*+.^`|~-]+))*\s*$/;
+
+/** The type without its parameters, or null where it is none; parameters have to be such unless `lenient`. */
+function mediaType(value, lenient) {
+  const at = value.indexOf(';');
+  if (!lenient && at >= 0 && !PARAMETERS.test(value.slice(at))) {
+    return null;
+  }
   const found = /^ *([a-z0-9][\w!#$&^-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126}) *$/i.exec(value.split(';', 1)[0]);
   return found === null ? null : found[1].toLowerCase();
 }
@@ -206,4 +221,4 @@ function parseBodyForm(text, charset) {
   }
 }
 
-module.exports = { requestOf, limits, HttpError };
+module.exports = { requestOf, decodable, limits };

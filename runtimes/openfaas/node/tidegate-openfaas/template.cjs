@@ -6,9 +6,9 @@
 // what a returned number means and in which methods there are.
 'use strict';
 
-const { requestOf, limits } = require('./request.cjs');
+const { requestOf, decodable, limits } = require('./request.cjs');
 const { Reply, isPlain } = require('./reply.cjs');
-const { errorPage, notFound, undecodable } = require('./pages.cjs');
+const { errorPage, notFound } = require('./pages.cjs');
 
 // Express 5's rules hold from this template on.
 const MODERN = 22;
@@ -38,19 +38,15 @@ function open(language, exported) {
 function answer(settings, handler, request, resolve) {
   let event;
   try {
-    if (!settings.modern && !ROUTED.has(request.method)) {
-      // Bodies are read before routes are looked at; what is wrong with one is said first.
-      requestOf(settings, request);
-      resolve(notFound(request));
-      return;
-    }
+    // Bodies are read before routes are looked at; what is wrong with one is said first.
     event = requestOf(settings, request);
-    if (undecodable(request.path)) {
-      resolve(errorPage(request, undecodable(request.path)));
-      return;
-    }
+    decodable(request.path);
   } catch (failure) {
     resolve(errorPage(request, failure));
+    return;
+  }
+  if (!settings.modern && !ROUTED.has(request.method)) {
+    resolve(notFound(request));
     return;
   }
   const call = new Call(settings, request, event.headers, resolve);

@@ -20,6 +20,7 @@ use serde_json::json;
 use tidegate_core::Name;
 use tidegate_document::{API_VERSION, Function, Metadata, NAMESPACE, Namespace};
 use tidegate_manifest::{Input, Loaded, Loader, MANIFEST, MAX_MANIFEST, Source};
+use tidegate_openfaas::stack::Stack;
 
 use super::functions::{list, path};
 use crate::client::Client;
@@ -30,7 +31,7 @@ use crate::progress::Spinner;
 use crate::time::elapsed;
 use filter::Filter;
 pub(super) use one::{Action, Outcome, Work};
-pub(super) use openfaas::{Places, Template, gateway, read_text, template};
+pub(super) use openfaas::{Places, read_text, template};
 
 /// Functions on their way at once: enough to hide the waiting, few enough that a server has cores left for calls.
 const AT_ONCE: usize = 4;
@@ -181,6 +182,21 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
             "summary": tally.json(),
         }))?;
     }
+    let took = elapsed(began.elapsed());
+    context.note(tally.line(how.dry_run, &took));
+    match tally.worst {
+        Some(code) => Err(Error::silent(code)),
+        None => Ok(()),
+    }
+}
+
+/// Deploys functions that stand in no file.
+pub(super) async fn deploy_stack(context: &mut Context, stack: Stack, how: &How) -> Result {
+    let began = Instant::now();
+    let (mut tally, mut told) = (Tally::default(), Vec::new());
+    openfaas::Loaded::of(stack)
+        .apply(context, how, &mut tally, &mut told)
+        .await?;
     let took = elapsed(began.elapsed());
     context.note(tally.line(how.dry_run, &took));
     match tally.worst {

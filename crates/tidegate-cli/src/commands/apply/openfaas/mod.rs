@@ -22,7 +22,7 @@ use crate::exit;
 use crate::openfaas as clients;
 use crate::progress::Spinner;
 use crate::run::{DEFAULT_NAMESPACE, DEFAULT_URL};
-pub(crate) use context::{Places, Template, read_text, template};
+pub(crate) use context::{Places, read_text, template};
 use ship::Ship;
 
 /// Largest file of variables that a stack file names, in bytes.
@@ -122,7 +122,7 @@ fn told(context: &mut Context, mistakes: &Mistakes) -> Result {
 ///
 /// A key from the command line or its variable is only sent to a server that the user named, never to one that a file
 /// names: whoever writes a file should not get the keys of those who apply it.
-pub(crate) fn gateway(context: &mut Context, named: Option<&str>) -> Result<Gateway> {
+fn gateway(context: &mut Context, named: Option<&str>) -> Result<Gateway> {
     let of_file = named.filter(|url| !context.chosen && clients::plain(url) != DEFAULT_URL);
     let variable = context
         .process
@@ -158,6 +158,15 @@ pub(crate) fn gateway(context: &mut Context, named: Option<&str>) -> Result<Gate
 }
 
 impl Loaded {
+    /// Functions that stand in no file, and need none.
+    pub(super) fn of(stack: Stack) -> Self {
+        let folder = PathBuf::from(".");
+        Self {
+            stack,
+            places: Places { folder },
+        }
+    }
+
     pub(super) fn retain(&mut self, takes: impl Fn(&str) -> bool) {
         self.stack
             .functions

@@ -32,6 +32,12 @@ const SHOWN: usize = 20;
 /// Where OpenFaaS's clients put functions, and what they call it.
 const USUAL: &str = "openfaas-fn";
 
+/// An annotation that servers add where it is not given.
+const SCRAPE: &str = "prometheus.io.scrape";
+
+/// What Tidegate notes on functions.
+const OURS: &str = "tidegate.dev/";
+
 /// See the module.
 pub(super) struct Ship<'a> {
     pub(super) gateway: &'a Gateway,
@@ -194,35 +200,30 @@ impl Ship<'_> {
     }
 
     async fn wait(&self, outcome: &mut Outcome) -> Result {
-        let (namespace, name) = (
-            self.namespace.as_deref(),
-            self.function.deployment.service.as_str(),
-        );
+        let namespace = self.namespace.as_deref();
+        let name = self.function.deployment.service.as_str();
         let began = Instant::now();
-        loop {
+        let why = loop {
             match self.gateway.function(namespace, name).await? {
-                Some(status) if status.available_replicas > 0 => return Ok(()),
-                // Nothing is to run until the first call.
-                Some(status) if status.replicas == 0 => return Ok(()),
-                Some(_) => {}
+                Some(status) => match status.trouble() {
+                    Some(why) => break format!("{name} could not be started: {why}"),
+                    None if status.available_replicas > 0 => return Ok(()),
+                    // Nothing is to run until the first call.
+                    None if status.replicas == 0 => return Ok(()),
+                    None => {}
+                },
                 None => return Err(Error::failed(format!("{name} was deleted meanwhile"))),
             }
             if began.elapsed() > PATIENCE {
-                break;
+                break format!("{name} is still not ready after {}", elapsed(PATIENCE));
             }
             tokio::time::sleep(PAUSE).await;
-        }
+        };
         let lines = u32::try_from(SHOWN).unwrap_or(u32::MAX);
         // Whatever goes wrong here, the function is not ready.
-        outcome.log = self
-            .gateway
-            .last_lines(namespace, name, lines)
-            .await
-            .unwrap_or_default();
-        Err(Error::failed(format!(
-            "{name} is still not ready after {}",
-            elapsed(PATIENCE)
-        )))
+        let log = self.gateway.last_lines(namespace, name, lines).await;
+        outcome.log = log.unwrap_or_default();
+        Err(Error::failed(why))
     }
 }
 
@@ -234,7 +235,7 @@ fn of_status(status: &Status) -> Json {
     for key in ["faas_function", "uid"] {
         labels.remove(key);
     }
-    annotations.remove("prometheus.io.scrape");
+    annotations.retain(|key, _| key != SCRAPE && !key.starts_with(OURS));
     json!({
         "metadata": { "labels": labels, "annotations": annotations },
         "spec": {
@@ -252,7 +253,7 @@ fn of_status(status: &Status) -> Json {
 
 fn of_deployment(deployment: &FunctionDeployment) -> Json {
     let mut annotations = deployment.annotations.clone().unwrap_or_default();
-    annotations.remove("prometheus.io.scrape");
+    annotations.remove(SCRAPE);
     json!({
         "metadata": { "labels": deployment.labels, "annotations": annotations },
         "spec": {
