@@ -4,6 +4,7 @@
 mod calls;
 mod gateway;
 mod languages;
+mod scaling;
 mod tools;
 mod watchdogs;
 
