@@ -116,6 +116,8 @@ const UNSCALED: Scale = Scale {
     idle: defaults::IDLE,
     metric: Metric::Concurrency,
     waiting: None,
+    zero: None,
+    by_hand: None,
 };
 
 /// The canonical form of a specification.
@@ -510,6 +512,8 @@ fn scale(scale: &document::Scale, contract: &Contract) -> Result<Scale, LowerErr
             Some(text) => parse_duration(text)
                 .map_err(|e| LowerError::new("spec.scale.idle", e.to_string()))?,
         },
+        zero: None,
+        by_hand: None,
         metric: Metric::Concurrency,
         waiting: None,
     })

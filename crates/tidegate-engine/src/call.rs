@@ -243,13 +243,14 @@ async fn acquire(
                 };
             }
             Refusal::Full => {
+                let why = if pool.revision.spec.scale.waiting == Some(0) {
+                    "every instance has as many calls as it may have, and none may wait"
+                } else {
+                    "too many calls wait already"
+                };
                 return Err(Failure::busy(
                     Limit::Concurrency,
-                    format!(
-                        "too many calls of {} wait already; {}",
-                        function.key(),
-                        counts(pool)
-                    ),
+                    format!("{}: {why}; {}", function.key(), counts(pool)),
                 ));
             }
             Refusal::Failing(error) => return Err(start_failure(function, &error)),

@@ -37,6 +37,8 @@ pub(crate) fn without_scale(spec: &FunctionSpec) -> FunctionSpec {
             initial: 0,
             target_milli: 0,
             idle: std::time::Duration::ZERO,
+            zero: None,
+            by_hand: None,
             metric: tidegate_core::Metric::default(),
             waiting: None,
             ..spec.scale

@@ -93,6 +93,7 @@ cases! {
         drain_ends_a_host;
     job:
         it_has_the_walls_of_an_instance,
+        secrets_of_its_own_are_where_an_instance_has_them,
         folders_are_there_and_what_is_written_is_the_servers,
         what_is_written_is_the_servers_at_once,
         folders_go_back_and_forth_where_ids_cannot_be_mapped,
