@@ -1,14 +1,17 @@
 //! Mode `http`, and what a watchdog answers for itself.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use hyper_util::rt::TokioIo;
 use tidegate_contract::{Body, CallError};
 use tidegate_instance::{Instance as _, LogStream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::world::{World, call, post, until};
 
@@ -64,6 +67,11 @@ pub(crate) async fn serve(
             let headers = response.headers_mut();
             headers.insert("upgrade", HeaderValue::from_static("websocket"));
             headers.insert("connection", HeaderValue::from_static("upgrade"));
+            tokio::spawn(async move {
+                let upgraded = hyper::upgrade::on(request).await.expect("an upgrade");
+                let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
         }
         _ => {
             let (parts, body) = request.into_parts();
@@ -221,12 +229,46 @@ async fn who_reads_as_it_comes_has_all_the_time_there_is() {
 
 #[tokio::test]
 async fn a_web_socket_is_passed_through() {
-    let world = world(&[]);
-    let headers = [("connection", "Upgrade"), ("upgrade", "websocket")];
-    let request = call("GET", "/socket", &headers, "");
-    // The caller's side of an upgrade comes with a request of the listener's; without one there is nobody to join.
-    let error = world.head(request).await.expect_err("no caller");
-    assert!(matches!(error, CallError::Answered { .. }), "{error:?}");
+    let world = Arc::new(world(&[("exec_timeout", "1h")]));
+    let (mut caller, listener) = tokio::net::UnixStream::pair().expect("a pair");
+    let gateway = world.clone();
+    tokio::spawn(async move {
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let world = gateway.clone();
+            let request =
+                request.map(|body| Body::incoming(body, u64::MAX, std::time::Duration::MAX));
+            async move {
+                let answered = world.head(request).await;
+                answered.map_err(|error| io::Error::other(error.to_string()))
+            }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(listener), service)
+            .with_upgrades();
+        let _ = connection.await;
+    });
+    caller
+        .write_all(b"GET /function/f/socket HTTP/1.1\r\nhost: h\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n")
+        .await
+        .expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(caller.read_u8().await.expect("a head"));
+    }
+    let head = String::from_utf8(head).expect("text");
+    assert!(
+        head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
+        "{head}"
+    );
+    assert!(!head.contains("x-duration-seconds"), "{head}");
+    caller.write_all(b"ebb and flow").await.expect("sent");
+    let mut back = [0; 12];
+    caller.read_exact(&mut back).await.expect("an echo");
+    assert_eq!(&back, b"ebb and flow");
+    assert_eq!(
+        world.logs.wait_for("GET").await,
+        "GET /socket - 101 Switching Protocols - Bytes: 0B (T4s)"
+    );
 }
 
 #[tokio::test]

@@ -104,6 +104,8 @@ pub(crate) fn spec(contract: &str, env: &[(&str, &str)]) -> FunctionSpec {
             idle: Duration::from_secs(60),
             metric: tidegate_core::Metric::default(),
             waiting: None,
+            zero: None,
+            by_hand: None,
         },
         network: Network::None,
         access: Access::Public,
