@@ -243,6 +243,16 @@ impl Pool {
         answer
     }
 
+    /// A call is over for its caller, and its code may go on for a moment.
+    pub(crate) fn cut_off(&self) {
+        self.state.lock().cut_off += 1;
+    }
+
+    /// The code of such a call has ended, or is not waited for any more.
+    pub(crate) fn cut_off_ended(&self) {
+        self.state.lock().cut_off -= 1;
+    }
+
     /// Frees a slot.
     pub(crate) fn release(self: &Arc<Self>, id: InstanceId) {
         let mut effects = Effects::default();

@@ -43,11 +43,13 @@ impl Slot {
     pub(crate) fn cancel(self, invocation: InvocationId) {
         let host = self.pool.host().clone();
         let alone = self.pool.concurrency() == 1;
+        self.pool.cut_off();
         host.tasks.spawn_on(
             async move {
                 let instance = self.target.instance();
                 let bound = if alone { CANCEL_GRACE } else { CANCEL_WAIT };
                 let told = tokio::time::timeout(bound, instance.cancel(invocation)).await;
+                self.pool.cut_off_ended();
                 // Where many share an instance and it cannot be told, closing the call's connection was all there is.
                 if alone && !told.unwrap_or(false) {
                     self.pool.discard(instance.id());

@@ -381,6 +381,3 @@ impl<'a> Env<'a> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -113,7 +113,11 @@ fn is_mp4(bytes: &[u8]) -> bool {
         return false;
     };
     let size = u32::from_be_bytes(*size) as usize;
-    if bytes.len() < 12 || size % 4 != 0 || size > bytes.len() || !rest.starts_with(b"ftyp") {
+    if bytes.len() < 12
+        || !size.is_multiple_of(4)
+        || size > bytes.len()
+        || !rest.starts_with(b"ftyp")
+    {
         return false;
     }
     // The minor version, at 12, is no brand.

@@ -148,6 +148,8 @@ impl http_body::Body for Told {
             }
             Poll::Pending if this.poll_late(cx).is_ready() => {
                 this.account.tell();
+                // With it goes what it came from: the connection, or the process.
+                this.inner = AnswerBody::Full(None);
                 Poll::Ready(Some(Err(BodyFault::Deadline)))
             }
             Poll::Pending => Poll::Pending,

@@ -19,6 +19,8 @@ pub(super) struct State {
     pub(super) starting: u32,
     pub(super) stopping: u32,
     pub(super) waiting: VecDeque<Waiter>,
+    /// Calls that are over for their callers and hold a slot until the code is done with them.
+    pub(super) cut_off: u32,
     pub(super) failures: u32,
     pub(super) last_failure: Option<Arc<StartError>>,
     pub(super) not_before: Duration,
@@ -58,6 +60,7 @@ impl State {
             starting: 0,
             stopping: 0,
             waiting: VecDeque::new(),
+            cut_off: 0,
             failures: 0,
             last_failure: None,
             not_before: Duration::ZERO,
@@ -173,13 +176,15 @@ impl State {
     }
 
     /// Calls that may wait. Where the scale bounds them, those that an instance which starts or may be started will take
-    /// do not count: they wait for it, not for one another.
+    /// do not count, nor do those for which the place of a call that was cut off is about to come free: they wait for it,
+    /// not for one another.
     pub(super) fn may_wait(&self, most: usize) -> usize {
         let Some(waiting) = self.scale.waiting else {
             return most;
         };
         let to_come = self.scale.max.saturating_sub(self.usable());
         let places = u64::from(to_come) * u64::from(self.scale.concurrency);
+        let places = places.saturating_add(u64::from(self.cut_off));
         let may_wait = u64::from(waiting).saturating_add(places);
         usize::try_from(may_wait).map_or(most, |n| n.min(most))
     }

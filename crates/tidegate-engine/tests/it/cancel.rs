@@ -1,10 +1,10 @@
 //! Callers that hang up.
 
 use http_body_util::BodyExt as _;
-use tidegate_core::Outcome;
+use tidegate_core::{Limit, Outcome};
 
 use crate::fake::OnCancel;
-use crate::world::{World, ended, get, until};
+use crate::world::{World, ended, failure, get, until};
 
 /// A world whose only call was dropped before its head.
 async fn dropped(
@@ -58,6 +58,31 @@ async fn the_slot_is_not_given_away_before_the_code_is_done() {
     // The first instance is killed after the grace period, and only then is there another.
     assert_eq!(waiting.await.unwrap().unwrap(), "2");
     assert_eq!(world.fake.instances()[0].requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_none_may_wait_one_does_for_a_call_that_was_cut_off() {
+    let (world, f) = World::of(|spec| {
+        spec.scale.max = 1;
+        spec.scale.waiting = Some(0);
+    });
+    *world.fake.on_cancel.lock() = OnCancel::Ignore;
+    let held = world.hold(&f, 1).await;
+    let refused = failure(world.get(&f, "/who").await);
+    assert_eq!(refused.outcome, Outcome::Limit(Limit::Concurrency));
+    held[0].abort();
+    until("it is over for its caller", || {
+        ended(&f, Outcome::Cancelled) == 1
+    })
+    .await;
+    assert_eq!(world.get(&f, "/who").await.unwrap(), "2");
+    let held = world.hold(&f, 1).await;
+    let refused = failure(world.get(&f, "/who").await);
+    assert_eq!(refused.outcome, Outcome::Limit(Limit::Concurrency));
+    world.release();
+    for call in held {
+        call.await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

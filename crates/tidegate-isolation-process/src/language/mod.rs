@@ -46,7 +46,7 @@ pub(crate) struct Language {
     /// Set for host and program alike, unless the function sets it itself.
     pub(crate) env: fn(&Code<'_>) -> Vec<(&'static str, String)>,
     /// Set beside it for a command of the function's own, where what a command line would else say can be said so.
-    pub(crate) own_env: Option<fn(&Code<'_>) -> (&'static str, String)>,
+    pub(crate) own_env: fn(&Code<'_>) -> Vec<(&'static str, String)>,
 }
 
 /// What a command line is made of.
@@ -205,17 +205,14 @@ impl Languages {
                 .collect(),
             None => arguments,
         };
-        let mut defaults: Vec<_> = (language.env)(&code)
+        let mut defaults = (language.env)(&code);
+        if !own.is_empty() {
+            defaults.extend((language.own_env)(&code));
+        }
+        let defaults = defaults
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
-        if let Some((name, value)) = language
-            .own_env
-            .filter(|_| !own.is_empty())
-            .map(|of| of(&code))
-        {
-            defaults.push((name.to_owned(), value));
-        }
         let fixed = if is_host {
             host_env(&code, handler, limits, concurrency)
         } else {

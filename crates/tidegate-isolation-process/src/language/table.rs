@@ -41,7 +41,7 @@ pub(crate) static ALL: &[Language] = &[
         host: Some(java_host),
         run: java_run,
         env: no_env,
-        own_env: None,
+        own_env: no_env,
     },
     Language {
         name: NODE,
@@ -55,7 +55,7 @@ pub(crate) static ALL: &[Language] = &[
         host: None,
         run: node_run,
         env: no_env,
-        own_env: Some(node_options),
+        own_env: node_options,
     },
     Language {
         name: "php",
@@ -69,7 +69,7 @@ pub(crate) static ALL: &[Language] = &[
         host: Some(php_host),
         run: php_run,
         env: no_env,
-        own_env: None,
+        own_env: no_env,
     },
     Language {
         name: PYTHON,
@@ -90,7 +90,7 @@ pub(crate) static ALL: &[Language] = &[
         host: None,
         run: entry_alone,
         env: python_env,
-        own_env: None,
+        own_env: no_env,
     },
     Language {
         name: "ruby",
@@ -104,7 +104,7 @@ pub(crate) static ALL: &[Language] = &[
         host: Some(ruby_host),
         run: entry_alone,
         env: ruby_env,
-        own_env: None,
+        own_env: no_env,
     },
     Language {
         name: "rust",
@@ -126,7 +126,7 @@ const PROGRAM: Language = Language {
     host: None,
     run: entry_alone,
     env: no_env,
-    own_env: None,
+    own_env: no_env,
 };
 
 fn entry_alone(code: &Code<'_>) -> Vec<String> {
@@ -223,8 +223,8 @@ fn node_run(code: &Code<'_>) -> Vec<String> {
     vec![node_heap(code), code.path()]
 }
 
-fn node_options(code: &Code<'_>) -> (&'static str, String) {
-    ("NODE_OPTIONS", node_heap(code))
+fn node_options(code: &Code<'_>) -> Vec<(&'static str, String)> {
+    vec![("NODE_OPTIONS", node_heap(code))]
 }
 
 /// Node takes its limits from the machine, not from the sandbox: without this its heap grows until it is killed.
