@@ -65,7 +65,7 @@ pub enum BuildState {
 #[serde(default)]
 pub struct BuildResult {
     /// What was said.
-    #[serde(deserialize_with = "or_null")]
+    #[serde(deserialize_with = "crate::image::or_null")]
     pub log: Vec<String>,
     /// The image's name.
     pub image: String,
@@ -240,11 +240,6 @@ impl<R: io::Read> io::Read for Counted<R> {
     }
 }
 
-/// Go's encoder writes a list that nothing was put into as null.
-fn or_null<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    Ok(Option::deserialize(from)?.unwrap_or_default())
-}
-
 // === impl Signer ===
 
 impl Signer {
@@ -370,6 +365,13 @@ mod tests {
             let written = write_context(Vec::new(), &BuildConfig::default(), [file], None);
             assert!(written.is_err(), "{path}");
         }
+    }
+
+    #[test]
+    fn what_go_leaves_empty_is_empty() {
+        let text = r#"{"image":"x","buildArgs":null,"platforms":null,"skipPush":true}"#;
+        let config: BuildConfig = serde_json::from_str(text).unwrap();
+        assert_eq!((&*config.image, config.platforms.len()), ("x", 0));
     }
 
     #[test]

@@ -71,11 +71,23 @@ pub struct BuildConfig {
     /// The name to keep the result under.
     pub image: String,
     /// Arguments; `ADDITIONAL_PACKAGE` is always among those that the CLI sends.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        deserialize_with = "or_null",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub build_args: BTreeMap<String, String>,
     /// Platforms such as `linux/amd64`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(deserialize_with = "or_null", skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<String>,
+}
+
+/// A value, or none where Go's encoder writes null for what nothing was put into.
+pub(crate) fn or_null<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
 impl Image {

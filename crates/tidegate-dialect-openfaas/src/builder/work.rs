@@ -117,14 +117,6 @@ async fn make(
         template.language,
         Path::new(".").join(folder).display()
     ));
-    if let Some(packages) = config.build_args.get(ADDITIONAL_PACKAGE)
-        && !packages.trim().is_empty()
-    {
-        output.note(format!(
-            "{ADDITIONAL_PACKAGE} ({}) has no effect: packages of the system are those of this machine",
-            packages.trim()
-        ));
-    }
     let (context, tree) = (unpacked.join(CONTEXT_ENTRY), scratch.path(TREE));
     let (prepare, from) = (builder.prepare, config.clone());
     let prepared = blocking({
@@ -135,7 +127,17 @@ async fn make(
         }
     });
     let mut prepared = prepared.await?;
-    for note in std::mem::take(&mut prepared.notes) {
+    let notes = std::mem::take(&mut prepared.notes);
+    if let Some(packages) = config.build_args.get(ADDITIONAL_PACKAGE).map(|p| p.trim())
+        && !packages.is_empty()
+        // The template may know better what that means for it.
+        && !notes.iter().any(|note| note.contains(packages))
+    {
+        output.note(format!(
+            "{ADDITIONAL_PACKAGE} ({packages}) has no effect: packages of the system are those of this machine"
+        ));
+    }
+    for note in notes {
         output.note(note);
     }
     require_runtime(builder, &prepared)?;
