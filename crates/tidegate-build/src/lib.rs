@@ -57,6 +57,6 @@ pub use plan::{CONFIG_FILES, Compile, Dependencies, Generated, HOME, Plan, Step}
 pub use recipe::{PlanError, Wanted, plan};
 #[cfg(unix)]
 pub use tools::{Missing, Tool, ToolName, ToolPaths, Toolchain, Tools};
-pub use tree::TreeError;
+pub use tree::{Kind, Node, Tree, TreeError};
 #[cfg(unix)]
 pub use unpack::{NameError, UnpackError, UnpackLimits, unpack, unpack_tar, unpack_zip};

@@ -11,24 +11,39 @@ use crate::link::{self, LinkError};
 
 /// One thing to pack.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Node {
+pub struct Node {
     /// Relative to the root, `/` between the parts.
-    pub(crate) path: String,
-    pub(crate) kind: Kind,
+    pub path: String,
+    /// What it is.
+    pub kind: Kind,
 }
 
+/// What a [`Node`] is.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A folder.
     Folder,
-    File { size: u64, executable: bool },
-    Link { target: String },
+    /// A file.
+    File {
+        /// In bytes.
+        size: u64,
+        /// Whether it can be run.
+        executable: bool,
+    },
+    /// A symbolic link that stays inside.
+    Link {
+        /// Where it leads.
+        target: String,
+    },
 }
 
-/// The tree, sorted by path, and what was left out of it.
+/// The files, folders and links of a folder, sorted by path, and what was left out of it.
 #[derive(Debug, Default)]
-pub(crate) struct Tree {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) warnings: Vec<String>,
+pub struct Tree {
+    /// What is sent.
+    pub nodes: Vec<Node>,
+    /// What is not, a line each.
+    pub warnings: Vec<String>,
     bytes: u64,
     bounds: Bounds,
 }
@@ -113,8 +128,12 @@ pub enum TreeError {
 }
 
 impl Tree {
-    /// Everything below the folder that is not left out.
-    pub(crate) fn read(root: &Path) -> Result<Self, TreeError> {
+    /// Everything below the folder that is not left out: by its `.gitignore` and `.tidegateignore`, and by what looks like
+    /// credentials.
+    ///
+    /// # Errors
+    /// Something cannot be read, can be in no archive, or is beyond a limit.
+    pub fn read(root: &Path) -> Result<Self, TreeError> {
         let mut ignore = Ignore::read(root)?;
         let mut tree = Self::default();
         tree.walk(root, "", 0, Some(&mut ignore))?;

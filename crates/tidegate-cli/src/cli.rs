@@ -5,7 +5,8 @@ use tidegate_core::Name;
 
 use crate::commands::{
     Apply, Completions, Delete, Deploy, Describe, Dev, Doctor, Export, Invoke, List, Login, Logout,
-    Logs, Namespace, New, Promote, Revisions, Rollback, Run, Scale, Secret, Traffic, Up,
+    Logs, Namespace, New, Promote, Revisions, Rollback, Run, Scale, Secret, Store, Template,
+    Traffic, Up,
 };
 use crate::context::{Color, Context};
 use crate::error::{Error, Result};
@@ -73,6 +74,8 @@ pub(crate) enum Command {
     Delete(Delete),
     Secret(Secret),
     Namespace(Namespace),
+    Store(Store),
+    Template(Template),
     Login(Login),
     Logout(Logout),
     Doctor(Doctor),
@@ -104,6 +107,8 @@ impl Command {
             Self::Delete(command) => wait(command.run(context)),
             Self::Secret(command) => wait(command.run(context)),
             Self::Namespace(command) => wait(command.run(context)),
+            Self::Store(command) => wait(command.run(context)),
+            Self::Template(command) => wait(command.run(context)),
             Self::Login(command) => wait(command.run(context)),
             Self::Logout(command) => command.run(context),
             Self::Doctor(command) => wait(command.run(context)),

@@ -64,6 +64,8 @@ pub(crate) enum Color {
 pub(crate) struct Context {
     pub(crate) process: Process,
     pub(crate) url: String,
+    /// Whether the address was given, by flag or variable.
+    pub(crate) chosen: bool,
     pub(crate) token: Option<String>,
     pub(crate) namespace: String,
     pub(crate) quiet: bool,

@@ -87,6 +87,18 @@ pub(crate) fn find(
     Ok(from_server(env, url))
 }
 
+/// The file that a server of this machine keeps this key in, if it is that server's.
+pub(crate) fn key_file(
+    env: impl Fn(&str) -> Option<OsString>,
+    url: &Url,
+    key: &str,
+) -> Option<PathBuf> {
+    match from_server(env, url)? {
+        (found, Source::Server(path)) if found == key => Some(path),
+        _ => None,
+    }
+}
+
 /// Whether the server is on this machine, as far as its name says.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or("").trim_matches(['[', ']']);
@@ -173,7 +185,7 @@ impl File {
     }
 }
 
-fn create_private(dir: &Path) -> io::Result<()> {
+pub(crate) fn create_private(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

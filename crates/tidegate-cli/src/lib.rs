@@ -18,6 +18,7 @@ mod credentials;
 mod doctor;
 mod error;
 pub mod exit;
+mod openfaas;
 pub mod paths;
 mod progress;
 mod run;

@@ -63,6 +63,7 @@ fn dispatch(cli: Cli, process: Process) -> u8 {
     let mut context = Context {
         process,
         url: DEFAULT_URL.to_owned(),
+        chosen: false,
         token: None,
         namespace: DEFAULT_NAMESPACE.to_owned(),
         quiet: global.quiet,
@@ -88,6 +89,7 @@ fn dispatch(cli: Cli, process: Process) -> u8 {
 fn settle(global: &Global, context: &mut Context) -> Result {
     if let Some(url) = text(context, global.url.clone(), "TIDEGATE_URL")? {
         context.url = url;
+        context.chosen = true;
     }
     context.token = text(context, global.token.clone(), "TIDEGATE_TOKEN")?;
     let named = global.namespace.as_ref().map(|n| n.as_str().to_owned());

@@ -19,8 +19,8 @@ pub mod traffic;
 
 pub use backoff::Backoff;
 pub use function::{
-    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionSpec, Limits, Metric, Network,
-    Scale, SecretUse,
+    Access, Build, BuildSecret, BuildSecretPlace, ByHand, Code, FunctionSpec, Limits, Metric,
+    Network, Scale, SecretUse,
 };
 pub use id::{InstanceId, InvocationId, ParseIdError};
 pub use name::{FunctionKey, FunctionRef, Name, NameError};

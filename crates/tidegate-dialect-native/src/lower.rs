@@ -106,6 +106,20 @@ impl Lower for Native {
     }
 }
 
+/// The scale until it is known how the function is called, which says what is usual.
+const UNSCALED: Scale = Scale {
+    min: 0,
+    max: 1,
+    initial: 0,
+    concurrency: 1,
+    target_milli: 1000,
+    idle: defaults::IDLE,
+    metric: Metric::Concurrency,
+    waiting: None,
+    zero: None,
+    by_hand: None,
+};
+
 /// The canonical form of a specification.
 pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, LowerError> {
     // What the kernel runs has no language host.
@@ -115,12 +129,7 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
         _ if compiled => "stdio",
         _ => "host",
     });
-    let contract: Contract = word
-        .parse()
-        .map_err(|e: tidegate_platform::UnknownContract| {
-            LowerError::new("spec.contract", e.to_string())
-        })?;
-    if compiled && contract == Contract::Host {
+    if compiled && word == "host" {
         return Err(LowerError::new(
             "spec.contract",
             format!(
@@ -129,7 +138,7 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
             ),
         ));
     }
-    Ok(FunctionSpec {
+    let mut lowered = FunctionSpec {
         runtime: spec.runtime.clone(),
         contract: word.to_owned(),
         code: code(&spec.code)?,
@@ -138,7 +147,7 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
         env: env("spec.env", &spec.env)?,
         secrets: secrets(&spec.secrets)?,
         limits: limits(&spec.limits)?,
-        scale: scale(&spec.scale, contract)?,
+        scale: UNSCALED,
         network: match spec.network.as_deref() {
             None | Some("none") => Network::None,
             Some("host") => Network::Host,
@@ -166,7 +175,11 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
             }
         },
         secrets_generation: 0,
-    })
+    };
+    let contract = Contract::of(&lowered)
+        .map_err(|error| LowerError::new(error.field(), error.to_string()))?;
+    lowered.scale = scale(&spec.scale, &contract)?;
+    Ok(lowered)
 }
 
 /// Who takes the calls.
@@ -460,7 +473,7 @@ fn limits(limits: &document::Limits) -> Result<Limits, LowerError> {
     })
 }
 
-fn scale(scale: &document::Scale, contract: Contract) -> Result<Scale, LowerError> {
+fn scale(scale: &document::Scale, contract: &Contract) -> Result<Scale, LowerError> {
     let max = scale
         .max
         .unwrap_or(defaults::MAX.max(scale.min.unwrap_or(0)));
@@ -482,10 +495,12 @@ fn scale(scale: &document::Scale, contract: Contract) -> Result<Scale, LowerErro
             format!("{concurrency} calls at once cannot share a process a call: leave it at 1"),
         ));
     }
-    let target = scale.target.unwrap_or(match contract {
-        Contract::Http => defaults::TARGET_HTTP,
-        Contract::Host | Contract::Stdio => defaults::TARGET,
-    });
+    let target = scale
+        .target
+        .unwrap_or(match contract.default_concurrency() {
+            1 => defaults::TARGET,
+            _ => defaults::TARGET_HTTP,
+        });
     Ok(Scale {
         min: bounded("min", min, 0, max)?,
         max,
@@ -497,6 +512,8 @@ fn scale(scale: &document::Scale, contract: Contract) -> Result<Scale, LowerErro
             Some(text) => parse_duration(text)
                 .map_err(|e| LowerError::new("spec.scale.idle", e.to_string()))?,
         },
+        zero: None,
+        by_hand: None,
         metric: Metric::Concurrency,
         waiting: None,
     })

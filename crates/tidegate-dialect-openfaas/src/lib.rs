@@ -21,7 +21,9 @@ use metrics::Metrics;
 use tidegate_core::FunctionKey;
 use tidegate_platform::{DEFAULT_NAMESPACE, Platform};
 
+pub use builder::LastWords;
 pub use call::{CountedBody, Routed};
+pub use images::Images;
 pub use lower::Deployments;
 pub use metrics::METRICS_TYPE;
 
@@ -47,7 +49,7 @@ struct Inner {
 }
 
 impl OpenFaas {
-    /// The dialect over a platform whose kinds include [`Deployments`].
+    /// The dialect over a platform whose kinds include [`Deployments`], and its holders [`Images`].
     #[must_use]
     pub fn new(platform: Platform, config: Config) -> Self {
         Self(Arc::new(Inner {

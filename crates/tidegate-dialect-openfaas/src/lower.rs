@@ -14,11 +14,11 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tidegate_core::{
-    Access, Code, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, SecretUse,
-    parse_bytes, parse_cpu, parse_go_duration,
+    Access, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, SecretUse, parse_bytes,
+    parse_cpu, parse_go_duration,
 };
 use tidegate_openfaas::{FunctionDeployment, Image, Resources, WatchdogKind};
-use tidegate_platform::{Lower, LowerError, Lowered, Object, ObjectKey, Switch};
+use tidegate_platform::{Contract, Lower, LowerError, Lowered, Object, ObjectKey, Switch};
 
 use crate::annotations;
 
@@ -67,6 +67,9 @@ pub(crate) struct Stored {
     /// Replicas that a client asked for since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replicas: Option<u32>,
+    /// How often replicas were asked for.
+    #[serde(default)]
+    pub(crate) turn: u64,
 }
 
 /// A deployment's environment, and what of it decides how it is run.
@@ -127,6 +130,19 @@ impl Stored {
     pub(crate) fn sent(&self, member: &str) -> Option<&Value> {
         self.deployment.get(member).filter(|value| !value.is_null())
     }
+
+    /// The deployment's labels.
+    pub(crate) fn labels(&self) -> BTreeMap<String, String> {
+        words(self.sent("labels"))
+    }
+}
+
+/// The members of an object that are text.
+pub(crate) fn words(value: Option<&Value>) -> BTreeMap<String, String> {
+    let members = value.and_then(Value::as_object).into_iter().flatten();
+    members
+        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 /// The canonical form of a deployment.
@@ -145,7 +161,7 @@ fn spec_of(
     let concurrency = max_inflight
         .unwrap_or(prepared.concurrency)
         .clamp(1, MAX_CONCURRENCY);
-    let mut scale = crate::scaling::scale(labels, concurrency, stored.replicas)?;
+    let mut scale = crate::scaling::of(labels, concurrency, stored.replicas, stored.turn)?;
     if max_inflight.is_some() {
         // Calls above it are refused, not queued.
         scale.waiting = Some(0);
@@ -158,14 +174,10 @@ fn spec_of(
             "\"host\" is not for a process that listens on a port of its own: instances would collide there",
         ));
     }
-    Ok(FunctionSpec {
+    let spec = FunctionSpec {
         runtime: prepared.runtime.clone(),
         contract: prepared.watchdog.as_str().to_owned(),
-        code: Code {
-            digest: stored.image.digest.clone(),
-            entry: prepared.entry.clone(),
-            layer: None,
-        },
+        code: stored.image.code(),
         command,
         handler: prepared.handler.clone(),
         secrets: secrets(deployment.secrets.as_deref().unwrap_or_default())?,
@@ -179,7 +191,10 @@ fn spec_of(
         access: Access::Public,
         secrets_generation: 0,
         env: environment.all,
-    })
+    };
+    // What the watchdog could not start with is said now, where there is somebody to tell.
+    Contract::of(&spec).map_err(|e| LowerError::new("envVars", e.to_string()))?;
+    Ok(spec)
 }
 
 // === impl Environment ===

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tidegate_contract::Body;
+use tidegate_core::traffic::WHOLE;
 use tidegate_core::{FunctionKey, FunctionRef, InstanceId};
 use tidegate_instance::{Isolation, StartError, Usage};
 use tokio::time::Instant;
@@ -176,6 +177,7 @@ impl Engine {
         let mut members: Vec<Member> = live.iter().flat_map(|live| live.members()).collect();
         members.extend(function.aside.lock().iter().map(|pool| Member {
             revision: pool.revision.clone(),
+            scale: pool.scale(),
             percent: 0,
             tags: Vec::new(),
             latest: false,
@@ -312,6 +314,11 @@ impl Engine {
             self.host.clone(),
             function.log().clone(),
         );
+        if let Some(live) = function.live.load().as_ref()
+            && share.percent == WHOLE
+        {
+            pool.expect_load_of(live.first());
+        }
         (pool, true)
     }
 

@@ -241,6 +241,12 @@ mod tests {
             ..LogQuery::default()
         };
         assert_eq!(texts(&log.tail(odd, Some(2)).read()), ["7", "9"]);
+        let instance = |n| LogQuery {
+            instance: Some(InstanceId(n)),
+            ..LogQuery::default()
+        };
+        assert_eq!(texts(&log.tail(instance(1), Some(1)).read()), ["9"]);
+        assert!(log.tail(instance(2), None).read().is_empty());
         assert!(log.tail(LogQuery::default(), Some(0)).read().is_empty());
         assert_eq!(log.tail(LogQuery::default(), None).read().len(), 10);
     }

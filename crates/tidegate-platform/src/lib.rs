@@ -43,7 +43,7 @@ pub use traffic::{Rollout, RolloutPhase, TrafficPart};
 pub use views::View;
 
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
-pub use tidegate_contract::{Body, BodyFault, Caller, Contract, Prefix, UnknownContract};
+pub use tidegate_contract::{Body, BodyFault, Caller, Contract, ContractError, Prefix};
 pub use tidegate_engine::{
     BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, LogLine, LogQuery,
     LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,

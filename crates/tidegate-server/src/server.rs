@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tidegate_dialect_native::document::CapabilityInfo;
 use tidegate_dialect_native::{Info, Native, router};
-use tidegate_dialect_openfaas::{Config as OpenFaasConfig, Deployments, OpenFaas};
+use tidegate_dialect_openfaas::{Config as OpenFaasConfig, Deployments, Images, OpenFaas};
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
 use tidegate_platform::{BuildOptions, Parts, Platform, ToolPaths};
 use tidegate_store::{OpenReport, Store};
@@ -138,7 +138,7 @@ impl Server {
             builds: build_options(settings),
             revisions: settings.revisions,
             kinds: vec![Arc::new(Native), Arc::new(Deployments)],
-            holders: Vec::new(),
+            holders: vec![Arc::new(Images)],
         })
         .await?;
 

@@ -78,7 +78,14 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
         Some(_) if context.has(&join(&at, "vendor/modules.txt")) => {}
         // Sums that the modules of a workspace lack are kept with the workspace, and none of them is tidied for it.
         Some(_) if context.has(&join(&at, "go.work")) => {
-            steps.push(tool(go, "go mod download", &["mod", "download"], &at, &env, true));
+            steps.push(tool(
+                go,
+                "go mod download",
+                &["mod", "download"],
+                &at,
+                &env,
+                true,
+            ));
         }
         Some(_) => {
             let text = context.read(&join(&at, "go.mod"))?.unwrap_or_default();

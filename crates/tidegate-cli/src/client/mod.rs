@@ -5,6 +5,8 @@
 
 mod body;
 mod error;
+mod fetch;
+mod gateway;
 
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use tidegate_build::Archive;
 
 pub(crate) use body::{Lines, MAX_ERROR, of_stream};
 pub(crate) use error::Error;
+pub(crate) use fetch::fetch;
+pub(crate) use gateway::{Gateway, Status, USER};
 
 use crate::credentials;
 

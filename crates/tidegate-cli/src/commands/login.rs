@@ -7,9 +7,9 @@ use tidegate_document::NamespaceList;
 
 use crate::client::{ANSWER, Client};
 use crate::context::Context;
-use crate::credentials::File;
-use crate::credentials::FileError;
+use crate::credentials::{self, File, FileError};
 use crate::error::{Error, Result};
+use crate::openfaas::{self, ConfigError};
 use crate::paths;
 use crate::run::DEFAULT_URL;
 
@@ -25,6 +25,9 @@ pub(crate) struct Login {
     /// Read the key from standard input; --token gives it on the command line
     #[arg(long, conflicts_with = "token")]
     token_stdin: bool,
+    /// Log in faas-cli too, and print the variables that it needs: eval "$(tidegate login --write-clients)"
+    #[arg(long)]
+    write_clients: bool,
 }
 
 /// Forget the key for a server
@@ -40,8 +43,15 @@ impl Login {
         if let Some(server) = self.server {
             context.url = server;
         }
-        let token = match &context.token {
-            Some(token) if !self.token_stdin => token.trim().to_owned(),
+        // Who is logged in already, or runs the server, need not give the key again for the clients.
+        let mut known = None;
+        if self.write_clients && context.token.is_none() && !self.token_stdin {
+            let url = Client::parse_url(&context.url)?;
+            known = credentials::find(context.env(), &url, None)?;
+        }
+        let token = match (&context.token, known) {
+            (_, Some((token, _))) => token,
+            (Some(token), _) if !self.token_stdin => token.trim().to_owned(),
             _ => {
                 if context.process.terminal.stdin {
                     if !self.token_stdin {
@@ -84,7 +94,51 @@ impl Login {
                 client.shown()
             ));
         }
-        Ok(())
+        match self.write_clients {
+            true => write_clients(context, &client.shown()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Writes what other systems' command lines find their logins in, and prints the variables that they want besides.
+fn write_clients(context: &mut Context, url: &str) -> Result {
+    let key = context.token.clone().unwrap_or_default();
+    let folder = openfaas::folder(context.env()).ok_or(ConfigError::NoHome)?;
+    // Variables outlive the folder that they were made in.
+    let folder = std::path::absolute(&folder).unwrap_or(folder);
+    let file = openfaas::log_in(&folder, url, &key)?;
+    context.note(format!("faas-cli is logged in too: {}", file.display()));
+    let parsed = Client::parse_url(url)?;
+    let secret = match credentials::key_file(context.env(), &parsed, &key) {
+        Some(path) => path,
+        None => openfaas::keep_key(&folder, url, &key)?,
+    };
+    let url = openfaas::plain(url);
+    context.line(format!("export OPENFAAS_URL={url}"))?;
+    context.line(format!("export OPENFAAS_REMOTE_BUILDER={url}/build"))?;
+    context.line(format!(
+        "export OPENFAAS_PAYLOAD_SECRET={}",
+        quoted(&secret.display().to_string())
+    ))
+}
+
+/// A word for a shell.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%".contains(c);
+    match text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        let told = Self::failed(&error);
+        match std::error::Error::source(&error) {
+            Some(source) => told.because(source),
+            None => told,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod apply;
+mod catalog;
 mod completions;
 mod connect;
 mod delete;
@@ -22,6 +23,8 @@ mod run;
 mod scale;
 mod secret;
 mod stop;
+mod store;
+mod template;
 mod traffic;
 mod up;
 
@@ -43,5 +46,7 @@ pub(crate) use revisions::Revisions;
 pub(crate) use run::Run;
 pub(crate) use scale::Scale;
 pub(crate) use secret::Secret;
+pub(crate) use store::Store;
+pub(crate) use template::Template;
 pub(crate) use traffic::{Promote, Rollback, Traffic};
 pub(crate) use up::{Up, after_help as up_settings};

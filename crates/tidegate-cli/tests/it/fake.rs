@@ -25,6 +25,8 @@ pub(crate) struct Asked {
     pub(crate) line: String,
     pub(crate) authorization: Option<String>,
     pub(crate) content_type: Option<String>,
+    /// Of a build context.
+    pub(crate) signature: Option<String>,
     pub(crate) body: Bytes,
 }
 
@@ -141,6 +143,7 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
         line: line.clone(),
         authorization: text("authorization"),
         content_type: text("content-type"),
+        signature: text("x-build-signature"),
         body,
     });
     let (status, headers, body) = match script.answers.get_mut(&line) {

@@ -10,5 +10,6 @@ mod harness;
 mod help;
 mod invoke;
 mod new;
+mod openfaas;
 mod others;
 mod versions;

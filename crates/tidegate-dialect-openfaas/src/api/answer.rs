@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, StatusCode, header};
+use serde::de::DeserializeOwned;
 use tidegate_platform::{BlobError, Error, StoreError};
 
 /// Every error's type, and that of the texts.
@@ -92,6 +93,24 @@ impl From<Error> for Refusal {
 
 // === impl Sent ===
 
+impl Sent {
+    /// The JSON object that was sent.
+    pub(super) fn object<T: DeserializeOwned>(&self) -> Result<T, String> {
+        // A list would be taken for the members in their order.
+        match self.0.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            Some(b'{') => serde_json::from_slice(&self.0).map_err(|e| e.to_string()),
+            Some(_) => Err("the body is no JSON object".to_owned()),
+            None => Err("the body is empty".to_owned()),
+        }
+    }
+
+    /// The JSON object that was sent, or the refusal that clients know.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Answer<T> {
+        self.object()
+            .map_err(|e| Refusal::bad(format!("failed to unmarshal request: {e}")))
+    }
+}
+
 impl<S: Send + Sync> FromRequest<S> for Sent {
     type Rejection = Refusal;
 
@@ -118,16 +137,11 @@ impl<S: Send + Sync> FromRequest<S> for Sent {
 // === impl Params ===
 
 impl Params {
-    /// The last value of a parameter, empty ones counting as none.
+    /// The last value of a parameter; an empty one is none.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.all(name).filter(|value| !value.is_empty())
-    }
-
-    /// The last value of a parameter, even an empty one.
-    pub(super) fn all(&self, name: &str) -> Option<&str> {
         let mut pairs = self.0.iter().rev();
         let (_, value) = pairs.find(|(known, _)| known == name)?;
-        Some(value)
+        Some(&**value).filter(|value| !value.is_empty())
     }
 
     /// Whether a parameter is on, as clients of this API write it.

@@ -8,7 +8,7 @@ use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize as _;
 use serde_json::Value;
-use tidegate_core::Name;
+use tidegate_core::{FunctionSpec, Name};
 use tidegate_openfaas::{FunctionDeployment, Image};
 use tidegate_platform::{
     Digest, Error, Lower as _, LowerError, Object, Phase, Platform, StoreError, settled_phase,
@@ -37,10 +37,10 @@ struct Wanted {
 pub(super) async fn create(
     State(openfaas): State<OpenFaas>,
     params: Params,
-    Sent(body): Sent,
+    sent: Sent,
 ) -> Answer<StatusCode> {
     let platform = openfaas.platform();
-    let wanted = Wanted::read(&body, &params)?;
+    let wanted = Wanted::read(&sent, &params)?;
     let place = &wanted.place;
     let taken = || {
         Refusal::conflict(format!(
@@ -52,7 +52,7 @@ pub(super) async fn create(
     if place.find(platform).await?.is_some() {
         return Err(taken());
     }
-    let object = wanted.object(platform).await?;
+    let object = wanted.object(platform, 0).await?;
     match platform.create(object).await {
         Err(Error::Store(StoreError::AlreadyExists { .. })) => Err(taken()),
         made => {
@@ -66,13 +66,15 @@ pub(super) async fn create(
 pub(super) async fn replace(
     State(openfaas): State<OpenFaas>,
     params: Params,
-    Sent(body): Sent,
+    sent: Sent,
 ) -> Answer<StatusCode> {
     let platform = openfaas.platform();
-    let wanted = Wanted::read(&body, &params)?;
+    let wanted = Wanted::read(&sent, &params)?;
     for _ in 0..TRIES {
         let before = wanted.place.own(platform).await?;
-        let spec = wanted.object(platform).await?;
+        // What was asked for by hand is over, and must not be taken for what is asked for next.
+        let turn = Stored::of(&before).map_or(0, |stored| stored.turn);
+        let spec = wanted.object(platform, turn).await?;
         let spec = spec.spec().cloned().unwrap_or_default();
         let object = before.replace_spec(spec).map_err(Error::from)?;
         let object = match platform.put(object).await {
@@ -92,46 +94,19 @@ pub(super) async fn replace(
         }
         return Ok(StatusCode::ACCEPTED);
     }
-    Err(busy(&wanted.place))
-}
-
-/// A function that kept changing under a change.
-pub(super) fn busy(place: &Place) -> Refusal {
-    Refusal::conflict(format!(
-        "function {} kept changing while it was to be changed; try again",
-        place.name
-    ))
-}
-
-/// Changes what is stored of a function, again where others change it at the same time.
-pub(super) async fn change(
-    platform: &Platform,
-    place: &Place,
-    change: impl Fn(&mut Stored) + Send + Sync,
-) -> Answer<()> {
-    for _ in 0..TRIES {
-        let object = place.own(platform).await?;
-        let mut stored = Stored::of(&object).map_err(invalid)?;
-        change(&mut stored);
-        let spec = serde_json::to_value(&stored).map_err(|e| Error::Invalid(e.to_string()))?;
-        let object = object.replace_spec(spec).map_err(Error::from)?;
-        Deployments.lower(&object).map_err(invalid)?;
-        match platform.put(object).await {
-            Err(Error::Store(StoreError::Conflict { .. } | StoreError::NotFound { .. })) => {}
-            changed => return Ok(drop(changed?)),
-        }
-    }
-    Err(busy(place))
+    Err(Refusal::conflict(format!(
+        "function {} kept changing while it was to be updated; try again",
+        wanted.place.name
+    )))
 }
 
 // === impl Wanted ===
 
 impl Wanted {
-    fn read(body: &[u8], params: &Params) -> Answer<Self> {
-        let unread =
-            |e: serde_json::Error| Refusal::bad(format!("failed to unmarshal request: {e}"));
-        let mut raw: Value = serde_json::from_slice(body).map_err(unread)?;
-        let deployment = FunctionDeployment::deserialize(&raw).map_err(unread)?;
+    fn read(sent: &Sent, params: &Params) -> Answer<Self> {
+        let mut raw: Value = sent.read()?;
+        let deployment = FunctionDeployment::deserialize(&raw)
+            .map_err(|e| Refusal::bad(format!("failed to unmarshal request: {e}")))?;
         if let Some(members) = raw.as_object_mut() {
             members.retain(|name, _| !DROPPED.contains(&name.as_str()));
         }
@@ -158,18 +133,19 @@ impl Wanted {
     }
 
     /// What is stored of it: everything that it names is there, and what it asks for can be.
-    async fn object(&self, platform: &Platform) -> Answer<Object> {
+    async fn object(&self, platform: &Platform, turn: u64) -> Answer<Object> {
         let name = &self.deployment.image;
         if name.is_empty() {
             return Err(Refusal::bad("validation failed: image: is required"));
         }
         let namespace = &self.place.namespace;
         match platform.require_namespace(namespace).await {
-            Err(Error::NotFound(_) | Error::Invalid(_)) => {
-                let refused = no_namespace(namespace).text;
-                return Err(Refusal::bad(format!(
-                    "{refused}; make it with 'faas-cli namespace create {namespace}'"
-                )));
+            Err(Error::NotFound(_)) => {
+                let mut refused = no_namespace(namespace).text;
+                if Name::new(namespace).is_ok() {
+                    refused += &format!("; make it with 'faas-cli namespace create {namespace}'");
+                }
+                return Err(Refusal::bad(refused));
             }
             there => there?,
         }
@@ -181,6 +157,7 @@ impl Wanted {
             deployment: self.raw.clone(),
             image,
             replicas: None,
+            turn,
         };
         let spec = serde_json::to_value(&stored).map_err(|e| Error::Invalid(e.to_string()))?;
         let key = self
@@ -190,15 +167,7 @@ impl Wanted {
         let object = Object::with_spec(&key, spec).map_err(Error::from)?;
         let lowered = Deployments.lower(&object).map_err(invalid)?;
         runtime(platform, &lowered.spec.runtime)?;
-        match platform.require_secrets(namespace, &lowered.spec).await {
-            // Not to be found, or under a name that none can have.
-            Err(
-                error @ (Error::NotFound(_)
-                | Error::Invalid(_)
-                | Error::Store(StoreError::Invalid { .. })),
-            ) => return Err(Refusal::bad(format!("unable to fetch secrets: {error}"))),
-            there => there?,
-        }
+        secrets(platform, namespace, &lowered.spec).await?;
         Ok(object)
     }
 }
@@ -211,12 +180,33 @@ async fn image(platform: &Platform, name: &str) -> Answer<Image> {
              OPENFAAS_REMOTE_BUILDER set to this gateway, or 'tidegate apply -f stack.yaml'"
         )));
     };
-    let digest: Digest = image.digest.parse().map_err(Error::from)?;
-    if platform.has_code(&digest).await? {
-        return Ok(image);
+    let code = image.code();
+    for digest in std::iter::once(&code.digest).chain(&code.layer) {
+        let digest: Digest = digest.parse().map_err(Error::from)?;
+        if !platform.has_code(&digest).await? {
+            return Err(Refusal::bad(format!(
+                "image {name:?} was built here, but its code is gone: build it again"
+            )));
+        }
     }
+    Ok(image)
+}
+
+/// Says which of the secrets that a function names is not there.
+async fn secrets(platform: &Platform, namespace: &str, spec: &FunctionSpec) -> Answer<()> {
+    if spec.secrets.is_empty() {
+        return Ok(());
+    }
+    let there = platform.secrets(namespace).await?;
+    let is_there = |name: &str| there.iter().any(|secret| secret.name == name);
+    let Some(missing) = spec.secrets.iter().find(|used| !is_there(&used.name)) else {
+        return Ok(());
+    };
+    let shown = shown_namespace(namespace);
     Err(Refusal::bad(format!(
-        "image {name:?} was built here, but its code is gone: build it again"
+        "unable to fetch secrets: secret {:?} does not exist in namespace {shown}; make it with \
+         'faas-cli secret create' and deploy again",
+        missing.name
     )))
 }
 

@@ -81,9 +81,9 @@ pub(super) async fn describe(
     Ok(Json(status))
 }
 
-#[derive(Deserialize)]
+/// Which function is to go.
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-#[derive(Default)]
 struct Deletion {
     function_name: Option<String>,
     namespace: Option<String>,
@@ -93,11 +93,10 @@ struct Deletion {
 pub(super) async fn delete(
     State(openfaas): State<OpenFaas>,
     params: Params,
-    Sent(body): Sent,
+    sent: Sent,
 ) -> Answer<StatusCode> {
     let platform = openfaas.platform();
-    let deletion: Deletion = serde_json::from_slice(&body)
-        .map_err(|e| Refusal::bad(format!("failed to unmarshal request: {e}")))?;
+    let deletion: Deletion = sent.read()?;
     let name = deletion.function_name.unwrap_or_default();
     if name.is_empty() {
         return Err(Refusal::bad("functionName is required"));

@@ -57,6 +57,7 @@ pub(crate) fn router(openfaas: OpenFaas) -> Router {
         .route("/system/namespace/{name}", namespaces::named())
         .route("/system/logs", get(logs::logs))
         .route("/system/info", get(info::info))
+        .route("/system/alert", post(scale::alert))
         .fallback(|| async { Refusal::new(StatusCode::NOT_FOUND, "404 page not found") })
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(openfaas)

@@ -67,12 +67,8 @@ async fn describe(State(openfaas): State<OpenFaas>, path: String) -> Answer<Json
     Ok(Json(told(&found.map_err(|e| refused(e, &name))?)))
 }
 
-async fn create(
-    State(openfaas): State<OpenFaas>,
-    path: String,
-    Sent(body): Sent,
-) -> Answer<StatusCode> {
-    let sent = Namespace::read(&body, &path)?;
+async fn create(State(openfaas): State<OpenFaas>, path: String, sent: Sent) -> Answer<StatusCode> {
+    let sent = Namespace::read(&sent, &path)?;
     sent.check()?;
     let name = namespace(&[Some(&sent.name)]);
     if name == DEFAULT_NAMESPACE {
@@ -88,12 +84,8 @@ async fn create(
     Ok(StatusCode::CREATED)
 }
 
-async fn replace(
-    State(openfaas): State<OpenFaas>,
-    path: String,
-    Sent(body): Sent,
-) -> Answer<StatusCode> {
-    let sent = Namespace::read(&body, &path)?;
+async fn replace(State(openfaas): State<OpenFaas>, path: String, sent: Sent) -> Answer<StatusCode> {
+    let sent = Namespace::read(&sent, &path)?;
     sent.check()?;
     let name = namespace(&[Some(&sent.name)]);
     let (labels, annotations) = sent.words();
@@ -105,12 +97,8 @@ async fn replace(
     Ok(StatusCode::ACCEPTED)
 }
 
-async fn delete(
-    State(openfaas): State<OpenFaas>,
-    path: String,
-    Sent(body): Sent,
-) -> Answer<StatusCode> {
-    let sent = Namespace::read(&body, &path)?;
+async fn delete(State(openfaas): State<OpenFaas>, path: String, sent: Sent) -> Answer<StatusCode> {
+    let sent = Namespace::read(&sent, &path)?;
     let name = namespace(&[Some(&sent.name)]);
     if name == DEFAULT_NAMESPACE {
         return Err(Refusal::bad(format!(
@@ -159,12 +147,11 @@ fn gone(deleted: Result<(), Error>) -> Answer<()> {
 
 impl Namespace {
     /// What is sent to a path. A path without a name agrees with any body, and a body without one with any path.
-    fn read(body: &[u8], path: &str) -> Answer<Self> {
-        let mut sent: Self = if body.is_empty() {
+    fn read(sent: &Sent, path: &str) -> Answer<Self> {
+        let mut sent: Self = if sent.0.is_empty() {
             Self::default()
         } else {
-            serde_json::from_slice(body)
-                .map_err(|e| Refusal::bad(format!("failed to unmarshal request: {e}")))?
+            sent.read()?
         };
         if sent.name.is_empty() {
             sent.name = path.to_owned();

@@ -59,10 +59,11 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(openfaas): State<OpenFaas>,
     params: Params,
-    Sent(body): Sent,
+    sent: Sent,
 ) -> Answer<StatusCode> {
-    let secret = Meant::read(&body, &params)?;
+    let secret = Meant::read(&sent, &params)?;
     let platform = openfaas.platform();
+    require_namespace(platform, &secret.namespace).await?;
     let made = platform.create_secret(&secret.namespace, &secret.name, &secret.value);
     made.await.map_err(refused)?;
     Ok(StatusCode::ACCEPTED)
@@ -72,9 +73,9 @@ pub(super) async fn create(
 pub(super) async fn replace(
     State(openfaas): State<OpenFaas>,
     params: Params,
-    Sent(body): Sent,
+    sent: Sent,
 ) -> Answer<StatusCode> {
-    let secret = Meant::read(&body, &params)?;
+    let secret = Meant::read(&sent, &params)?;
     let platform = openfaas.platform();
     let changed = platform.update_secret(&secret.namespace, &secret.name, &secret.value);
     changed.await.map_err(refused)?;
@@ -86,9 +87,9 @@ pub(super) async fn replace(
 pub(super) async fn delete(
     State(openfaas): State<OpenFaas>,
     params: Params,
-    Sent(body): Sent,
+    sent: Sent,
 ) -> Answer<StatusCode> {
-    let secret = Meant::read(&body, &params)?;
+    let secret = Meant::read(&sent, &params)?;
     let platform = openfaas.platform();
     let gone = platform.delete_secret(&secret.namespace, &secret.name, true);
     gone.await.map_err(refused)?;
@@ -96,9 +97,8 @@ pub(super) async fn delete(
 }
 
 impl Meant {
-    fn read(body: &[u8], params: &Params) -> Answer<Self> {
-        let secret: Secret = serde_json::from_slice(body)
-            .map_err(|e| Refusal::bad(format!("failed to unmarshal request: {e}")))?;
+    fn read(sent: &Sent, params: &Params) -> Answer<Self> {
+        let secret: Secret = sent.read()?;
         let name = secret.name.unwrap_or_default();
         if name.is_empty() {
             return Err(Refusal::bad("name is required"));

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use tidegate_core::{FunctionKey, FunctionRef, InstanceId, Scale, format_bytes};
-use tidegate_platform::{Lower as _, Object, Phase, Platform, PoolCounts, Status, View};
+use tidegate_core::{FunctionKey, FunctionRef, InstanceId, format_bytes};
+use tidegate_platform::{
+    Lower as _, LowerError, Object, Phase, Platform, PoolCounts, Status, Usage as Used, View,
+};
 
 use super::answer::{Answer, Refusal};
-use crate::lower::Stored;
-use crate::{Deployments, OpenFaas, shown_namespace};
+use crate::lower::{Stored, words};
+use crate::{Deployments, OpenFaas, scaling, shown_namespace};
 
 /// The label by which clients find a function's name.
 const NAME_LABEL: &str = "faas_function";
@@ -35,33 +37,33 @@ pub(super) struct FunctionStatus {
     pub(super) image: String,
     pub(super) namespace: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    env_process: Option<Value>,
+    pub(super) env_process: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    env_vars: Option<Value>,
+    pub(super) env_vars: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    constraints: Option<Value>,
+    pub(super) constraints: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    secrets: Option<Value>,
-    labels: BTreeMap<String, String>,
+    pub(super) secrets: Option<Value>,
+    pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limits: Option<Value>,
+    pub(super) limits: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    requests: Option<Value>,
+    pub(super) requests: Option<Value>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    read_only_root_filesystem: bool,
+    pub(super) read_only_root_filesystem: bool,
     pub(super) invocation_count: u64,
     /// As many as are wanted.
     pub(super) replicas: u32,
     /// As many as take calls.
     pub(super) available_replicas: u32,
-    created_at: String,
+    pub(super) created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) usage: Option<Usage>,
 }
 
 /// What a function's instances use together.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Usage {
     /// Thousandths of a core.
@@ -80,7 +82,7 @@ impl FunctionStatus {
 /// A deployment with its status of this moment.
 pub(super) fn of(openfaas: &OpenFaas, object: &Object) -> Answer<FunctionStatus> {
     // A document of ours that does not read as one is damage or of a newer version, not the caller's fault.
-    let unreadable = |error: tidegate_platform::LowerError| {
+    let unreadable = |error: LowerError| {
         tracing::error!(object = %object.key(), %error, "a stored function cannot be read");
         Refusal::new(
             http::StatusCode::INTERNAL_SERVER_ERROR,
@@ -102,7 +104,7 @@ pub(super) fn of(openfaas: &OpenFaas, object: &Object) -> Answer<FunctionStatus>
             .filter(|value| !is_empty(value))
             .cloned()
     };
-    let mut labels = words(stored.sent("labels"));
+    let mut labels = stored.labels();
     labels.insert(NAME_LABEL.to_owned(), key.name.to_owned());
     let mut annotations = words(stored.sent("annotations"));
     annotations
@@ -113,7 +115,6 @@ pub(super) fn of(openfaas: &OpenFaas, object: &Object) -> Answer<FunctionStatus>
         annotations.insert(TROUBLE.to_owned(), status.message);
     }
     let counts = counts(openfaas.platform(), key);
-    let scale = Deployments.lower(object).ok().map(|l| l.spec.scale);
     Ok(FunctionStatus {
         name: key.name.to_owned(),
         image: text("image"),
@@ -129,7 +130,8 @@ pub(super) fn of(openfaas: &OpenFaas, object: &Object) -> Answer<FunctionStatus>
         read_only_root_filesystem: stored.sent("readOnlyRootFilesystem")
             == Some(&Value::Bool(true)),
         invocation_count: invocations(openfaas, key),
-        replicas: desired(stored.replicas, scale.as_ref(), counts),
+        // One that does not lower any more, after an update of the server, has none.
+        replicas: replicas(openfaas, object).unwrap_or(0),
         available_replicas: counts.idle + counts.busy,
         created_at: object.creation_timestamp().to_owned(),
         usage: None,
@@ -173,7 +175,7 @@ pub(super) fn view(openfaas: &OpenFaas, view: &View) -> FunctionStatus {
             "cpu": format!("{}m", spec.limits.cpu_milli),
         })),
         invocation_count: invocations(openfaas, key),
-        replicas: desired(None, Some(&spec.scale), counts),
+        replicas: scaling::desired(openfaas.platform(), key, &spec.scale),
         available_replicas: counts.idle + counts.busy,
         created_at: view.object.creation_timestamp().to_owned(),
         ..FunctionStatus::default()
@@ -183,32 +185,36 @@ pub(super) fn view(openfaas: &OpenFaas, view: &View) -> FunctionStatus {
 /// What a function's instances use now, where that is measured: the processor time that they had in a short while.
 pub(super) async fn usage(platform: &Platform, key: FunctionRef<'_>) -> Option<Usage> {
     let function = platform.function(key)?;
-    let before: HashMap<InstanceId, u64> = platform
-        .usage(&function)
-        .into_iter()
-        .map(|(id, used)| (id, used.cpu_us))
-        .collect();
+    let before = platform.usage(&function);
     if before.is_empty() {
         return None;
     }
     let began = tokio::time::Instant::now();
     tokio::time::sleep(USAGE_WINDOW).await;
-    let took = began.elapsed().as_micros().max(1) as f64;
-    let now = platform.usage(&function);
+    Some(used(&before, &platform.usage(&function), began.elapsed()))
+}
+
+fn used(before: &[(InstanceId, Used)], now: &[(InstanceId, Used)], took: Duration) -> Usage {
+    let before: HashMap<InstanceId, u64> = before.iter().map(|(id, u)| (*id, u.cpu_us)).collect();
     // One that was not there before has no past to compare with; the next look has it.
     let had = now
         .iter()
         .filter_map(|(id, used)| Some(used.cpu_us.saturating_sub(*before.get(id)?)));
-    Some(Usage {
+    let took = took.as_micros().max(1) as f64;
+    Usage {
         cpu: (had.sum::<u64>() as f64 * 1000.0 / took * 100.0).round() / 100.0,
         total_memory_bytes: now.iter().map(|(_, used)| used.memory).sum::<u64>() as f64,
-    })
+    }
 }
 
-/// As many as are wanted: what a client has asked for, else what the labels ask for at least or the load has made it.
-fn desired(replicas: Option<u32>, scale: Option<&Scale>, counts: PoolCounts) -> u32 {
-    let running = counts.starting + counts.idle + counts.busy;
-    replicas.unwrap_or_else(|| running.max(scale.map_or(0, |scale| scale.min)))
+/// As many as are wanted.
+pub(super) fn replicas(openfaas: &OpenFaas, object: &Object) -> Result<u32, LowerError> {
+    let scale = Deployments.lower(object)?.spec.scale;
+    Ok(scaling::desired(
+        openfaas.platform(),
+        key_of(object),
+        &scale,
+    ))
 }
 
 fn counts(platform: &Platform, key: FunctionRef<'_>) -> PoolCounts {
@@ -243,9 +249,27 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-fn words(value: Option<&Value>) -> BTreeMap<String, String> {
-    let members = value.and_then(Value::as_object).into_iter().flatten();
-    members
-        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_what_instances_had_in_between() {
+        let at = |id, cpu_us, memory| {
+            let used = Used {
+                cpu_us,
+                memory,
+                ..Used::default()
+            };
+            (InstanceId(id), used)
+        };
+        let before = [at(1, 5_000, 100), at(2, 1_000, 100)];
+        let now = [at(1, 30_000, 150), at(3, 9_000, 50)];
+        let usage = used(&before, &now, Duration::from_millis(100));
+        let wanted = Usage {
+            cpu: 250.0,
+            total_memory_bytes: 200.0,
+        };
+        assert_eq!(usage, wanted);
+    }
 }

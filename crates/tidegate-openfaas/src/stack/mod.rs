@@ -22,6 +22,7 @@ use tidegate_manifest::node::{self, Node, Value};
 use tidegate_manifest::{Mistakes, Origin};
 
 use crate::FunctionDeployment;
+pub use reader::DOCKERFILE;
 use reader::Reader;
 use substitute::Substituted;
 

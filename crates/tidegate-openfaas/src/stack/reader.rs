@@ -46,7 +46,7 @@ const FUNCTION: [&str; 20] = [
 const MAX_NAME: usize = 63;
 
 /// The template that is none.
-pub(super) const DOCKERFILE: &str = "dockerfile";
+pub const DOCKERFILE: &str = "dockerfile";
 
 /// Reads the nodes of one file.
 pub(super) struct Reader<'a> {

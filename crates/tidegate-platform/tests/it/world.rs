@@ -199,6 +199,8 @@ impl World {
                 concurrency: 1,
                 target_milli: 1000,
                 idle: Duration::from_secs(60),
+                zero: None,
+                by_hand: None,
                 metric: tidegate_core::Metric::default(),
                 waiting: None,
             },

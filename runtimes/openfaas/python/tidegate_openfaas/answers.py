@@ -1,12 +1,7 @@
 """What a handler returned, read as Flask reads the value of a view."""
 
-import dataclasses
-import datetime
-import decimal
 import json
-import uuid
 from collections.abc import Iterator
-from email.utils import format_datetime
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -208,6 +203,12 @@ def json_reply(value):
 
 
 def _default(value):
+    # Here, since few answers need them and an instance starts sooner without.
+    import dataclasses
+    import datetime
+    import decimal
+    import uuid
+
     if isinstance(value, datetime.date):
         return _http_date(value)
     if isinstance(value, (decimal.Decimal, uuid.UUID)):
@@ -220,6 +221,9 @@ def _default(value):
 
 
 def _http_date(value):
+    import datetime
+    from email.utils import format_datetime
+
     utc = datetime.timezone.utc
     if not isinstance(value, datetime.datetime):
         value = datetime.datetime.combine(value, datetime.time(), tzinfo=utc)

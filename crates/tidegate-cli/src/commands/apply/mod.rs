@@ -5,7 +5,9 @@
 //! they stand.
 
 mod difference;
+mod filter;
 mod one;
+mod openfaas;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use serde_json::json;
 use tidegate_core::Name;
 use tidegate_document::{API_VERSION, Function, Metadata, NAMESPACE, Namespace};
 use tidegate_manifest::{Input, Loaded, Loader, MANIFEST, MAX_MANIFEST, Source};
+use tidegate_openfaas::stack::Stack;
 
 use super::functions::{list, path};
 use crate::client::Client;
@@ -26,7 +29,9 @@ use crate::error::{Error, Result};
 use crate::exit;
 use crate::progress::Spinner;
 use crate::time::elapsed;
+use filter::Filter;
 pub(super) use one::{Action, Outcome, Work};
+pub(super) use openfaas::{Places, read_text, template};
 
 /// Functions on their way at once: enough to hide the waiting, few enough that a server has cores left for calls.
 const AT_ONCE: usize = 4;
@@ -34,7 +39,8 @@ const AT_ONCE: usize = 4;
 /// Make functions what manifests say
 ///
 /// Creates what is not there, updates what differs, and leaves alone what is as it should be. With --prune, deletes what
-/// the manifests no longer have.
+/// the manifests no longer have. OpenFaaS's stack files and Function objects are manifests too: their functions are built by
+/// the server, and deployed as faas-cli does.
 #[derive(Args)]
 pub(crate) struct Apply {
     /// A manifest, a folder with one, or - for standard input; can be given many times
@@ -74,6 +80,12 @@ pub(crate) struct How {
     /// Create namespaces that are not there
     #[arg(long)]
     pub(super) create_namespaces: bool,
+    /// Only functions whose names match: 'shop-*'
+    #[arg(long, value_name = "GLOB", conflicts_with_all = ["regex", "prune"])]
+    pub(super) filter: Option<String>,
+    /// Only functions whose names match this regular expression, anywhere
+    #[arg(long, value_name = "REGEX", conflicts_with = "prune")]
+    pub(super) regex: Option<String>,
     /// Print what became of each function as JSON
     #[arg(long)]
     pub(super) json: bool,
@@ -100,15 +112,31 @@ impl Apply {
 /// Applies manifests, and tells what became of each function.
 pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) -> Result {
     let began = Instant::now();
-    let loaded = load(context, inputs, &how.env_files)?;
+    let filter = Filter::of(how)?;
+    let (inputs, stacks) = openfaas::split(context, inputs)?;
+    let mut loaded = match inputs.is_empty() {
+        true => Loaded::default(),
+        false => load(context, &inputs, &how.env_files)?,
+    };
+    let mut stacks = openfaas::load(context, stacks)?;
+    loaded.functions.retain(|f| filter.takes(f.name.as_str()));
+    for stack in &mut stacks {
+        stack.retain(|name| filter.takes(name));
+    }
+    if loaded.functions.is_empty() && stacks.iter().all(|s| s.is_empty()) {
+        filter.found_nothing()?;
+    }
+    if how.prune && !stacks.is_empty() {
+        context.warn("functions of stack files are not pruned; delete those that are left over with 'tidegate delete'");
+    }
     let client = context.client()?;
-    if how.create_namespaces && !how.dry_run {
+    if how.create_namespaces && !how.dry_run && !loaded.functions.is_empty() {
         create_namespaces(context, &client, &loaded).await?;
     }
     let mut tally = Tally::default();
     let mut told = Vec::new();
     let spinner = Spinner::new(
-        context.draws(),
+        context.draws() && !loaded.functions.is_empty(),
         format!("applying {} functions", loaded.functions.len()),
     );
     let (draw, namespace) = (false, context.namespace.clone());
@@ -139,6 +167,9 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
     }
     drop(outcomes);
     drop(spinner);
+    for stack in &stacks {
+        stack.apply(context, how, &mut tally, &mut told).await?;
+    }
     if how.prune && tally.failed > 0 {
         context.warn("nothing was pruned, because not all functions are as they should be");
     } else if how.prune {
@@ -151,6 +182,21 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
             "summary": tally.json(),
         }))?;
     }
+    let took = elapsed(began.elapsed());
+    context.note(tally.line(how.dry_run, &took));
+    match tally.worst {
+        Some(code) => Err(Error::silent(code)),
+        None => Ok(()),
+    }
+}
+
+/// Deploys functions that stand in no file.
+pub(super) async fn deploy_stack(context: &mut Context, stack: Stack, how: &How) -> Result {
+    let began = Instant::now();
+    let (mut tally, mut told) = (Tally::default(), Vec::new());
+    openfaas::Loaded::of(stack)
+        .apply(context, how, &mut tally, &mut told)
+        .await?;
     let took = elapsed(began.elapsed());
     context.note(tally.line(how.dry_run, &took));
     match tally.worst {
@@ -326,6 +372,9 @@ fn tell(context: &mut Context, outcome: Outcome, how: &How) -> Result {
     }
     for line in &outcome.log {
         context.note(format!("  | {line}"));
+    }
+    for line in &outcome.notes {
+        context.note(format!("  {line}"));
     }
     if let Some(mut error) = outcome.error {
         if !error.message.starts_with(&outcome.name) {

@@ -40,6 +40,8 @@ pub(crate) struct Outcome {
     pub(crate) warnings: Vec<String>,
     /// The last lines that the code wrote, where it failed.
     pub(crate) log: Vec<String>,
+    /// What is to be said beside, a line each.
+    pub(crate) notes: Vec<String>,
     /// What would change, where nothing is to be changed.
     pub(crate) difference: String,
     pub(crate) error: Option<Error>,
@@ -97,6 +99,7 @@ impl Outcome {
             url: None,
             warnings: Vec::new(),
             log: Vec::new(),
+            notes: Vec::new(),
             difference: String::new(),
             error: None,
         }

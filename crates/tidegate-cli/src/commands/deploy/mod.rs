@@ -30,6 +30,7 @@ use crate::time::elapsed;
 use build::BuildSettings;
 pub(super) use git::{SOURCE, fetch, is_address};
 use settings::Settings;
+pub(super) use settings::variable;
 use ship::Uploaded;
 pub(super) use ship::{PATIENCE, Ship, pack, upload};
 pub(super) use versions::{Gradual, tag};

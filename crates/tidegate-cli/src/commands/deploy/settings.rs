@@ -153,7 +153,7 @@ impl Keeper<'_> {
     }
 }
 
-pub(super) fn variable(text: &str) -> Result<(String, String), String> {
+pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = pair(text)?;
     check_variable(name)?;
     Ok((name.to_owned(), value.to_owned()))
