@@ -34,11 +34,7 @@ pub(crate) fn make_with(
 ) -> Result<Made, String> {
     let dir = tempfile::tempdir().unwrap();
     let context = dir.path().join("context");
-    write(
-        &context,
-        "template.yml",
-        &format!("language: {language}\n"),
-    );
+    write(&context, "template.yml", &format!("language: {language}\n"));
     for (name, content) in files {
         write(&context.join("function"), name, content);
     }
@@ -124,9 +120,10 @@ impl Made {
         // What was downloaded is kept for the next run.
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("downloads");
         fs::create_dir_all(&cache).unwrap();
+        // The first is in the second's place too, and so comes before it.
         let places = [
-            ("/out", self.path(result)),
             ("/layer", self.path("layer")),
+            ("/out", self.path(result)),
             ("/home/build", self.path("home")),
             ("/cache", cache),
         ];

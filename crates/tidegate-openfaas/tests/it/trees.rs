@@ -105,11 +105,15 @@ fn java() {
 
 #[test]
 fn ruby_and_php() {
-    let ruby = make("ruby", &[
+    let ruby = make(
+        "ruby",
+        &[
             ("handler.rb", "x"),
             ("Gemfile", "gem 'rack'"),
             ("vendor/cache/rack.gem", "x"),
-        ]).unwrap();
+        ],
+    )
+    .unwrap();
     insta::assert_snapshot!(ruby.shown());
     let composer = r#"{"name": "a/b", "require": {"php": "^8.1"}, "autoload": {"psr-4": {"App\\": "src/"}, "files": ["f.php"]}}"#;
     let php = make(
