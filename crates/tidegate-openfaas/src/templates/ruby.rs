@@ -26,6 +26,11 @@ pub(super) fn prepare(context: &Context<'_>, out: &Path) -> Result<Prepared, Tem
             context.copy(&from, out, file)?;
         }
     }
+    // Gems that came along are all there is to install.
+    let cache = format!("{prefix}vendor/cache");
+    if context.root.join(&cache).is_dir() {
+        context.copy(&cache, out, "vendor/cache")?;
+    }
     Ok(Prepared {
         language: context.template.language.clone(),
         runtime: "ruby".to_owned(),

@@ -72,7 +72,7 @@ pub(super) fn find(stage: &Stage, tree: &mut Tree, out: &Path) -> Result<Program
             let file = stage.files.get(&stage.absolute(word));
             file.is_some_and(|file| matches!(file.origin, Origin::Watchdog(_)))
         });
-    let (watchdog, process, serves) = if is_watchdog {
+    let (watchdog, words, serves) = if is_watchdog {
         let kind = stage.watchdog().unwrap_or_else(|| {
             let kind = if env.contains_key("mode") || env.contains_key("upstream_url") {
                 WatchdogKind::OfWatchdog
@@ -98,7 +98,8 @@ pub(super) fn find(stage: &Stage, tree: &mut Tree, out: &Path) -> Result<Program
             notes.push("the Dockerfile sets no fprocess: a deployment has to name one".to_owned());
         }
         let is_kept = is_http || mode == Some("static");
-        (kind, process, is_kept)
+        let words = process.split(' ').map(ToOwned::to_owned).collect();
+        (kind, words, is_kept)
     } else {
         env.insert("mode".to_owned(), "http".to_owned());
         env.insert(
@@ -114,10 +115,14 @@ pub(super) fn find(stage: &Stage, tree: &mut Tree, out: &Path) -> Result<Program
         notes.push(format!(
             "there is no watchdog in the Dockerfile: its command is called as an HTTP server on port 8080{expected}"
         ));
-        let line = one_line(&words, tree, out)?;
-        (WatchdogKind::OfWatchdog, line, true)
+        (WatchdogKind::OfWatchdog, words, true)
     };
-    let (process, runtime) = adapted(&process, tree, &mut notes);
+    let (words, runtime) = adapted(words, tree, &mut notes);
+    let process = if is_watchdog {
+        words.join(" ")
+    } else {
+        one_line(&words, tree, out)?
+    };
     let entry = process
         .split(' ')
         .map(|word| word.strip_prefix("./").unwrap_or(word))
@@ -178,7 +183,7 @@ fn one_line(words: &[String], tree: &mut Tree, out: &Path) -> Result<String, Tem
     }
     let quoted: Vec<String> = words
         .iter()
-        .map(|word| format!("'{}'", moved(word, tree).replace('\'', "'\\''")))
+        .map(|word| format!("'{}'", word.replace('\'', "'\\''")))
         .collect();
     write_program(
         out,
@@ -201,39 +206,66 @@ fn moved(value: &str, tree: &Tree) -> String {
     value.split(':').map(piece).collect::<Vec<_>>().join(":")
 }
 
-/// The process as this machine can run it, and under which runtime.
-fn adapted(process: &str, tree: &Tree, notes: &mut Vec<String>) -> (String, &'static str) {
-    let mut words: Vec<String> = process
-        .split(' ')
+/// The words as this machine can run them, and under which runtime.
+fn adapted(
+    words: Vec<String>,
+    tree: &Tree,
+    notes: &mut Vec<String>,
+) -> (Vec<String>, &'static str) {
+    let mut words: Vec<String> = words
+        .into_iter()
         .map(|word| {
             if tree.root == "/" {
                 // Without a folder of its own, everything lay at the root.
                 match word.strip_prefix('/') {
                     Some(inside) if tree.files.contains(inside) => format!("{HOME}/{inside}"),
-                    _ => word.to_owned(),
+                    _ => word,
                 }
             } else {
-                moved(word, tree)
+                moved(&word, tree)
             }
         })
         .collect();
+    // What a shell is given begins with a program as well.
+    let is_shell = words.len() == 3 && last(&words[0]) == "sh" && words[1] == "-c";
+    if is_shell {
+        let text = words[2].trim_start();
+        let (exec, text) = match text.strip_prefix("exec ") {
+            Some(rest) => ("exec ", rest),
+            None => ("", text),
+        };
+        let (first, rest) = text
+            .split_once(' ')
+            .map_or((text, String::new()), |(first, rest)| {
+                (first, format!(" {rest}"))
+            });
+        let Some((program, runtime)) = interpreter(first, notes) else {
+            return (words, "executable");
+        };
+        words[2] = format!("{exec}{}{rest}", program.join(" "));
+        return (words, runtime);
+    }
     let first = words.first().cloned().unwrap_or_default();
-    let folder = first.rsplit_once('/').map(|(folder, _)| folder);
-    let of_image = folder.is_none_or(|folder| PROGRAM_FOLDERS.contains(&folder));
-    let name = last(&first);
-    let Some((name, runtime)) = INTERPRETERS
-        .iter()
-        .find(|(program, _)| of_image && *program == name)
-    else {
-        return (words.join(" "), "executable");
+    let Some((program, runtime)) = interpreter(&first, notes) else {
+        return (words, "executable");
     };
-    (*name).clone_into(&mut words[0]);
+    words.splice(0..1, program.iter().map(|word| (*word).to_owned()));
+    (words, runtime)
+}
+
+/// What stands for a program that is an interpreter, or a program of a package, and whose it is.
+fn interpreter(first: &str, notes: &mut Vec<String>) -> Option<(Vec<&'static str>, &'static str)> {
+    let folder = first.rsplit_once('/').map(|(folder, _)| folder);
+    if folder.is_some_and(|folder| !PROGRAM_FOLDERS.contains(&folder)) {
+        return None;
+    }
+    let name = last(first);
+    let (name, runtime) = INTERPRETERS.iter().find(|(program, _)| *program == name)?;
     if let Some((_, module)) = MODULES.iter().find(|(program, _)| program == name) {
         notes.push(format!("{name} is run as python3 -m {module}"));
-        words.splice(0..1, ["python3", "-m", module].map(ToOwned::to_owned));
-    } else if *name == "python" {
-        // Not every machine has it under this name.
-        "python3".clone_into(&mut words[0]);
+        return Some((vec!["python3", "-m", module], runtime));
     }
-    (words.join(" "), runtime)
+    // Not every machine has it under the shorter name.
+    let name = if *name == "python" { "python3" } else { name };
+    Some((vec![name], runtime))
 }

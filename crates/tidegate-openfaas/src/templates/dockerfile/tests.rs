@@ -220,6 +220,45 @@ fn stages_that_only_carry_files() {
 }
 
 #[test]
+fn interpreters_are_found_wherever_they_stand() {
+    for (rest, expected) in [
+        ("CMD python a.py", "\"python3 a.py\" for python"),
+        (
+            "CMD python a.py --at $PORT",
+            "\"./tidegate-start\" for python",
+        ),
+        (
+            "CMD exec node a.js > /dev/null",
+            "\"./tidegate-start\" for node",
+        ),
+        (
+            "CMD [\"/usr/local/bin/python3\", \"a b\"]",
+            "\"./tidegate-start\" for python",
+        ),
+        (
+            "CMD [\"/opt/venv/bin/python\", \"a.py\"]",
+            "\"/opt/venv/bin/python a.py\" for executable",
+        ),
+        (
+            "ENTRYPOINT [\"java\", \"-jar\"]\nCMD [\"a.jar\"]",
+            "\"java -jar a.jar\" for java",
+        ),
+        (
+            "ENV fprocess='php a.php'\nCMD /usr/bin/fwatchdog",
+            "\"php a.php\" for php",
+        ),
+        (
+            "ENV fprocess='uvicorn a:b' mode=http\nCMD fwatchdog",
+            "\"python3 -m uvicorn a:b\" for python",
+        ),
+    ] {
+        let text = format!("FROM x\nWORKDIR /home/app\n{rest}\n");
+        let said = of(&[("Dockerfile", &text)]);
+        assert!(said.contains(expected), "{rest}: {said}");
+    }
+}
+
+#[test]
 fn arguments_of_the_build_win() {
     let mut config = BuildConfig::default();
     config
