@@ -23,6 +23,9 @@ use super::{ANSWER, Client, Error, Lines, body};
 /// The one user.
 pub(crate) const USER: &str = "admin";
 
+/// Where functions are that are in no namespace by name.
+pub(crate) const USUAL_NAMESPACE: &str = "openfaas-fn";
+
 /// One server, and the key for it.
 pub(crate) struct Gateway {
     client: Client,
@@ -100,8 +103,8 @@ impl Gateway {
     /// The address of a function.
     pub(crate) fn function_url(&self, namespace: Option<&str>, name: &str) -> String {
         let host = match namespace {
-            Some(namespace) => format!("{name}.{namespace}"),
-            None => name.to_owned(),
+            Some(namespace) if namespace != USUAL_NAMESPACE => format!("{name}.{namespace}"),
+            _ => name.to_owned(),
         };
         format!("{}/function/{host}", self.shown())
     }

@@ -11,7 +11,7 @@ use tidegate_openfaas::stack::{Recipe, StackFunction};
 
 use super::context::{Packed, Places, assemble, secrets};
 use super::shown;
-use crate::client::{Gateway, Status};
+use crate::client::{Gateway, Status, USUAL_NAMESPACE};
 use crate::commands::apply::difference::difference;
 use crate::commands::apply::{Action, Outcome};
 use crate::context::Context;
@@ -28,9 +28,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Lines shown of a build or a start that failed.
 const SHOWN: usize = 20;
-
-/// Where OpenFaaS's clients put functions, and what they call it.
-const USUAL: &str = "openfaas-fn";
 
 /// An annotation that servers add where it is not given.
 const SCRAPE: &str = "prometheus.io.scrape";
@@ -51,7 +48,9 @@ impl Ship<'_> {
     pub(super) fn outcome(&self) -> Outcome {
         let namespace = self.namespace.as_deref();
         // Its two names are one.
-        let namespace = namespace.filter(|n| *n != USUAL).unwrap_or("default");
+        let namespace = namespace
+            .filter(|n| *n != USUAL_NAMESPACE)
+            .unwrap_or("default");
         Outcome::new(namespace, &self.function.deployment.service)
     }
 
