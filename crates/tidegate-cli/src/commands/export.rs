@@ -148,9 +148,9 @@ fn object(function: &Json) -> Option<Json> {
         let mut all = all.unwrap_or_default();
         // What servers add.
         all.retain(|key, value| {
-            !key.starts_with(OURS)
-                && !["faas_function", "uid"].contains(&key.as_str())
-                && !(key == "prometheus.io.scrape" && value == "false")
+            let added = ["faas_function", "uid"].contains(&key.as_str())
+                || key == "prometheus.io.scrape" && value == "false";
+            !added && !key.starts_with(OURS)
         });
         all
     };

@@ -119,7 +119,7 @@ impl Ship<'_> {
         let answer = self
             .gateway
             .build(archive.file, archive.size, signature, move |n| {
-                counted.inc(n)
+                counted.inc(n);
             })
             .await;
         bar.finish_and_clear();
