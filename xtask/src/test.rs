@@ -76,9 +76,11 @@ fn run(steps: &mut Steps, quick: bool) -> Result<()> {
         });
     }
     projects::test(steps, root)?;
-    steps.run("node tests of runtimes/nodejs", || {
-        node_test(root, &root.join("runtimes/nodejs/tests"))
-    });
+    for suite in ["runtimes/nodejs", "runtimes/openfaas"] {
+        steps.run(&format!("node tests of {suite}"), || {
+            node_test(root, &root.join(suite).join("tests"))
+        });
+    }
     steps.run("clippy", || {
         let words = [
             "clippy",
@@ -183,10 +185,14 @@ pub(crate) fn agree(mut tally: Tally, success: bool) -> Tally {
 
 // === Python
 
-/// Folders with `test_*.py`: Python's language host's, the other hosts' together, and the examples'.
+/// Folders with `test_*.py`: Python's language host's, the other hosts' together, OpenFaaS's templates', and the examples'.
 fn python_tests(root: &Path) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
-    for suite in ["runtimes/python/tests", "runtimes/tests"] {
+    for suite in [
+        "runtimes/python/tests",
+        "runtimes/tests",
+        "runtimes/openfaas/tests",
+    ] {
         let folder = root.join(suite);
         if folder.is_dir() {
             folders.push(folder);

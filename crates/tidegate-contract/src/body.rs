@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::http1::Lease;
-use crate::stdio::ProcessBody;
+use crate::process::ProcessBody;
+use crate::watchdog::Told;
 
 /// A request body on its way to an instance.
 pub struct Body {
@@ -86,6 +88,10 @@ pub enum AnswerBody {
     },
     /// Streamed from a process.
     Process(Box<ProcessBody>),
+    /// Streamed from a file of the bundle.
+    File(UnsyncBoxBody<Bytes, std::io::Error>),
+    /// One of these, with a watchdog's eye on it.
+    Told(Box<Told>),
     /// None: the connection was upgraded, and this task carries its bytes.
     Tunnel(Option<tokio::task::JoinHandle<()>>),
 }
@@ -336,6 +342,11 @@ impl http_body::Body for AnswerBody {
                 }))
             }
             Self::Process(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::File(body) => Pin::new(body).poll_frame(cx).map_err(|error| {
+                tracing::warn!(%error, "a file of a bundle could not be read to its end");
+                BodyFault::InstanceGone
+            }),
+            Self::Told(body) => Pin::new(&mut **body).poll_frame(cx),
             Self::Tunnel(_) => Poll::Ready(None),
         }
     }
@@ -345,6 +356,8 @@ impl http_body::Body for AnswerBody {
             Self::Full(bytes) => bytes.is_none(),
             Self::Http { incoming, .. } => incoming.is_end_stream(),
             Self::Process(_) => false,
+            Self::File(body) => body.is_end_stream(),
+            Self::Told(body) => body.is_end_stream(),
             Self::Tunnel(_) => true,
         }
     }
@@ -354,6 +367,8 @@ impl http_body::Body for AnswerBody {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Http { incoming, .. } => incoming.size_hint(),
             Self::Process(_) => SizeHint::default(),
+            Self::File(body) => body.size_hint(),
+            Self::Told(body) => body.size_hint(),
             Self::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
@@ -365,6 +380,8 @@ impl std::fmt::Debug for AnswerBody {
             Self::Full(_) => "AnswerBody::Full",
             Self::Http { .. } => "AnswerBody::Http",
             Self::Process(_) => "AnswerBody::Process",
+            Self::File(_) => "AnswerBody::File",
+            Self::Told(_) => "AnswerBody::Told",
             Self::Tunnel(_) => "AnswerBody::Tunnel",
         })
     }

@@ -9,7 +9,7 @@ use http::header::{
 use http::uri::PathAndQuery;
 use http::{Uri, Version, request};
 
-use crate::{CallInfo, Contract};
+use crate::CallInfo;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -21,10 +21,25 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const DEADLINE: HeaderName = HeaderName::from_static("x-tidegate-deadline-ms");
 const PATH_PREFIX: HeaderName = HeaderName::from_static("x-tidegate-path-prefix");
 
+/// Who reads the head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reader<'a> {
+    /// A language host of ours.
+    Host,
+    /// A server of the user's.
+    Server,
+    /// A function behind a watchdog: of what we add it sees what it would see upstream.
+    Watched {
+        /// A language host of ours stands for it.
+        hosted: bool,
+        /// What precedes every path.
+        base: &'a str,
+    },
+}
+
 /// Rewrites the head for the code: origin-form path after the prefix, no hop-by-hop headers but an upgrade that is asked
 /// for, none of the headers that are ours to set, and those set.
-pub(crate) fn to_instance(parts: &mut request::Parts, info: &CallInfo, contract: Contract) {
-    let prefix = parts.uri.path()[..info.prefix.len].to_owned();
+pub(crate) fn to_instance(parts: &mut request::Parts, info: &CallInfo, reader: Reader<'_>) {
     let headers = &mut parts.headers;
     let upgrade = wants_upgrade(headers)
         .then(|| headers.remove(UPGRADE))
@@ -44,23 +59,52 @@ pub(crate) fn to_instance(parts: &mut request::Parts, info: &CallInfo, contract:
     if parts.version == Version::HTTP_2 {
         join_cookies(headers);
     }
-    headers.insert(REQUEST_ID, id_value(info));
-    if let Some(caller) = &info.caller {
-        forwarded(headers, caller);
-    }
     headers.remove(DEADLINE);
     headers.remove(PATH_PREFIX);
-    if contract == Contract::Host {
-        headers.insert(
-            DEADLINE,
-            HeaderValue::from(info.remaining.as_millis().min(u128::from(u64::MAX)) as u64),
-        );
-        if let Ok(prefix) = HeaderValue::from_str(&prefix) {
-            headers.insert(PATH_PREFIX, prefix);
+    let base = match reader {
+        Reader::Watched { hosted, base } => {
+            forwarded_where_absent(headers, info.caller.as_ref());
+            if hosted {
+                headers.insert(REQUEST_ID, id_value(info));
+                headers.insert(DEADLINE, deadline(info));
+            }
+            base
         }
-    }
-    parts.uri = origin_form(&parts.uri, prefix.len());
+        Reader::Host | Reader::Server => {
+            headers.insert(REQUEST_ID, id_value(info));
+            if let Some(caller) = &info.caller {
+                forwarded(headers, caller);
+            }
+            if reader == Reader::Host {
+                headers.insert(DEADLINE, deadline(info));
+                let prefix = &parts.uri.path()[..info.prefix.len];
+                if let Ok(prefix) = HeaderValue::from_str(prefix) {
+                    headers.insert(PATH_PREFIX, prefix);
+                }
+            }
+            ""
+        }
+    };
+    parts.uri = origin_form(&parts.uri, info.prefix.len, base);
     parts.version = Version::HTTP_11;
+}
+
+/// Puts the headers in order for a process that is forked by a watchdog.
+pub(crate) fn to_process(parts: &mut request::Parts, info: &CallInfo) {
+    let headers = &mut parts.headers;
+    strip_hop_by_hop(headers);
+    for ours in [EXPECT, DEADLINE, PATH_PREFIX] {
+        headers.remove(ours);
+    }
+    if parts.version == Version::HTTP_2 {
+        join_cookies(headers);
+    }
+    forwarded_where_absent(headers, info.caller.as_ref());
+}
+
+/// The path after the prefix, and the query.
+pub(crate) fn after(uri: &Uri, prefix: usize) -> (&str, Option<&str>) {
+    (&uri.path()[prefix..], uri.query())
 }
 
 /// Removes what was meant for the instance's connection only. `Trailer` stays: trailers pass through.
@@ -68,13 +112,15 @@ pub(crate) fn from_instance(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
 }
 
-/// The path after the prefix, beginning with `/`, and the query.
-pub(crate) fn origin_form(uri: &Uri, prefix: usize) -> Uri {
+/// The path after the prefix and below the base, beginning with `/`, and the query.
+pub(crate) fn origin_form(uri: &Uri, prefix: usize, base: &str) -> Uri {
     let path = &uri.path()[prefix..];
-    if prefix == 0 && uri.authority().is_none() {
+    if prefix == 0 && base.is_empty() && uri.authority().is_none() {
         return uri.clone();
     }
-    let mut text = String::with_capacity(path.len() + 1 + uri.query().map_or(0, |q| q.len() + 1));
+    let query = uri.query().map_or(0, |q| q.len() + 1);
+    let mut text = String::with_capacity(base.len() + path.len() + 1 + query);
+    text.push_str(base);
     if !path.starts_with('/') {
         text.push('/');
     }
@@ -99,6 +145,23 @@ pub(crate) fn wants_upgrade(headers: &HeaderMap) -> bool {
 
 fn id_value(info: &CallInfo) -> HeaderValue {
     HeaderValue::from_bytes(&info.id.hex()).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn deadline(info: &CallInfo) -> HeaderValue {
+    HeaderValue::from(u64::try_from(info.remaining.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// As OpenFaaS's gateway has it: who is named already stays the only one.
+fn forwarded_where_absent(headers: &mut HeaderMap, caller: Option<&crate::Caller>) {
+    let Some(caller) = caller else { return };
+    if !headers.contains_key(FORWARDED_FOR) {
+        headers.insert(FORWARDED_FOR, caller.peer.clone());
+    }
+    if !headers.contains_key(FORWARDED_HOST)
+        && let Some(host) = headers.get(HOST).cloned()
+    {
+        headers.insert(FORWARDED_HOST, host);
+    }
 }
 
 fn forwarded(headers: &mut HeaderMap, caller: &crate::Caller) {
@@ -176,14 +239,15 @@ mod tests {
             remaining: Duration::from_millis(1500),
             caller: Some(Caller {
                 address: HeaderValue::from_static("10.1.2.3"),
+                peer: HeaderValue::from_static("10.1.2.3:4567"),
                 scheme: "http",
             }),
         }
     }
 
-    fn seen(request: http::request::Builder, prefix: usize, contract: Contract) -> request::Parts {
+    fn seen(request: http::request::Builder, prefix: usize, reader: Reader<'_>) -> request::Parts {
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        to_instance(&mut parts, &info(prefix), contract);
+        to_instance(&mut parts, &info(prefix), reader);
         parts
     }
 
@@ -197,7 +261,7 @@ mod tests {
             ("http://f.default.fn.localhost/a?b", 0, "/a?b"),
             ("/whole/path", 0, "/whole/path"),
         ] {
-            let parts = seen(http::Request::get(uri), prefix, Contract::Http);
+            let parts = seen(http::Request::get(uri), prefix, Reader::Server);
             assert_eq!(parts.uri.to_string(), want, "{uri}");
         }
     }
@@ -215,7 +279,7 @@ mod tests {
             .header("x-request-id", "forged")
             .header("x-forwarded-for", "1.1.1.1")
             .header("x-kept", "1");
-        let parts = seen(request, 5, Contract::Host);
+        let parts = seen(request, 5, Reader::Host);
         let get = |n: &str| parts.headers.get(n).map(|v| v.to_str().unwrap().to_owned());
         assert_eq!(get("connection"), None);
         assert_eq!(get("x-private"), None);
@@ -237,13 +301,13 @@ mod tests {
         let request = http::Request::get("/fn/f")
             .header("connection", "Upgrade")
             .header("upgrade", "websocket");
-        let parts = seen(request, 5, Contract::Http);
+        let parts = seen(request, 5, Reader::Server);
         assert_eq!(parts.headers["upgrade"], "websocket");
         assert_eq!(parts.headers["connection"], "upgrade");
         let parts = seen(
             http::Request::get("/fn/f").header("upgrade", "h2c"),
             5,
-            Contract::Http,
+            Reader::Server,
         );
         assert!(!parts.headers.contains_key("upgrade"));
     }
@@ -254,7 +318,7 @@ mod tests {
             .version(Version::HTTP_2)
             .header("cookie", "a=1")
             .header("cookie", "b=2");
-        let parts = seen(request, 5, Contract::Http);
+        let parts = seen(request, 5, Reader::Server);
         assert_eq!(parts.headers["cookie"], "a=1; b=2");
         assert_eq!(parts.headers["host"], "h");
     }

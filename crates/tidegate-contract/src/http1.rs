@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::body::{AnswerBody, Body};
-use crate::{CallError, CallInfo, Contract, Target, head};
+use crate::head::Reader;
+use crate::{CallError, CallInfo, Target, head};
 
 /// Idle connections kept to one instance in one lane. A lane never has more calls in flight to an instance than the
 /// instance takes at once; beyond this many idle ones, which only a burst leaves behind, they are closed.
@@ -69,6 +70,7 @@ pub(crate) async fn call(
     target: &Arc<Target>,
     request: Request<Body>,
     info: &CallInfo,
+    reader: Reader<'_>,
 ) -> Result<Response<AnswerBody>, CallError> {
     let (mut parts, body) = request.into_parts();
     let original = Original {
@@ -78,7 +80,7 @@ pub(crate) async fn call(
             .then(|| parts.extensions.remove())
             .flatten(),
     };
-    head::to_instance(&mut parts, info, target.contract);
+    head::to_instance(&mut parts, info, reader);
     let mut request = Request::from_parts(parts, body);
 
     let lane = LANE.get().min(target.lanes.0.len() - 1);
@@ -215,7 +217,7 @@ impl Target {
     fn kept_connection(&self, lane: usize) -> Option<SendRequest<Body>> {
         let mut idle = self.lanes.0[lane].lock();
         let last = idle.pop()?;
-        if self.contract == Contract::Http && last.since.elapsed() > KEPT {
+        if !self.contract.is_hosted() && last.since.elapsed() > KEPT {
             // Those below are older still.
             idle.clear();
             return None;

@@ -13,23 +13,32 @@
 mod body;
 mod head;
 mod http1;
+mod process;
 mod stdio;
+mod vacant;
+mod watchdog;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response};
 use tidegate_core::{FunctionSpec, InvocationId};
-use tidegate_instance::{Exit, Instance, Program};
+use tidegate_instance::{Exit, Instance, LogSink, Program};
+
+use head::Reader;
 
 pub use body::{AnswerBody, Body, BodyFault, BodyWatch};
 pub use http1::{Lanes, enter_lane};
+pub use vacant::Vacant;
+pub use watchdog::{Told, Watchdog};
 
 /// Calls an instance of an HTTP server takes at once, where the function does not say.
 const HTTP_CONCURRENCY: u32 = 100;
 
 /// How code is called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contract {
     /// A language host of ours loads the code and speaks HTTP/1.1 over descriptors it is handed.
     Host,
@@ -37,6 +46,8 @@ pub enum Contract {
     Http,
     /// The code is a program that reads the request body and writes the response body, a process a call.
     Stdio,
+    /// What is between the caller and the code is what a watchdog of OpenFaaS's would be, as the environment says.
+    Watchdog(Arc<Watchdog>),
 }
 
 /// What a call carries beside the request.
@@ -64,6 +75,8 @@ pub struct Prefix {
 pub struct Caller {
     /// The address without the port, for `X-Forwarded-For`.
     pub address: HeaderValue,
+    /// The address with the port.
+    pub peer: HeaderValue,
     /// `http` or `https`.
     pub scheme: &'static str,
 }
@@ -73,6 +86,20 @@ pub struct Target {
     instance: Arc<dyn Instance>,
     contract: Contract,
     lanes: Lanes,
+    bundle: PathBuf,
+    logs: Arc<dyn LogSink>,
+    /// Calls that are counted; not all contracts do.
+    in_flight: AtomicU32,
+}
+
+/// What a contract needs beside an instance.
+pub struct Surroundings {
+    /// Serving threads.
+    pub lanes: usize,
+    /// The unpacked bundle on this machine.
+    pub bundle: PathBuf,
+    /// Where a contract says what it has to say of calls.
+    pub logs: Arc<dyn LogSink>,
 }
 
 /// Why a call brought no response.
@@ -101,70 +128,148 @@ pub enum CallError {
     /// The caller's body failed.
     #[error(transparent)]
     Request(#[from] BodyFault),
+    /// The code had not answered in the time that the contract gives it. It may still be running.
+    #[error("the function did not answer within {0:?}, its own limit")]
+    Late(Duration),
+    /// The call failed, and the contract has words of its own for that.
+    #[error("{error}")]
+    Answered {
+        /// What the caller gets.
+        response: Box<Response<AnswerBody>>,
+        /// What happened.
+        error: Box<CallError>,
+    },
 }
 
-/// The word is none of the contracts'.
+/// The function says something about how it is called that makes no sense.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "unknown contract {0:?}: choose 'host' (a handler or app that a language host loads), 'http' (a server on $PORT) or 'stdio' (a process a call)"
-)]
-pub struct UnknownContract(String);
+pub enum ContractError {
+    /// The word is none of the contracts'.
+    #[error(
+        "unknown contract {0:?}: choose 'host' (a handler or app that a language host loads), 'http' (a server on $PORT) or 'stdio' (a process a call)"
+    )]
+    Unknown(String),
+    /// A variable that the contract reads has a value with which it cannot work.
+    #[error("environment variable {name:?} is {value:?}: {wanted}")]
+    Variable {
+        /// Its name.
+        name: &'static str,
+        /// Its value, shortened.
+        value: String,
+        /// What would be accepted.
+        wanted: &'static str,
+    },
+    /// A variable that the contract reads is not set.
+    #[error("environment variable {name:?} is not set: {wanted}")]
+    Missing {
+        /// Its name.
+        name: &'static str,
+        /// What would be accepted.
+        wanted: &'static str,
+    },
+}
 
-// === impl Contract ===
+// === impl ContractError, CallError ===
 
-impl std::str::FromStr for Contract {
-    type Err = UnknownContract;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        match word {
-            "host" => Ok(Self::Host),
-            "http" => Ok(Self::Http),
-            "stdio" => Ok(Self::Stdio),
-            other => Err(UnknownContract(other.chars().take(40).collect())),
+impl ContractError {
+    /// Which part of a specification is wrong.
+    #[must_use]
+    pub const fn field(&self) -> &'static str {
+        match self {
+            Self::Unknown(_) => "spec.contract",
+            Self::Variable { .. } | Self::Missing { .. } => "spec.env",
         }
     }
 }
 
+impl CallError {
+    /// The same, with what the caller is told.
+    fn answered(self, response: Response<AnswerBody>) -> Self {
+        Self::Answered {
+            response: Box::new(response),
+            error: Box::new(self),
+        }
+    }
+}
+
+// === impl Contract ===
+
 impl Contract {
-    /// What an instance runs so that it can be called this way.
+    /// How a function is called: as its contract's word says, and for some as its environment says.
+    ///
+    /// # Errors
+    /// The word is unknown, or the environment is not what the contract can work with.
+    pub fn of(spec: &FunctionSpec) -> Result<Self, ContractError> {
+        match &*spec.contract {
+            "host" => Ok(Self::Host),
+            "http" => Ok(Self::Http),
+            "stdio" => Ok(Self::Stdio),
+            "of-watchdog" => Ok(Self::Watchdog(Arc::new(Watchdog::newer(spec)?))),
+            "classic-watchdog" => Ok(Self::Watchdog(Arc::new(Watchdog::older(spec)?))),
+            other => Err(ContractError::Unknown(other.chars().take(40).collect())),
+        }
+    }
+
+    /// What an instance runs so that it can be called this way; `None` where nothing has to run, and a [`Vacant`] one does.
     #[must_use]
-    pub fn program(self, spec: &FunctionSpec) -> Program {
+    pub fn program(&self, spec: &FunctionSpec) -> Option<Program> {
         let (runtime, entry) = (spec.runtime.clone(), spec.code.entry.clone());
         match self {
-            Self::Host => Program::Host {
+            Self::Host => Some(Program::Host {
                 runtime,
                 entry,
                 handler: spec.handler.clone(),
-            },
-            Self::Http => Program::Server {
+            }),
+            Self::Http => Some(Program::Server {
                 runtime,
                 entry,
                 command: spec.command.clone(),
                 port: None,
-            },
-            Self::Stdio => Program::PerCall {
+            }),
+            Self::Stdio => Some(Program::PerCall {
                 runtime,
                 entry,
                 command: spec.command.clone(),
-            },
+            }),
+            Self::Watchdog(dog) => dog.program(spec),
+        }
+    }
+
+    /// Where the function's own output goes, on its way to the log.
+    #[must_use]
+    pub fn sink(&self, logs: Arc<dyn LogSink>) -> Arc<dyn LogSink> {
+        match self {
+            Self::Watchdog(dog) if dog.prefix_logs => watchdog::prefixed(logs),
+            _ => logs,
         }
     }
 
     /// Calls an instance takes at once, where the function does not say.
     #[must_use]
-    pub const fn default_concurrency(self) -> u32 {
+    pub fn default_concurrency(&self) -> u32 {
         match self {
             Self::Host | Self::Stdio => 1,
             Self::Http => HTTP_CONCURRENCY,
+            Self::Watchdog(dog) if dog.is_hosted() => dog.max_inflight().unwrap_or(1),
+            Self::Watchdog(dog) => dog.concurrency(),
         }
     }
 
     /// The most calls that an instance can take at once this way.
     #[must_use]
-    pub const fn max_concurrency(self) -> u32 {
+    pub const fn max_concurrency(&self) -> u32 {
         match self {
             Self::Stdio => 1,
-            Self::Host | Self::Http => 1000,
+            Self::Host | Self::Http | Self::Watchdog(_) => watchdog::MAX_CONCURRENCY,
+        }
+    }
+
+    /// Whether a language host of ours is at the other end of a connection.
+    fn is_hosted(&self) -> bool {
+        match self {
+            Self::Host => true,
+            Self::Http | Self::Stdio => false,
+            Self::Watchdog(dog) => dog.is_hosted(),
         }
     }
 }
@@ -174,12 +279,27 @@ impl Contract {
 impl Target {
     /// Makes the instance callable from as many serving threads as there are lanes.
     #[must_use]
-    pub fn new(instance: Arc<dyn Instance>, contract: Contract, lanes: usize) -> Self {
+    pub fn new(
+        instance: Arc<dyn Instance>,
+        contract: Contract,
+        surroundings: Surroundings,
+    ) -> Self {
         Self {
             instance,
             contract,
-            lanes: Lanes::new(lanes),
+            lanes: Lanes::new(surroundings.lanes),
+            bundle: surroundings.bundle,
+            logs: surroundings.logs,
+            in_flight: AtomicU32::new(0),
         }
+    }
+
+    pub(crate) fn bundle(&self) -> &Path {
+        &self.bundle
+    }
+
+    pub(crate) fn logs(&self) -> &dyn LogSink {
+        &*self.logs
     }
 
     /// The instance.
@@ -198,9 +318,11 @@ impl Target {
         request: Request<Body>,
         info: &CallInfo,
     ) -> Result<Response<AnswerBody>, CallError> {
-        match self.contract {
-            Contract::Host | Contract::Http => http1::call(self, request, info).await,
+        match &self.contract {
+            Contract::Host => http1::call(self, request, info, Reader::Host).await,
+            Contract::Http => http1::call(self, request, info, Reader::Server).await,
             Contract::Stdio => stdio::call(self, request, info).await,
+            Contract::Watchdog(dog) => watchdog::call(self, dog, request, info).await,
         }
     }
 }

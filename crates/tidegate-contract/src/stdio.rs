@@ -4,131 +4,52 @@
 //! the process writes is held back until it has ended or has written more than [`SPOOL`]: a process that fails before
 //! then becomes a proper error response; one that fails later breaks the response off, never ends it cleanly.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Request, Response};
-use http_body::Frame;
-use tidegate_instance::{Exec, Exit, Process};
-use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
-use tokio::net::unix::pipe;
+use tidegate_instance::Exec;
 
-use crate::body::{AnswerBody, Body, BodyFault};
+use crate::body::{AnswerBody, Body};
+use crate::process::{Output, ProcessBody, Running};
 use crate::{CallError, CallInfo, Target, head};
 
 /// Output held back until the exit code is known: enough for most answers, little enough to hold for every call.
 const SPOOL: usize = 64 * 1024;
-
-/// One read from the pipe; a pipe holds this much by default.
-const CHUNK: usize = 64 * 1024;
-
-/// Output of a process that has outgrown the spool.
-pub struct ProcessBody {
-    first: Option<Bytes>,
-    stdout: Option<pipe::Receiver>,
-    chunk: Box<[u8]>,
-    running: Running,
-}
-
-/// What must stay alive while a process runs.
-struct Running {
-    exit: tokio::sync::oneshot::Receiver<Exit>,
-    guard: tidegate_instance::KillOnDrop,
-    feeder: Option<Feeder>,
-}
-
-/// The task that writes the request body; ended with the call. On a fault it gives standard input back unclosed, so that
-/// the process cannot take a broken body for a whole one.
-struct Feeder(tokio::task::JoinHandle<Option<(BodyFault, pipe::Sender)>>);
 
 pub(crate) async fn call(
     target: &Arc<Target>,
     request: Request<Body>,
     info: &CallInfo,
 ) -> Result<Response<AnswerBody>, CallError> {
-    let env = environment(&request, info);
     let exec = Exec {
-        env,
+        env: environment(&request, info),
         invocation: Some(info.id),
+        ..Exec::default()
     };
-    let Process {
-        stdin,
-        mut stdout,
-        exit,
-        guard,
-    } = target
-        .instance()
-        .exec(exec)
+    let mut running = Running::start(target, exec, request.into_body())
         .await
         .map_err(CallError::Exec)?;
-
-    let body = request.into_body();
-    let feeder = (!body.is_empty()).then(|| Feeder(tokio::spawn(feed(body, stdin))));
-    let mut running = Running {
-        exit,
-        guard,
-        feeder,
-    };
-
-    let mut spool = BytesMut::with_capacity(4096);
-    let ended = loop {
-        let read = tokio::select! {
-            biased;
-            fault = std::future::poll_fn(|cx| running.poll_fault(cx)) => return Err(fault.into()),
-            read = stdout.read_buf(&mut spool) => read,
-        };
-        match read {
-            Ok(0) => break true,
-            Ok(_) if spool.len() >= SPOOL => break false,
-            Ok(_) => {}
-            Err(error) => return Err(CallError::Exec(error)),
-        }
-    };
-    let kind = guess_type(&spool, ended);
-    let spool = spool.freeze();
-    let body = if ended {
-        match std::future::poll_fn(|cx| running.poll_exit(cx)).await {
-            Some(exit) if exit.is_success() => AnswerBody::full(spool),
+    let Output { bytes, whole } = running.read(SPOOL).await?;
+    let kind = guess_type(&bytes, whole);
+    let bytes = bytes.freeze();
+    let body = if whole {
+        match running.exit().await {
+            Some(exit) if exit.is_success() => AnswerBody::full(bytes),
             Some(exit) => return Err(CallError::Exit(exit)),
             None => return Err(CallError::Closed),
         }
     } else {
-        AnswerBody::Process(Box::new(ProcessBody {
-            first: Some(spool),
-            stdout: Some(stdout),
-            chunk: vec![0; CHUNK].into(),
-            running,
-        }))
+        AnswerBody::Process(ProcessBody::new(bytes, running))
     };
     let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, kind);
     Ok(response)
 }
 
-/// Writes the body to the process. A process that does not read its input, or ends before it has, is no fault.
-async fn feed(mut body: Body, mut stdin: pipe::Sender) -> Option<(BodyFault, pipe::Sender)> {
-    use http_body::Body as _;
-    loop {
-        match std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
-            None => return None,
-            Some(Err(fault)) => return Some((fault, stdin)),
-            Some(Ok(frame)) => {
-                if let Ok(mut data) = frame.into_data()
-                    && stdin.write_all_buf(&mut data).await.is_err()
-                {
-                    return None;
-                }
-            }
-        }
-    }
-}
-
 /// The request in the names of CGI/1.1, with `REQUEST_ID` and `REQUEST_URI` beside them as every server adds.
 fn environment(request: &Request<Body>, info: &CallInfo) -> Vec<(String, String)> {
-    let uri = head::origin_form(request.uri(), info.prefix.len);
+    let uri = head::origin_form(request.uri(), info.prefix.len, "");
     let mut env = Vec::with_capacity(12 + request.headers().len());
     let mut set = |name: &str, value: &str| env.push((name.to_owned(), value.to_owned()));
     set("GATEWAY_INTERFACE", "CGI/1.1");
@@ -209,75 +130,6 @@ fn guess_type(output: &[u8], whole: bool) -> HeaderValue {
     } else {
         "application/octet-stream"
     })
-}
-
-// === impl ProcessBody ===
-
-impl http_body::Body for ProcessBody {
-    type Data = Bytes;
-    type Error = BodyFault;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
-        let this = self.get_mut();
-        if let Some(first) = this.first.take() {
-            return Poll::Ready(Some(Ok(Frame::data(first))));
-        }
-        if let Poll::Ready(fault) = this.running.poll_fault(cx) {
-            return Poll::Ready(Some(Err(fault)));
-        }
-        if let Some(stdout) = &mut this.stdout {
-            let mut chunk = ReadBuf::new(&mut this.chunk);
-            let read = ready!(Pin::new(stdout).poll_read(cx, &mut chunk));
-            if read.is_ok() && !chunk.filled().is_empty() {
-                let data = Bytes::copy_from_slice(chunk.filled());
-                return Poll::Ready(Some(Ok(Frame::data(data))));
-            }
-            this.stdout = None;
-        }
-        Poll::Ready(match ready!(this.running.poll_exit(cx)) {
-            Some(exit) if exit.is_success() => None,
-            _ => Some(Err(BodyFault::InstanceGone)),
-        })
-    }
-}
-
-// === impl Running ===
-
-impl Running {
-    /// Ready with how the process ended, once it has; it need not be killed then. `None` when the instance died.
-    fn poll_exit(&mut self, cx: &mut Context<'_>) -> Poll<Option<Exit>> {
-        let exit = ready!(Pin::new(&mut self.exit).poll(cx));
-        self.guard.0 = None;
-        Poll::Ready(exit.ok())
-    }
-
-    /// Ready when the request body failed, never otherwise.
-    fn poll_fault(&mut self, cx: &mut Context<'_>) -> Poll<BodyFault> {
-        let Some(feeder) = &mut self.feeder else {
-            return Poll::Pending;
-        };
-        match ready!(Pin::new(&mut feeder.0).poll(cx)) {
-            Ok(Some((fault, stdin))) => {
-                // Closed only after the process was told to end, which dropping the guard does.
-                self.guard.kill();
-                drop(stdin);
-                Poll::Ready(fault)
-            }
-            Ok(None) | Err(_) => {
-                self.feeder = None;
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl Drop for Feeder {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub struct Build {
 /// A secret that a build may see.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BuildSecret {
-    /// The secret's name in the function's namespace.
+    /// The secret's name: in the function's namespace, or among those that came with the source.
     pub name: String,
     /// Where it is.
     pub place: BuildSecretPlace,
@@ -78,6 +78,8 @@ pub enum BuildSecretPlace {
     File(String),
     /// In an environment variable.
     Env(String),
+    /// In a file of its own name in `/run/secrets`, which can only be read.
+    Mount,
 }
 
 /// A secret that the function names.
@@ -123,14 +125,33 @@ pub struct Scale {
     pub concurrency: u32,
     /// Calls an instance should have at once on average, in thousandths of `concurrency`; above it another is started.
     pub target_milli: u32,
-    /// How long an instance stays without a call before it is stopped.
+    /// How long fewer have to do before one is stopped: with [`Metric::Concurrency`] an instance without a call, with the
+    /// others a load that so many could have taken.
     pub idle: Duration,
+    /// Without a call for this long none is kept, whatever `min` says; the next call starts that many again. Where absent,
+    /// `min` are kept for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zero: Option<Duration>,
+    /// What somebody asked for by hand, in place of `min`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<ByHand>,
     /// What is observed to say how many instances there should be, beside the calls at hand.
     #[serde(default)]
     pub metric: Metric,
     /// Calls that may wait for an instance when there are as many as may be; the server's own bound where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<u32>,
+}
+
+/// A number of instances that somebody asked for. A pool that is told a new one goes there at once, as far as its calls
+/// allow, and from there on scales as ever, with this as its minimum. None means none until the next call, which is held
+/// while an instance starts; from then on the minimum is that of the scale, and at least one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ByHand {
+    /// So many.
+    pub instances: u32,
+    /// Tells a request from an earlier one for as many: larger with each.
+    pub turn: u64,
 }
 
 /// What says how many instances a function should have.

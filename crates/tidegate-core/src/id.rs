@@ -22,6 +22,14 @@ pub struct InstanceId(pub u64);
 // === impl InvocationId ===
 
 impl InvocationId {
+    /// As a UUID is written, with hyphens.
+    #[must_use]
+    pub fn hyphenated(self) -> String {
+        let digits = format!("{:032x}", self.0);
+        let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &digits[part]);
+        parts.join("-")
+    }
+
     /// Length of the hexadecimal form in bytes.
     pub const HEX_LEN: usize = 32;
 

@@ -19,12 +19,13 @@ pub mod traffic;
 
 pub use backoff::Backoff;
 pub use function::{
-    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionSpec, Limits, Metric, Network,
-    Scale, SecretUse,
+    Access, Build, BuildSecret, BuildSecretPlace, ByHand, Code, FunctionSpec, Limits, Metric,
+    Network, Scale, SecretUse,
 };
 pub use id::{InstanceId, InvocationId, ParseIdError};
 pub use name::{FunctionKey, FunctionRef, Name, NameError};
 pub use outcome::{Limit, Outcome};
 pub use quantity::{
     QuantityError, format_bytes, format_duration, parse_bytes, parse_cpu, parse_duration,
+    parse_go_duration,
 };

@@ -35,6 +35,18 @@ const TIMES: [(&str, u64); 5] = [
     ("d", 86_400_000),
 ];
 
+/// Nanoseconds of each unit of a Go duration. Both signs for micro, since both are in use.
+const GO_TIMES: [(&str, u64); 8] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("\u{b5}s", 1_000),
+    ("\u{3bc}s", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
+
 /// Bytes: `256Mi`, `1Gi`, `64M`, `1048576`.
 ///
 /// # Errors
@@ -120,6 +132,67 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
     } else {
         Ok(Duration::from_millis(total))
     }
+}
+
+/// A duration as programs written in Go read it from their settings: a whole number is seconds, else `300ms`, `1m30s`,
+/// `1.5h`. Unlike [`parse_duration`] it knows `ns` and `us`, takes `.5s` and `1.s`, and has no days.
+///
+/// # Errors
+/// The text is no such duration, is below zero, or is more than Go can hold (292 years).
+pub fn parse_go_duration(text: &str) -> Result<Duration, QuantityError> {
+    let bad = || {
+        error(
+            text,
+            "a duration",
+            "whole seconds, or a number with ns, us, ms, s, m or h, such as 90s or 1h30m",
+        )
+    };
+    go_nanoseconds(text)
+        .filter(|&ns| ns <= i64::MAX as u64)
+        .map(Duration::from_nanos)
+        .ok_or_else(bad)
+}
+
+fn go_nanoseconds(text: &str) -> Option<u64> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return text.parse::<u64>().ok()?.checked_mul(1_000_000_000);
+    }
+    let (mut rest, mut total) = (text, 0_u64);
+    while !rest.is_empty() {
+        let (number, tail) = split(rest);
+        let unit_len = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
+        let (unit, after) = tail.split_at(unit_len);
+        let factor = GO_TIMES.iter().find(|(name, _)| *name == unit)?.1;
+        total = total.checked_add(go_part(number, factor)?)?;
+        rest = after;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// `number × factor`, cut to whole nanoseconds. Digits after the point may be missing, or before it, but not both; and there
+/// may be any number of them, of which those below a nanosecond say nothing.
+fn go_part(number: &str, factor: u64) -> Option<u64> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() && fraction.is_empty() || fraction.contains('.') {
+        return None;
+    }
+    let whole = if whole.is_empty() {
+        0
+    } else {
+        whole.parse::<u64>().ok()?.checked_mul(factor)?
+    };
+    // The largest unit has thirteen digits, so further ones cannot make a nanosecond.
+    let fraction = &fraction[..fraction.len().min(18)];
+    let part = if fraction.is_empty() {
+        0
+    } else {
+        let scale = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+        u128::from(fraction.parse::<u64>().ok()?) * u128::from(factor) / scale
+    };
+    whole.checked_add(u64::try_from(part).ok()?)
 }
 
 /// Bytes in the largest binary unit that loses nothing: `256Mi`. Parses back to the same number.
@@ -246,7 +319,73 @@ mod tests {
         }
     }
 
+    #[test]
+    fn reads_durations_as_go_does() {
+        for (text, ns) in [
+            ("0", 0),
+            ("30", 30_000_000_000),
+            ("+30", 30_000_000_000),
+            ("0s", 0),
+            ("1m30s", 90_000_000_000),
+            ("1.5h", 5_400_000_000_000),
+            ("100ms", 100_000_000),
+            (".5s", 500_000_000),
+            ("1.s", 1_000_000_000),
+            ("5us", 5_000),
+            ("5\u{b5}s", 5_000),
+            ("5\u{3bc}s", 5_000),
+            ("1ns", 1),
+            ("1.9ns", 1),
+            ("0.3333333333333333333333h", 1_200_000_000_000 - 1),
+            ("2m1s500ms", 121_500_000_000),
+        ] {
+            assert_eq!(
+                parse_go_duration(text),
+                Ok(Duration::from_nanos(ns)),
+                "{text}"
+            );
+        }
+        for bad in [
+            "",
+            "+",
+            "-1",
+            "-1s",
+            "1d",
+            " 1s",
+            "1s ",
+            ".s",
+            "s",
+            "1.5",
+            "1..5s",
+            "1.2.3s",
+            "++1s",
+            "3000000h",
+            "99999999999999999999",
+            "1s1",
+            "1m-1s",
+        ] {
+            assert!(parse_go_duration(bad).is_err(), "{bad}");
+        }
+        let said = parse_go_duration("soon").unwrap_err().to_string();
+        assert!(
+            said.contains("\"soon\"") && said.contains("1h30m"),
+            "{said}"
+        );
+    }
+
     proptest! {
+        #[test]
+        fn a_go_duration_never_panics(text in "[-+.0-9a-z\u{b5}\u{3bc}]{0,24}") {
+            let _ = parse_go_duration(&text);
+        }
+
+        #[test]
+        fn a_go_duration_is_the_sum_of_its_parts(h in 0..1_000_u64, m in 0..10_000_u64, ms: u32) {
+            let text = format!("{h}h{m}m{ms}ms");
+            let want = Duration::from_secs(h * 3600 + m * 60) + Duration::from_millis(u64::from(ms));
+            prop_assert_eq!(parse_go_duration(&text), Ok(want));
+        }
+
         #[test]
         fn formatting_round_trips(bytes: u64, ms in 0..u64::MAX / 8_640_000_000) {
             prop_assert_eq!(parse_bytes(&format_bytes(bytes)), Ok(bytes));

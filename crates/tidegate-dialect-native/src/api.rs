@@ -287,11 +287,18 @@ async fn list(
     let page = platform
         .list(&query, params.limit, params.r#continue.as_deref())
         .await?;
-    let items = page
+    let mut items = page
         .items
         .into_iter()
         .map(|object| render::function(platform, object).map_err(unreadable))
         .collect::<Answer<Vec<_>>>()?;
+    // After the last page. They have no labels of ours to select by.
+    if page.next.is_none() && params.label_selector.is_none() {
+        let foreigners = platform
+            .foreigners(namespace, (API_VERSION, FUNCTION))
+            .await?;
+        items.extend(foreigners.iter().map(|view| render::view(platform, view)));
+    }
     Ok(Json(FunctionList {
         items,
         resource_version: page.resource_version.to_string(),
@@ -367,15 +374,25 @@ pub(crate) async fn get_function(
     Path((namespace, name)): Path<(String, String)>,
     Query(params): Query<WaitParams>,
 ) -> Answer<Json<Function>> {
+    let platform = &context.platform;
     let key = function_key(&namespace, &name)?;
-    let mut object = get_object(&context.platform, &key).await?;
+    let mut object = readable(platform, &key).await?;
     if let Some(wait) = params.bound() {
         let generation = params.wait_generation.unwrap_or(object.generation());
-        object = context.platform.settle(&key, generation, wait).await?;
+        object = platform
+            .settle(&object.key().clone(), generation, wait)
+            .await?;
     }
-    Ok(Json(
-        render::function(&context.platform, object).map_err(unreadable)?,
-    ))
+    let is_ours = *object.key() == key;
+    if is_ours {
+        let function = render::function(platform, object);
+        return Ok(Json(function.map_err(unreadable)?));
+    }
+    let view = platform
+        .foreign(place(&key), (API_VERSION, FUNCTION))
+        .await?;
+    let view = view.ok_or_else(|| no_function(&key))?;
+    Ok(Json(render::view(platform, &view)))
 }
 
 /// Creates a function or replaces it; with `If-None-Match: *` only creates.
@@ -460,17 +477,14 @@ pub(crate) async fn delete_function(
     Path((namespace, name)): Path<(String, String)>,
 ) -> Answer<StatusCode> {
     let key = function_key(&namespace, &name)?;
+    get_object(&context.platform, &key).await?;
     context
         .platform
         .delete(&key, Preconditions::default())
         .await
         .map_err(|e| not_there(e, &key))?;
-    let place = FunctionRef {
-        namespace: key.namespace(),
-        group: "",
-        name: key.name(),
-    };
-    context.platform.settle_deletion(place, DELETION_WAIT).await;
+    let platform = &context.platform;
+    platform.settle_deletion(place(&key), DELETION_WAIT).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -556,20 +570,16 @@ pub(crate) async fn function_logs(
     Query(params): Query<LogParams>,
 ) -> Answer<Response> {
     let key = function_key(&namespace, &name)?;
-    get_object(&context.platform, &key).await?;
+    readable(&context.platform, &key).await?;
     let invocation = params.request.as_deref().map(str::parse).transpose();
     let query = LogQuery {
         invocation: invocation
             .map_err(|e: tidegate_core::ParseIdError| ApiError::invalid(format!("request: {e}")))?,
         since: params.since.as_deref().map(since).transpose()?,
-    };
-    let place = FunctionRef {
-        namespace: key.namespace(),
-        group: "",
-        name: key.name(),
+        ..LogQuery::default()
     };
     let headers = [(CONTENT_TYPE, "application/x-ndjson")];
-    let Some(function) = context.platform.function(place) else {
+    let Some(function) = context.platform.function(place(&key)) else {
         // Stored, but not yet known to the engine: it has written nothing.
         return Ok((headers, Body::empty()).into_response());
     };
@@ -597,7 +607,7 @@ pub(crate) async fn function_build(
     Query(params): Query<BuildParams>,
 ) -> Answer<Response> {
     let key = function_key(&namespace, &name)?;
-    let object = get_object(&context.platform, &key).await?;
+    let object = readable(&context.platform, &key).await?;
     let generation = params.generation.unwrap_or_else(|| object.generation());
     if generation > object.generation() {
         return Err(ApiError::invalid(format!(
@@ -605,7 +615,7 @@ pub(crate) async fn function_build(
             object.generation()
         )));
     }
-    let tail = context.platform.build_log(&key, generation);
+    let tail = context.platform.build_log(object.key(), generation);
     let headers = [(CONTENT_TYPE, "application/x-ndjson")];
     Ok((headers, logs::build(tail)).into_response())
 }
@@ -824,24 +834,54 @@ pub(crate) fn function_key(namespace: &str, name: &str) -> Answer<ObjectKey> {
         .map_err(|e| tidegate_platform::Error::Store(e).into())
 }
 
+/// A function of ours, to change it.
 pub(crate) async fn get_object(platform: &Platform, key: &ObjectKey) -> Answer<Object> {
-    platform
-        .get(key)
-        .await
-        .map_err(|error| not_there(error, key))
+    match platform.get(key).await {
+        Err(error) => {
+            let refused = not_there(error, key);
+            if refused.status == StatusCode::NOT_FOUND {
+                platform
+                    .require_own(place(key), (API_VERSION, FUNCTION))
+                    .await?;
+            }
+            Err(refused)
+        }
+        found => Ok(found?),
+    }
+}
+
+/// A function, whichever dialect's it is.
+pub(crate) async fn readable(platform: &Platform, key: &ObjectKey) -> Answer<Object> {
+    match platform.owner_of(place(key)).await? {
+        Some(owner) => platform.get(&owner).await.map_err(|e| not_there(e, key)),
+        None => Err(no_function(key)),
+    }
+}
+
+/// Where a function of ours is called.
+fn place(key: &ObjectKey) -> FunctionRef<'_> {
+    FunctionRef {
+        namespace: key.namespace(),
+        group: "",
+        name: key.name(),
+    }
 }
 
 fn not_there(error: tidegate_platform::Error, key: &ObjectKey) -> ApiError {
     match error {
         tidegate_platform::Error::Store(tidegate_platform::StoreError::NotFound { .. }) => {
-            ApiError::not_found(format!(
-                "function {:?} does not exist in namespace {:?}",
-                key.name(),
-                key.namespace()
-            ))
+            no_function(key)
         }
         error => error.into(),
     }
+}
+
+fn no_function(key: &ObjectKey) -> ApiError {
+    ApiError::not_found(format!(
+        "function {:?} does not exist in namespace {:?}",
+        key.name(),
+        key.namespace()
+    ))
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(body: &[u8], what: &str) -> Answer<T> {

@@ -1,17 +1,14 @@
 //! Calls: from a request on the main listener to a function's response.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::Full;
 use tidegate_core::traffic::TAG_MARK;
 use tidegate_core::{Access, FunctionRef};
 use tidegate_platform::{
-    Body, BodyFault, CallContext, Caller, Chosen, DEFAULT_NAMESPACE, Function, Platform, Prefix,
-    ReplyBody, canonical_namespace, new_id,
+    Body, CallBody, CallContext, Caller, Chosen, DEFAULT_NAMESPACE, Function, Platform, Prefix,
+    canonical_namespace, new_id,
 };
 
 use crate::error::ApiError;
@@ -39,14 +36,6 @@ const REVISION: header::HeaderName = header::HeaderName::from_static("x-tidegate
 const REVISION_PARAMETER: &str = "tidegate-revision";
 /// Longest word that names a revision; longer ones are not looked for.
 const MAX_REVISION_WORD: usize = 64;
-
-/// The body of an answer to a call: the code's, or ours.
-pub enum CallBody {
-    /// The code's, streamed.
-    Reply(ReplyBody),
-    /// Ours, whole.
-    Full(Full<Bytes>),
-}
 
 /// The function that a request is for, if it is for one: `/fn/NAME[.NAMESPACE]/rest…`, or a host name
 /// `NAME[.NAMESPACE].fn.localhost`.
@@ -263,39 +252,6 @@ fn unknown(target: CallTarget<'_>) -> ApiError {
         "function {:?} does not exist in namespace {:?}; 'tidegate list -A' shows all there are",
         target.name, target.namespace
     ))
-}
-
-// === impl CallBody ===
-
-impl http_body::Body for CallBody {
-    type Data = Bytes;
-    type Error = BodyFault;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyFault>>> {
-        match self.get_mut() {
-            Self::Reply(body) => Pin::new(body).poll_frame(cx),
-            Self::Full(body) => Pin::new(body)
-                .poll_frame(cx)
-                .map(|f| f.map(|f| f.map_err(|never| match never {}))),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Reply(body) => body.is_end_stream(),
-            Self::Full(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        match self {
-            Self::Reply(body) => body.size_hint(),
-            Self::Full(body) => body.size_hint(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,11 +6,11 @@ use serde::Deserialize as _;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target, check};
 use tidegate_core::{
-    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionSpec, Limits, Metric,
-    Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
+    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionRef, FunctionSpec,
+    Limits, Metric, Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
 };
 use tidegate_platform::{
-    CONFIG_FILES, Contract, GradualRollout, Lower, LowerError, Lowered, Object, Switch,
+    CONFIG_FILES, Contract, GradualRollout, Lower, LowerError, Lowered, Object, ObjectKey, Switch,
 };
 
 use crate::document;
@@ -71,6 +71,17 @@ impl Lower for Native {
         (document::API_VERSION, document::FUNCTION)
     }
 
+    fn dialect(&self) -> &'static str {
+        "native"
+    }
+
+    fn document(&self, key: FunctionRef<'_>) -> Option<ObjectKey> {
+        let (api_version, kind) = self.kind();
+        ObjectKey::new(api_version, kind, key.namespace, key.name)
+            .ok()
+            .filter(|_| key.group.is_empty())
+    }
+
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {
         let name = |field: &str, text: &str| {
             Name::new(text).map_err(|e| LowerError::new(field, e.to_string()))
@@ -95,6 +106,20 @@ impl Lower for Native {
     }
 }
 
+/// The scale until it is known how the function is called, which says what is usual.
+const UNSCALED: Scale = Scale {
+    min: 0,
+    max: 1,
+    initial: 0,
+    concurrency: 1,
+    target_milli: 1000,
+    idle: defaults::IDLE,
+    metric: Metric::Concurrency,
+    waiting: None,
+    zero: None,
+    by_hand: None,
+};
+
 /// The canonical form of a specification.
 pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, LowerError> {
     // What the kernel runs has no language host.
@@ -104,12 +129,7 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
         _ if compiled => "stdio",
         _ => "host",
     });
-    let contract: Contract = word
-        .parse()
-        .map_err(|e: tidegate_platform::UnknownContract| {
-            LowerError::new("spec.contract", e.to_string())
-        })?;
-    if compiled && contract == Contract::Host {
+    if compiled && word == "host" {
         return Err(LowerError::new(
             "spec.contract",
             format!(
@@ -118,7 +138,7 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
             ),
         ));
     }
-    Ok(FunctionSpec {
+    let mut lowered = FunctionSpec {
         runtime: spec.runtime.clone(),
         contract: word.to_owned(),
         code: code(&spec.code)?,
@@ -127,7 +147,7 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
         env: env("spec.env", &spec.env)?,
         secrets: secrets(&spec.secrets)?,
         limits: limits(&spec.limits)?,
-        scale: scale(&spec.scale, contract)?,
+        scale: UNSCALED,
         network: match spec.network.as_deref() {
             None | Some("none") => Network::None,
             Some("host") => Network::Host,
@@ -155,7 +175,11 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
             }
         },
         secrets_generation: 0,
-    })
+    };
+    let contract = Contract::of(&lowered)
+        .map_err(|error| LowerError::new(error.field(), error.to_string()))?;
+    lowered.scale = scale(&spec.scale, &contract)?;
+    Ok(lowered)
 }
 
 /// Who takes the calls.
@@ -449,7 +473,7 @@ fn limits(limits: &document::Limits) -> Result<Limits, LowerError> {
     })
 }
 
-fn scale(scale: &document::Scale, contract: Contract) -> Result<Scale, LowerError> {
+fn scale(scale: &document::Scale, contract: &Contract) -> Result<Scale, LowerError> {
     let max = scale
         .max
         .unwrap_or(defaults::MAX.max(scale.min.unwrap_or(0)));
@@ -471,10 +495,12 @@ fn scale(scale: &document::Scale, contract: Contract) -> Result<Scale, LowerErro
             format!("{concurrency} calls at once cannot share a process a call: leave it at 1"),
         ));
     }
-    let target = scale.target.unwrap_or(match contract {
-        Contract::Http => defaults::TARGET_HTTP,
-        Contract::Host | Contract::Stdio => defaults::TARGET,
-    });
+    let target = scale
+        .target
+        .unwrap_or(match contract.default_concurrency() {
+            1 => defaults::TARGET,
+            _ => defaults::TARGET_HTTP,
+        });
     Ok(Scale {
         min: bounded("min", min, 0, max)?,
         max,
@@ -486,6 +512,8 @@ fn scale(scale: &document::Scale, contract: Contract) -> Result<Scale, LowerErro
             Some(text) => parse_duration(text)
                 .map_err(|e| LowerError::new("spec.scale.idle", e.to_string()))?,
         },
+        zero: None,
+        by_hand: None,
         metric: Metric::Concurrency,
         waiting: None,
     })

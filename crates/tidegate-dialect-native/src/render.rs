@@ -1,27 +1,57 @@
 //! From what is stored to what clients read.
 
 use tidegate_core::FunctionRef;
-use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Status};
+use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Status, View};
 
 use crate::document::{self, Function, FunctionStatus, Instances, Metadata, Namespace, SecretInfo};
 use crate::versions;
 
+/// Says in a view which dialect a function belongs to; native ones have none.
+const DIALECT: &str = "tidegate.dev/dialect";
+
 /// A stored function with its status of this moment.
 pub(crate) fn function(platform: &Platform, object: Object) -> Result<Function, serde_json::Error> {
-    let status = Status::of(&object);
-    let (name, namespace) = (
-        object.key().name().to_owned(),
-        object.key().namespace().to_owned(),
-    );
+    let status = status(platform, &object);
     let mut value = object.into_value();
     if let Some(document) = value.as_object_mut() {
         document.remove("status");
     }
     let mut function: Function = serde_json::from_value(value)?;
+    function.status = Some(status);
+    Ok(function)
+}
+
+/// Another dialect's function as if it were ours.
+pub(crate) fn view(platform: &Platform, view: &View) -> Function {
+    let object = &view.object;
+    Function {
+        api_version: document::API_VERSION.to_owned(),
+        kind: document::FUNCTION.to_owned(),
+        metadata: Metadata {
+            name: view.key.name.to_string(),
+            namespace: view.key.namespace.to_string(),
+            uid: object.uid().to_owned(),
+            resource_version: object
+                .resource_version()
+                .map(|version| version.to_string())
+                .unwrap_or_default(),
+            generation: object.generation(),
+            creation_timestamp: object.creation_timestamp().to_owned(),
+            annotations: [(DIALECT.to_owned(), view.dialect.to_owned())].into(),
+            ..Metadata::default()
+        },
+        spec: versions::spec(&view.spec),
+        status: Some(status(platform, object)),
+    }
+}
+
+fn status(platform: &Platform, object: &Object) -> FunctionStatus {
+    let status = Status::of(object);
+    let (name, namespace) = (object.key().name(), object.key().namespace());
     let known = platform.function(FunctionRef {
-        namespace: &namespace,
+        namespace,
         group: "",
-        name: &name,
+        name,
     });
     let counts = known
         .as_ref()
@@ -36,7 +66,7 @@ pub(crate) fn function(platform: &Platform, object: Object) -> Result<Function, 
     } else {
         format!("/fn/{name}.{namespace}")
     };
-    function.status = Some(FunctionStatus {
+    FunctionStatus {
         observed_generation: status.observed_generation,
         phase: match status.phase {
             Phase::Pending => document::Phase::Pending,
@@ -68,8 +98,7 @@ pub(crate) fn function(platform: &Platform, object: Object) -> Result<Function, 
                     .map(tidegate_platform::FunctionMetrics::total)
             })
             .unwrap_or(0),
-    });
-    Ok(function)
+    }
 }
 
 pub(crate) const fn instances(counts: PoolCounts) -> Instances {

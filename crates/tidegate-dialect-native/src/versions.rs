@@ -12,7 +12,7 @@ use tidegate_core::{FunctionRef, format_bytes, format_duration};
 use tidegate_platform::{KeptRevision, Member, Object, Platform, Status, TrafficPart};
 
 use crate::api::{
-    Answer, Context, WaitParams, change_spec, function_key, get_object, parse, unreadable,
+    Answer, Context, WaitParams, change_spec, function_key, parse, readable, unreadable,
 };
 use crate::document::{
     self, ErrorBody, Function, FunctionSpec, Metadata, Promotion, Revision, RevisionList,
@@ -31,7 +31,7 @@ pub(crate) async fn list_revisions(
     Path((namespace, name)): Path<(String, String)>,
 ) -> Answer<Json<RevisionList>> {
     let key = function_key(&namespace, &name)?;
-    let object = get_object(&context.platform, &key).await?;
+    let object = readable(&context.platform, &key).await?;
     let view = View::of(&context.platform, &object).await?;
     let items = view.kept.iter().map(|kept| view.revision(kept)).collect();
     Ok(Json(RevisionList { items }))
@@ -46,7 +46,7 @@ pub(crate) async fn get_revision(
     Path((namespace, name, revision)): Path<(String, String, String)>,
 ) -> Answer<Json<Revision>> {
     let key = function_key(&namespace, &name)?;
-    let object = get_object(&context.platform, &key).await?;
+    let object = readable(&context.platform, &key).await?;
     let view = View::of(&context.platform, &object).await?;
     Ok(Json(view.revision(view.find(&revision)?)))
 }
@@ -355,7 +355,7 @@ pub(crate) fn rollout(rollout: tidegate_platform::Rollout) -> RolloutStatus {
 }
 
 /// A canonical specification as a document would ask for it, with nothing left to defaults.
-fn spec(spec: &tidegate_core::FunctionSpec) -> FunctionSpec {
+pub(crate) fn spec(spec: &tidegate_core::FunctionSpec) -> FunctionSpec {
     let limits = &spec.limits;
     let secrets = spec.secrets.iter().map(|used| document::SecretUse {
         name: used.name.clone(),

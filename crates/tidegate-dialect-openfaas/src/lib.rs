@@ -5,18 +5,27 @@
 
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod api;
 mod builder;
+mod call;
 mod images;
 mod lower;
+mod metrics;
 mod scaling;
 
 use std::sync::Arc;
 
 use axum::Router;
-use tidegate_platform::Platform;
+use metrics::Metrics;
+use tidegate_core::FunctionKey;
+use tidegate_platform::{DEFAULT_NAMESPACE, Platform};
 
+pub use builder::LastWords;
+pub use call::{CountedBody, Routed};
+pub use images::Images;
 pub use lower::Deployments;
+pub use metrics::METRICS_TYPE;
 
 /// What the server tells of itself and allows.
 #[derive(Clone, Debug)]
@@ -36,18 +45,53 @@ pub struct OpenFaas(Arc<Inner>);
 struct Inner {
     platform: Platform,
     config: Config,
+    metrics: Metrics,
 }
 
 impl OpenFaas {
-    /// The dialect over a platform whose kinds include [`Deployments`].
+    /// The dialect over a platform whose kinds include [`Deployments`], and its holders [`Images`].
     #[must_use]
     pub fn new(platform: Platform, config: Config) -> Self {
-        Self(Arc::new(Inner { platform, config }))
+        Self(Arc::new(Inner {
+            platform,
+            config,
+            metrics: Metrics::default(),
+        }))
     }
 
     /// Everything but calls. Credentials are looked at before.
     pub fn router(&self) -> Router {
         api::router(self.clone()).merge(builder::router(self.clone()))
+    }
+
+    /// Whether a path is the router's.
+    #[must_use]
+    pub fn claims(path: &str) -> bool {
+        matches!(path, "/" | "/ui" | "/build" | "/publickey")
+            || path.starts_with("/system/")
+            || path.starts_with("/ui/")
+            || path == "/function"
+    }
+
+    /// Whether a path that is claimed needs no credential: build contexts are signed, and a public key is public.
+    #[must_use]
+    pub fn is_open(path: &str) -> bool {
+        matches!(path, "/" | "/build" | "/publickey" | "/function")
+    }
+
+    /// The page of metrics; see [`METRICS_TYPE`].
+    #[must_use]
+    pub fn metrics_page(&self) -> String {
+        self.0.metrics.render(self.platform())
+    }
+
+    /// Calls through this dialect that ended, since the server started.
+    pub(crate) fn invocations(&self, key: &FunctionKey) -> u64 {
+        self.0.metrics.invocations(key)
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     pub(crate) fn platform(&self) -> &Platform {
@@ -56,5 +100,14 @@ impl OpenFaas {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
+    }
+}
+
+/// A namespace as it is told to clients.
+pub(crate) fn shown_namespace(namespace: &str) -> &str {
+    if namespace == DEFAULT_NAMESPACE {
+        metrics::NAMESPACE
+    } else {
+        namespace
     }
 }

@@ -40,6 +40,8 @@ pub struct Share {
 pub struct Member {
     /// The revision.
     pub revision: Revision,
+    /// What of instances there may be now: its part of the function's bounds.
+    pub scale: Scale,
     /// See [`Share::percent`]; zero for one that is only called by name.
     pub percent: u8,
     /// See [`Share::tags`].
@@ -224,6 +226,7 @@ impl Live {
     pub(crate) fn members(&self) -> impl Iterator<Item = Member> {
         self.members.iter().map(|m| Member {
             revision: m.pool.revision.clone(),
+            scale: m.pool.scale(),
             percent: m.percent,
             tags: m.tags.to_vec(),
             latest: m.latest,

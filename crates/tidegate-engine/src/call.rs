@@ -80,7 +80,7 @@ pub(crate) async fn call(
     let buffered = request.version() <= Version::HTTP_11;
     let mut flight = Flight::new(function.clone(), id, received);
     match attempt(host, function, chosen, request, context, &mut flight).await {
-        Ok((response, times)) => Ok(finish(response, times, flight, buffered)),
+        Ok((response, times, outcome)) => Ok(finish(response, times, outcome, flight, buffered)),
         Err(failure) => {
             flight.end(failure.outcome);
             Err(failure)
@@ -95,7 +95,7 @@ async fn attempt(
     mut request: Request<Body>,
     context: CallContext,
     flight: &mut Flight,
-) -> Result<(Response<AnswerBody>, Times), Failure> {
+) -> Result<(Response<AnswerBody>, Times, Option<Outcome>), Failure> {
     let by_name = chosen.is_some();
     let mut pool = match chosen {
         Some(Chosen(pool)) => pool,
@@ -122,7 +122,7 @@ async fn attempt(
         flight.begin(slot, deadline, limits.stream_idle);
         let head_by = context.received + limits.first_byte.min(limits.timeout);
         let error = match timeout_at(head_by, target.call(request, &info)).await {
-            Ok(Ok(response)) => return Ok((response, times)),
+            Ok(Ok(response)) => return Ok((response, times, None)),
             Ok(Err(CallError::Unreached {
                 request: unsent,
                 source,
@@ -151,7 +151,14 @@ async fn attempt(
                 ));
             }
         };
-        return Err(describe(error, watch.as_ref(), &target, flight).await);
+        return match error {
+            CallError::Answered { response, error } => {
+                let failure = describe(*error, watch.as_ref(), &target, flight).await;
+                pool.tell(&target, context.id, &failure.message);
+                Ok((*response, times, Some(failure.outcome)))
+            }
+            error => Err(describe(error, watch.as_ref(), &target, flight).await),
+        };
     }
 }
 
@@ -236,13 +243,14 @@ async fn acquire(
                 };
             }
             Refusal::Full => {
+                let why = if pool.revision.spec.scale.waiting == Some(0) {
+                    "every instance has as many calls as it may have, and none may wait"
+                } else {
+                    "too many calls wait already"
+                };
                 return Err(Failure::busy(
                     Limit::Concurrency,
-                    format!(
-                        "too many calls of {} wait already; {}",
-                        function.key(),
-                        counts(pool)
-                    ),
+                    format!("{}: {why}; {}", function.key(), counts(pool)),
                 ));
             }
             Refusal::Failing(error) => return Err(start_failure(function, &error)),
@@ -344,7 +352,12 @@ async fn describe(
                 format!("the function's response is not HTTP: {source}"),
             )
         }
-        CallError::Unreached { .. } | CallError::Closed => {
+        CallError::Late(_) => {
+            flight.cancel();
+            Failure::new(Outcome::Limit(Limit::Timeout), error.to_string())
+        }
+        // What is described is never such a pair but the error in it.
+        CallError::Unreached { .. } | CallError::Closed | CallError::Answered { .. } => {
             let ended = tokio::time::timeout(EXIT_WAIT, target.instance().exited()).await;
             flight.spoil();
             match ended {
@@ -374,14 +387,16 @@ fn body_failure(fault: BodyFault) -> Failure {
     Failure::new(outcome, fault.to_string())
 }
 
-/// Puts the head in order and decides how the body is carried.
+/// Puts the head in order and decides how the body is carried. `outcome` is there where the answer is not the code's.
 fn finish(
     mut response: Response<AnswerBody>,
     times: Times,
+    outcome: Option<Outcome>,
     mut flight: Flight,
     buffered: bool,
 ) -> Response<ReplyBody> {
     let outcome = match response.headers().get(OUTCOME).map(HeaderValue::as_bytes) {
+        _ if outcome.is_some() => outcome.unwrap_or(Outcome::Function),
         Some(b"function") => Outcome::Function,
         _ if response.status().is_client_error() || response.status().is_server_error() => {
             Outcome::Application

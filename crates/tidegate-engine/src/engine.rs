@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tidegate_contract::Body;
-use tidegate_core::{FunctionKey, FunctionRef};
-use tidegate_instance::{Isolation, StartError};
+use tidegate_core::traffic::WHOLE;
+use tidegate_core::{FunctionKey, FunctionRef, InstanceId};
+use tidegate_instance::{Isolation, StartError, Usage};
 use tokio::time::Instant;
 
 use crate::arrangement::{
@@ -151,6 +152,17 @@ impl Engine {
         sum
     }
 
+    /// What each of the function's instances has used so far, where that is measured.
+    #[must_use]
+    pub fn usage(&self, function: &Function) -> Vec<(InstanceId, Usage)> {
+        let live = function.live.load();
+        let pools = live.iter().flat_map(|live| live.pools());
+        let mut used: Vec<_> = pools.flat_map(|pool| pool.usage()).collect();
+        let aside = function.aside.lock().clone();
+        used.extend(aside.iter().flat_map(|pool| pool.usage()));
+        used
+    }
+
     /// The revision that takes most of the function's calls.
     #[must_use]
     pub fn current(&self, function: &Function) -> Option<Revision> {
@@ -165,6 +177,7 @@ impl Engine {
         let mut members: Vec<Member> = live.iter().flat_map(|live| live.members()).collect();
         members.extend(function.aside.lock().iter().map(|pool| Member {
             revision: pool.revision.clone(),
+            scale: pool.scale(),
             percent: 0,
             tags: Vec::new(),
             latest: false,
@@ -301,6 +314,11 @@ impl Engine {
             self.host.clone(),
             function.log().clone(),
         );
+        if let Some(live) = function.live.load().as_ref()
+            && share.percent == WHOLE
+        {
+            pool.expect_load_of(live.first());
+        }
         (pool, true)
     }
 

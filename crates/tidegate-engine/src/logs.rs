@@ -60,6 +60,8 @@ struct Ring {
 pub struct LogQuery {
     /// Only of this invocation.
     pub invocation: Option<InvocationId>,
+    /// Only of this instance.
+    pub instance: Option<InstanceId>,
     /// Only from this moment on.
     pub since: Option<SystemTime>,
 }
@@ -169,6 +171,7 @@ impl Ring {
 impl LogQuery {
     fn matches(&self, line: &LogLine) -> bool {
         self.invocation.is_none_or(|id| line.invocation == Some(id))
+            && self.instance.is_none_or(|id| line.instance == id)
             && self.since.is_none_or(|since| line.time >= since)
     }
 }
@@ -235,9 +238,15 @@ mod tests {
         assert_eq!(texts(&all), ["7", "8", "9"]);
         let odd = LogQuery {
             invocation: Some(InvocationId::from_u128(1)),
-            since: None,
+            ..LogQuery::default()
         };
         assert_eq!(texts(&log.tail(odd, Some(2)).read()), ["7", "9"]);
+        let instance = |n| LogQuery {
+            instance: Some(InstanceId(n)),
+            ..LogQuery::default()
+        };
+        assert_eq!(texts(&log.tail(instance(1), Some(1)).read()), ["9"]);
+        assert!(log.tail(instance(2), None).read().is_empty());
         assert!(log.tail(LogQuery::default(), Some(0)).read().is_empty());
         assert_eq!(log.tail(LogQuery::default(), None).read().len(), 10);
     }

@@ -3,26 +3,34 @@
 //! One short lock a pool, held for bookkeeping only: never across an await, a start, a wake-up or a send. What has to
 //! happen outside it is collected inside and done after.
 
-use std::collections::VecDeque;
+mod state;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
 use parking_lot::Mutex;
-use tidegate_contract::{Contract, Target};
+use tidegate_contract::{Contract, Surroundings, Target, Vacant};
 use tidegate_core::rollout::Tally;
-use tidegate_core::scale::{self, Observation, Ready};
-use tidegate_core::{Backoff, FunctionKey, FunctionSpec, InstanceId, Scale};
-use tidegate_instance::{Exit, Instance, InstanceSpec, LogSink, LogStream, Reason, StartError};
+use tidegate_core::{Backoff, FunctionKey, FunctionSpec, InstanceId, InvocationId, Metric, Scale};
+use tidegate_instance::{
+    Exit, Instance, InstanceSpec, LogSink, LogStream, Program, Reason, StartError, Usage,
+};
 use tokio::sync::{oneshot, watch};
 
+use crate::Materials;
 use crate::host::Host;
 use crate::logs::FunctionLog;
 use crate::slot::Slot;
 
+use state::{Entry, State};
+
 /// Pause after failed starts in a row: a function that cannot start must not keep the machine busy trying.
 const START_BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+
+/// How often the use of the processor is read of instances whose number depends on it: a file each.
+const CPU_SAMPLE: Duration = Duration::from_secs(1);
 
 /// How long an instance that is told to end may take before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -57,31 +65,6 @@ pub(crate) struct Pool {
 pub(crate) struct Progress {
     pub(crate) ready: u32,
     pub(crate) failed: Option<Arc<StartError>>,
-}
-
-struct State {
-    scale: Scale,
-    /// In the order they became ready; calls go to the first that has room, so that the last fall idle. Those that are
-    /// leaving stay here until their last call is over.
-    ready: Vec<Entry>,
-    starting: u32,
-    stopping: u32,
-    waiting: VecDeque<Waiter>,
-    failures: u32,
-    last_failure: Option<Arc<StartError>>,
-    not_before: Duration,
-    /// Takes no more calls.
-    retired: bool,
-    active: bool,
-}
-
-struct Entry {
-    id: InstanceId,
-    target: Arc<Target>,
-    in_flight: u32,
-    idle_since: Duration,
-    /// Takes no new call, for it cannot be connected to; it still has calls.
-    leaving: bool,
 }
 
 /// A start under way. Dropped without an end it was a failed one, so that a panic on the way leaves the count right.
@@ -127,6 +110,8 @@ pub struct PoolCounts {
     pub draining: u32,
     /// Calls that wait.
     pub queued: u32,
+    /// Instances that there are to be, as scaling has it.
+    pub wanted: u32,
 }
 
 impl std::ops::AddAssign for PoolCounts {
@@ -136,6 +121,7 @@ impl std::ops::AddAssign for PoolCounts {
         self.busy += other.busy;
         self.draining += other.draining;
         self.queued += other.queued;
+        self.wanted += other.wanted;
     }
 }
 
@@ -166,20 +152,9 @@ impl Pool {
             calls: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             revision,
+            state: Mutex::new(State::new(scale, host.now())),
             host,
             log,
-            state: Mutex::new(State {
-                scale,
-                ready: Vec::new(),
-                starting: 0,
-                stopping: 0,
-                waiting: VecDeque::new(),
-                failures: 0,
-                last_failure: None,
-                not_before: Duration::ZERO,
-                retired: false,
-                active: false,
-            }),
             progress: watch::Sender::new(Progress::default()),
         })
     }
@@ -192,8 +167,23 @@ impl Pool {
         self.revision.spec.scale.concurrency
     }
 
+    /// The scale that counts.
+    pub(crate) fn scale(&self) -> Scale {
+        self.state.lock().scale
+    }
+
     pub(crate) fn host(&self) -> &Arc<Host> {
         &self.host
+    }
+
+    /// Says in the log what became of a call, where its caller is not told.
+    pub(crate) fn tell(&self, target: &Target, id: InvocationId, message: &str) {
+        self.log.line(
+            target.instance().id(),
+            LogStream::System,
+            Some(id),
+            message.as_bytes(),
+        );
     }
 
     /// Accounts for a call that ended.
@@ -211,6 +201,15 @@ impl Pool {
         }
     }
 
+    /// Has this pool begin with another's load, which it is about to take over: else it would begin with the fewest
+    /// instances under the most calls.
+    pub(crate) fn expect_load_of(&self, before: &Self) {
+        let load = before.state.lock().load_for(&self.revision.spec.scale);
+        if load.is_some() {
+            self.state.lock().set_load(load);
+        }
+    }
+
     /// Asks for a slot. Never waits.
     pub(crate) fn acquire(self: &Arc<Self>) -> Acquire {
         let mut effects = Effects::default();
@@ -219,21 +218,24 @@ impl Pool {
             if state.retired {
                 return Acquire::Refused(Refusal::Retired);
             }
+            state.arrived += 1;
             if let Some(entry) = state.find_room() {
                 entry.in_flight += 1;
                 let target = entry.target.clone();
+                state.wake();
                 if state.wants_more() {
-                    self.decide(&mut state, &mut effects);
+                    self.decide(&mut state, &mut effects, false);
                 }
                 Acquire::Granted(Slot::new(self.clone(), target))
             } else if let Some(failure) = state.failing(self.host.now()) {
                 Acquire::Refused(Refusal::Failing(failure))
-            } else if state.waiting.len() >= self.host.options.max_waiting {
+            } else if state.waiting.len() >= state.may_wait(self.host.options.max_waiting) {
                 Acquire::Refused(Refusal::Full)
             } else {
                 let (grant, granted) = oneshot::channel();
                 state.waiting.push_back(Waiter(grant));
-                self.decide(&mut state, &mut effects);
+                state.wake();
+                self.decide(&mut state, &mut effects, false);
                 Acquire::Queued(granted)
             }
         };
@@ -247,6 +249,7 @@ impl Pool {
         {
             let now = self.host.now();
             let mut state = self.state.lock();
+            state.call_ended(now);
             let Some(at) = state.ready.iter().position(|e| e.id == id) else {
                 return;
             };
@@ -271,6 +274,7 @@ impl Pool {
     pub(crate) fn discard(self: &Arc<Self>, id: InstanceId) {
         let killed = {
             let mut state = self.state.lock();
+            state.call_ended(self.host.now());
             let Some(at) = state.ready.iter().position(|e| e.id == id) else {
                 return;
             };
@@ -295,6 +299,7 @@ impl Pool {
             let mut state = self.state.lock();
             let live = state.live();
             let start = count.min(state.scale.max).saturating_sub(live);
+            state.wanted(self.host.now(), count);
             let ready = state.usable();
             self.progress.send_replace(Progress {
                 ready,
@@ -311,10 +316,20 @@ impl Pool {
         self.progress.subscribe()
     }
 
-    /// Changes how many instances there may be.
+    /// Changes how many instances there may be. Where somebody asks for another number of them, the pool goes there now.
     pub(crate) fn rescale(self: &Arc<Self>, scale: Scale) {
-        self.state.lock().scale = scale;
-        self.revisit();
+        let mut effects = Effects::default();
+        {
+            let mut state = self.state.lock();
+            let told = state.rescale(scale, self.host.now());
+            state.waiting.retain(|w| !w.0.is_closed());
+            self.decide(&mut state, &mut effects, told);
+            // Calls that wait wake it again, once what was there before is on its way out.
+            if !state.waiting.is_empty() && state.wake() {
+                self.decide(&mut state, &mut effects, false);
+            }
+        }
+        self.perform(effects);
     }
 
     /// Takes no more calls; those waiting are sent back to ask the function again, those in flight finish.
@@ -342,7 +357,7 @@ impl Pool {
     /// Retires a pool that has nothing to do, and says whether it did.
     pub(crate) fn retire_unless_working(self: &Arc<Self>) -> bool {
         let mut state = self.state.lock();
-        let idle = !state.has_work() && state.stopping == 0;
+        let idle = !state.has_work(self.host.now()) && state.stopping == 0;
         state.retired |= idle;
         idle
     }
@@ -357,13 +372,28 @@ impl Pool {
             busy,
             draining: state.stopping,
             queued: state.waiting.len() as u32,
+            wanted: state.desired(self.host.now()),
         }
+    }
+
+    /// What each instance has used so far, where that is measured.
+    pub(crate) fn usage(&self) -> Vec<(InstanceId, Usage)> {
+        // Asked outside the lock: the answer is in files.
+        let targets: Vec<_> = {
+            let state = self.state.lock();
+            state.ready.iter().map(|e| e.target.clone()).collect()
+        };
+        let used = targets.iter().map(|target| target.instance());
+        used.filter_map(|instance| Some((instance.id(), instance.usage()?)))
+            .collect()
     }
 
     /// Since when the longest idle instance is idle, if one may be stopped to make room.
     pub(crate) fn longest_idle(&self) -> Option<Duration> {
         let state = self.state.lock();
-        state.longest_idle().map(|at| state.ready[at].idle_since)
+        state
+            .longest_idle(self.host.now())
+            .map(|at| state.ready[at].idle_since)
     }
 
     /// Stops the longest idle instance to make room. The task that does so, which ends when the instance has; `None`
@@ -371,7 +401,7 @@ impl Pool {
     pub(crate) fn evict(self: &Arc<Self>) -> Option<tokio::task::JoinHandle<()>> {
         let target = {
             let mut state = self.state.lock();
-            let at = state.longest_idle()?;
+            let at = state.longest_idle(self.host.now())?;
             state.stopping += 1;
             state.ready.remove(at).target
         };
@@ -384,14 +414,15 @@ impl Pool {
 
     /// Looks at the pool; false when nothing keeps it active.
     pub(crate) fn tick(self: &Arc<Self>) -> bool {
+        self.read_cpu();
         self.revisit();
-        self.state.lock().has_work()
+        self.state.lock().has_work(self.host.now())
     }
 
     /// Marks the pool inactive if nothing keeps it active, and says whether it did.
     pub(crate) fn deactivate(&self) -> bool {
         let mut state = self.state.lock();
-        if state.has_work() {
+        if state.has_work(self.host.now()) {
             return false;
         }
         state.active = false;
@@ -404,35 +435,40 @@ impl Pool {
             let mut state = self.state.lock();
             // Calls that gave up waiting want nothing any more.
             state.waiting.retain(|w| !w.0.is_closed());
-            self.decide(&mut state, &mut effects);
+            self.decide(&mut state, &mut effects, false);
         }
         self.perform(effects);
     }
 
-    fn decide(&self, state: &mut State, effects: &mut Effects) {
+    /// Reads what the instances have used of the processor, where that says how many there should be.
+    fn read_cpu(&self) {
+        let now = self.host.now();
+        let targets: Vec<(InstanceId, Arc<Target>)> = {
+            let mut state = self.state.lock();
+            let due = now.saturating_sub(state.sampled) >= CPU_SAMPLE;
+            if !due || !matches!(state.scale.metric, Metric::Cpu { .. }) {
+                return;
+            }
+            state.sampled = now;
+            let ready = state.ready.iter();
+            ready.map(|e| (e.id, e.target.clone())).collect()
+        };
+        // Files are read for this: not under the lock.
+        let used: Vec<(InstanceId, u64)> = targets
+            .iter()
+            .filter_map(|(id, target)| Some((*id, target.instance().usage()?.cpu_us)))
+            .collect();
+        self.state.lock().count_cpu(now, &used);
+    }
+
+    /// Starts and stops what is to be. `told` when somebody has just said how many there are to be.
+    fn decide(&self, state: &mut State, effects: &mut Effects, told: bool) {
         if state.retired || self.host.is_draining() {
             return;
         }
         let now = self.host.now();
-        let ready: Vec<Ready> = state
-            .ready
-            .iter()
-            .filter(|e| !e.leaving)
-            .map(|e| Ready {
-                id: e.id,
-                in_flight: e.in_flight,
-                idle_since: e.idle_since,
-            })
-            .collect();
-        let decision = scale::decide(
-            &state.scale,
-            &Observation {
-                now,
-                ready: &ready,
-                starting: state.starting,
-                queued: state.waiting.len() as u32,
-            },
-        );
+        state.count_arrivals(now);
+        let decision = state.decide(now, told);
         if now >= state.not_before {
             state.starting += decision.start;
             effects.start += decision.start;
@@ -444,7 +480,10 @@ impl Pool {
                 effects.stop.push(entry.target);
             }
         }
-        if !state.active && state.has_work() {
+        for entry in &mut state.ready {
+            entry.leaving |= decision.leave.contains(&entry.id);
+        }
+        if !state.active && state.has_work(now) {
             state.active = true;
             effects.activate = true;
         }
@@ -492,10 +531,32 @@ impl Pool {
     async fn launch(
         &self,
         id: InstanceId,
-    ) -> Result<(Arc<dyn Instance>, tokio::sync::OwnedSemaphorePermit), StartError> {
+    ) -> Result<(Target, tokio::sync::OwnedSemaphorePermit), StartError> {
         let room = self.host.room().await?;
         let spec = &self.revision.spec;
+        let contract = &self.revision.contract;
         let materials = self.host.resources.materialize(&self.key, spec).await?;
+        let bundle = materials.bundle.clone();
+        let instance = match contract.program(spec) {
+            Some(program) => self.start(id, program, materials).await?,
+            None => Arc::new(Vacant::new(id)),
+        };
+        let surroundings = Surroundings {
+            lanes: self.host.options.lanes,
+            bundle,
+            logs: self.log.clone(),
+        };
+        let target = Target::new(instance, contract.clone(), surroundings);
+        Ok((target, room))
+    }
+
+    async fn start(
+        &self,
+        id: InstanceId,
+        program: Program,
+        materials: Materials,
+    ) -> Result<Arc<dyn Instance>, StartError> {
+        let spec = &self.revision.spec;
         let mut env: Vec<_> = spec
             .env
             .iter()
@@ -514,8 +575,7 @@ impl Pool {
             "TIDEGATE_REVISION".to_owned(),
             self.revision.id.as_ref().to_owned(),
         ));
-        let instance = self
-            .host
+        self.host
             .isolation
             .start(InstanceSpec {
                 id,
@@ -523,17 +583,16 @@ impl Pool {
                 revision: self.revision.id.clone(),
                 bundle: materials.bundle,
                 layer: materials.layer,
-                program: self.revision.contract.program(spec),
+                program,
                 env,
                 secrets: materials.files,
                 limits: spec.limits,
                 network: spec.network,
                 concurrency: spec.scale.concurrency,
                 ready_within: self.host.options.ready_within.min(spec.limits.timeout),
-                logs: self.log.clone(),
+                logs: self.revision.contract.sink(self.log.clone()),
             })
-            .await?;
-        Ok((instance, room))
+            .await
     }
 
     /// Puts a started instance to work, unless the pool was retired meanwhile.
@@ -555,6 +614,7 @@ impl Pool {
                     in_flight: 0,
                     idle_since,
                     leaving: false,
+                    cpu_us: None,
                 });
                 self.grant(&mut state, &mut effects);
             }
@@ -647,12 +707,8 @@ impl Starting {
         let launched = self.pool.launch(self.id).await;
         self.ended = true;
         match launched {
-            Ok((instance, _room)) => {
-                let target = Target::new(
-                    instance.clone(),
-                    self.pool.revision.contract,
-                    self.pool.host.options.lanes,
-                );
+            Ok((target, _room)) => {
+                let instance = target.instance().clone();
                 self.pool.started(self.id, Arc::new(target));
                 let exit = instance.exited().await;
                 drop(instance);
@@ -670,76 +726,6 @@ impl Drop for Starting {
                 StartError::Runtime("the start broke off; the server's log says why".into());
             self.pool.start_failed(self.id, error);
         }
-    }
-}
-
-// === impl State ===
-
-impl State {
-    /// The first instance below its target, else the least loaded that has room.
-    fn find_room(&mut self) -> Option<&mut Entry> {
-        let concurrency = self.scale.concurrency;
-        let target = (u64::from(concurrency) * u64::from(self.scale.target_milli) / 1000).max(1);
-        let at = self
-            .ready
-            .iter()
-            .position(|e| u64::from(e.in_flight) < target && !e.leaving)
-            .or_else(|| {
-                let least = self
-                    .ready
-                    .iter()
-                    .enumerate()
-                    .filter(|(_, e)| !e.leaving)
-                    .min_by_key(|(_, e)| e.in_flight);
-                least
-                    .filter(|(_, e)| e.in_flight < concurrency)
-                    .map(|(at, _)| at)
-            })?;
-        Some(&mut self.ready[at])
-    }
-
-    /// Whether a granted call leaves the pool above its target, so that another instance should start beside it. With a
-    /// target of all of the concurrency that is only so when a call has to wait.
-    fn wants_more(&self) -> bool {
-        self.scale.target_milli < 1000 && self.live() < self.scale.max && {
-            let usable = self.ready.iter().filter(|e| !e.leaving);
-            let in_flight = usable.map(|e| e.in_flight).sum();
-            scale::wanted(&self.scale, in_flight) > self.live()
-        }
-    }
-
-    fn live(&self) -> u32 {
-        self.usable() + self.starting
-    }
-
-    /// Instances that take new calls.
-    fn usable(&self) -> u32 {
-        self.ready.iter().filter(|e| !e.leaving).count() as u32
-    }
-
-    /// Where the longest idle instance is, if one may be stopped to make room.
-    fn longest_idle(&self) -> Option<usize> {
-        if self.usable() <= self.scale.min {
-            return None;
-        }
-        let idle = self.ready.iter().enumerate();
-        idle.filter(|(_, e)| e.in_flight == 0)
-            .min_by_key(|(_, e)| e.idle_since)
-            .map(|(at, _)| at)
-    }
-
-    /// The failure that calls are refused with while nothing can take them.
-    fn failing(&self, now: Duration) -> Option<Arc<StartError>> {
-        (self.live() == 0 && now < self.not_before)
-            .then(|| self.last_failure.clone())
-            .flatten()
-    }
-
-    fn has_work(&self) -> bool {
-        !self.ready.is_empty()
-            || self.starting > 0
-            || !self.waiting.is_empty()
-            || (self.scale.min > 0 && !self.retired)
     }
 }
 

@@ -95,10 +95,12 @@ pub trait Instance: Send + Sync {
 /// One run of an instance's program.
 #[derive(Debug, Default)]
 pub struct Exec {
-    /// Added to the instance's environment, later entries first.
+    /// Added to the instance's environment, in place of what has the same name there. No name may come twice.
     pub env: Vec<(String, String)>,
     /// Attributes what the process writes to its standard error.
     pub invocation: Option<InvocationId>,
+    /// Standard error goes where standard output goes, rather than to the log.
+    pub merged: bool,
 }
 
 /// A process of a contract that takes one a call. Dropping it kills the process and what it left running in the instance.

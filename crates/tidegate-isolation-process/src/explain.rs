@@ -7,16 +7,31 @@ use std::path::Path;
 /// Bytes of a file's head that are looked at; the kernel reads 256 for a `#!` line.
 const HEAD: usize = 256;
 
-/// The kernel's number with what it means for this file.
-pub(crate) fn exec_error(bundle: &Path, entry: &str, errno: i32) -> io::Error {
+/// The kernel's number with what it means for this file, or for this word that was looked up in `PATH`.
+pub(crate) fn exec_error(bundle: &Path, entry: &str, looked_up: bool, errno: i32) -> io::Error {
     let kernel = io::Error::from_raw_os_error(errno);
-    io::Error::new(kernel.kind(), explain(bundle, entry, errno, &kernel))
+    let text = if looked_up && errno == libc::ENOENT {
+        format!(
+            "{entry:?} cannot be run: no folder in PATH has a program of this name; one in the function's own folder is \
+             named with './'"
+        )
+    } else {
+        explain(bundle, entry, errno, &kernel)
+    };
+    io::Error::new(kernel.kind(), text)
 }
 
 fn explain(bundle: &Path, entry: &str, errno: i32, kernel: &io::Error) -> String {
     let mut head = Vec::new();
-    let read = File::open(bundle.join(entry))
-        .and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
+    let in_bundle = |path: &str| match path
+        .strip_prefix("/home/app/")
+        .or(path.strip_prefix("/function/"))
+    {
+        Some(rest) => bundle.join(rest),
+        None => bundle.join(path),
+    };
+    let read =
+        File::open(in_bundle(entry)).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
     if let Err(error) = read {
         return format!("{entry:?} cannot be run: {error}");
     }
@@ -59,7 +74,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let check = |content: &[u8], errno, expected: &str| {
             std::fs::write(folder.path().join("f"), content).unwrap();
-            let text = exec_error(folder.path(), "f", errno).to_string();
+            let text = exec_error(folder.path(), "f", false, errno).to_string();
             assert!(text.contains(expected), "{text}");
         };
         check(b"#!/opt/tool -x\n", libc::ENOENT, "names \"/opt/tool\"");
@@ -67,7 +82,11 @@ mod tests {
         check(b"\x7fELF....", libc::ENOENT, "dynamic loader");
         check(b"echo hello\n", libc::ENOEXEC, "`#!` line");
         check(b"#!/bin/sh\n", libc::E2BIG, "environment is too long");
-        let text = exec_error(folder.path(), "missing", libc::ENOENT).to_string();
-        assert!(text.contains("\"missing\""), "{text}");
+        let text = exec_error(folder.path(), "/home/app/f", false, libc::ENOEXEC).to_string();
+        assert!(text.contains("`#!` line"), "{text}");
+        let text = exec_error(folder.path(), "f", true, libc::ENOENT).to_string();
+        assert!(text.contains("no folder in PATH"), "{text}");
+        let text = exec_error(folder.path(), "./missing", false, libc::ENOENT).to_string();
+        assert!(text.contains("\"./missing\""), "{text}");
     }
 }

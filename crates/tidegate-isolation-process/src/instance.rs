@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use tidegate_core::{InstanceId, InvocationId};
 use tidegate_instance::{
-    Exec, Exit, Instance, KillOnDrop, LogStream, Process, Reason, StartTimes, Stream, Usage,
+    Exec, Exit, Instance, KillOnDrop, LogStream, Process, Program, Reason, StartTimes, Stream,
+    Usage,
 };
 use tokio::net::unix::pipe;
 use tokio::net::{TcpStream, UnixStream};
@@ -50,7 +51,10 @@ pub(crate) enum Kind {
 pub(crate) struct Inner {
     pub(crate) id: InstanceId,
     pub(crate) bundle: PathBuf,
+    /// What runs: a file of the bundle, or the first word of the function's own command.
     pub(crate) entry: String,
+    /// It is looked up in `PATH`.
+    looked_up: bool,
     /// Bytes.
     memory: u64,
     pub(crate) sandbox: Sandbox,
@@ -102,6 +106,12 @@ impl Inner {
             id: spec.id,
             bundle: spec.bundle.clone(),
             entry: entry.to_owned(),
+            looked_up: match &spec.program {
+                Program::PerCall { command, .. } | Program::Server { command, .. } => {
+                    command.first().is_some_and(|word| !word.contains('/'))
+                }
+                Program::Host { .. } => false,
+            },
             memory: spec.limits.memory,
             sandbox,
             kind: std::sync::OnceLock::new(),
@@ -238,7 +248,12 @@ impl Inner {
         drop(fds);
         match has_begun.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(errno)) => Err(crate::explain::exec_error(&self.bundle, &self.entry, errno)),
+            Ok(Err(errno)) => Err(crate::explain::exec_error(
+                &self.bundle,
+                &self.entry,
+                self.looked_up,
+                errno,
+            )),
             Err(_) => Err(gone()),
         }
     }
@@ -522,8 +537,13 @@ impl Instance for ProcessInstance {
         let (stdin, our_stdin) = rustix::pipe::pipe_with(flags)?;
         inner.give(&stdin)?;
         let (our_stdout, stdout) = inner.output_pipe()?;
-        let (our_stderr, stderr) = inner.output_pipe()?;
-        inner.pump(our_stderr, LogStream::Stderr, exec.invocation)?;
+        let stderr = if exec.merged {
+            stdout.try_clone()?
+        } else {
+            let (our_stderr, stderr) = inner.output_pipe()?;
+            inner.pump(our_stderr, LogStream::Stderr, exec.invocation)?;
+            stderr
+        };
         let n = inner.next.fetch_add(1, Ordering::Relaxed);
         let (tell, exit) = oneshot::channel();
         // Armed before the order is sent: a caller that gives up while the program starts leaves nothing running.

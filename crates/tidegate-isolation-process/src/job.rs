@@ -50,6 +50,9 @@ const DOOR_REST: Duration = Duration::from_millis(50);
 /// the processes that it may have: a shell waits for seconds between its tries, so each of a bomb's processes has had two.
 const HOPELESS: u64 = 2;
 
+/// What of the places in [`TAKEN`] is free all the same: where an instance has its secrets, a job may have its own.
+const FREE: [&str; 2] = ["run", "secrets"];
+
 /// What an isolation shows at its root and no folder may cover.
 const TAKEN: &[&str] = &[
     "usr",
@@ -168,7 +171,7 @@ fn folders(job: &Job) -> Result<Vec<JobFolder>, StartError> {
                 )));
             }
         };
-        let taken = TAKEN.contains(&names[0])
+        let taken = (TAKEN.contains(&names[0]) && names != FREE)
             || names[0].starts_with("lib")
             || (names[0] == "var" && names.get(1).is_none_or(|n| ["tmp", "run"].contains(n)));
         if taken {

@@ -86,14 +86,15 @@ pub(crate) async fn start(
     let (Program::PerCall { entry, .. }
     | Program::Server { entry, .. }
     | Program::Host { entry, .. }) = &spec.program;
-    let (Program::PerCall { command, .. } | Program::Server { command, .. }) = &spec.program else {
-        check_entry(&spec, entry)?;
-        return run(supervisor, means, &spec, entry).await;
+    // In messages, a command of the function's own is what cannot be run or ends too early.
+    let runs = match &spec.program {
+        Program::PerCall { command, .. } | Program::Server { command, .. } => command.first(),
+        Program::Host { .. } => None,
     };
-    if command.is_empty() {
+    if runs.is_none() {
         check_entry(&spec, entry)?;
     }
-    run(supervisor, means, &spec, entry).await
+    run(supervisor, means, &spec, runs.unwrap_or(entry)).await
 }
 
 async fn run(
@@ -229,8 +230,13 @@ async fn server(
         Network::Host => free_port().map_err(|e| failed("choose a port", e))?,
     };
     let mut env = environment(spec, &command);
-    env.retain(|(name, _)| name != "PORT");
-    env.push(("PORT".to_owned(), port.to_string()));
+    if own.is_none() {
+        env.retain(|(name, _)| name != "PORT");
+    }
+    // A program with a port of its own may know the variable for something else.
+    if !env.iter().any(|(name, _)| name == "PORT") {
+        env.push(("PORT".to_owned(), port.to_string()));
+    }
     let (instance, _) = walls(supervisor, spec, entry, Some((command.argv, env)), None).await?;
     let began = Instant::now();
     let inner = &instance.inner;
@@ -269,7 +275,12 @@ async fn server(
         }),
         Err(_) => Err(StartError::NotReady {
             limit: spec.ready_within,
-            hint: "it has to listen on 127.0.0.1 or 0.0.0.0 at the port that $PORT names",
+            hint: match own {
+                None => "it has to listen on 127.0.0.1 or 0.0.0.0 at the port that $PORT names",
+                Some(_) => {
+                    "it has to listen on 127.0.0.1 or 0.0.0.0 at the port that it is called on"
+                }
+            },
         }),
     }
 }

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::Build;
+use tidegate_core::{Build, Code};
 
 /// What a context was made into, under the name that its sender gave it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// The name: `hello:latest`.
     pub name: String,
-    /// The source tree, an archive among the blobs: `sha256:<64 hex>`.
+    /// What runs, an archive among the blobs: `sha256:<64 hex>`. It is built: the tree that the template makes, or where that
+    /// had to be compiled, what came out.
     pub digest: String,
+    /// Its installed dependencies, an archive too, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
     /// What it is.
     #[serde(flatten)]
     pub prepared: Prepared,
@@ -42,7 +46,7 @@ pub struct Prepared {
     pub env: BTreeMap<String, String>,
     /// Calls that an instance takes at once unless the deployment says otherwise.
     pub concurrency: u32,
-    /// How the tree is built.
+    /// How the tree is built. An [`Image`]'s says that nothing is left to be done.
     #[serde(default)]
     pub build: Build,
     /// Remarks for whoever builds, one sentence each: what of the context has no effect here.
@@ -72,6 +76,19 @@ pub struct BuildConfig {
     /// Platforms such as `linux/amd64`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<String>,
+}
+
+impl Image {
+    /// What a function that runs it has for its code. Nothing of it is built again: not in another namespace, where the
+    /// secrets of its build are not, and not when a tool of the machine's is a newer one.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        Code {
+            digest: self.digest.clone(),
+            entry: self.prepared.entry.clone(),
+            layer: self.layer.clone(),
+        }
+    }
 }
 
 impl WatchdogKind {

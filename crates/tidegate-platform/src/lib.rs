@@ -10,8 +10,10 @@
 
 mod builds;
 mod bundles;
+mod call_body;
 mod controller;
 mod error;
+mod keys;
 mod lower;
 mod namespaces;
 mod platform;
@@ -22,25 +24,31 @@ mod rollout;
 mod secrets;
 mod status;
 mod traffic;
+mod views;
 
-pub use builds::{BUILD_LIMITS, BuildLine, BuildLineKind, BuildOptions, BuildStatus, BuildTail};
+pub use builds::{
+    BUILD_LIMITS, BuildFailure, BuildLine, BuildLineKind, BuildOptions, BuildOutput, BuildReader,
+    BuildSource, BuildStatus, BuildTail, Built, Scratch,
+};
+pub use call_body::CallBody;
 pub use controller::settled_phase;
 pub use error::Error;
-pub use lower::{GradualRollout, Lower, LowerError, Lowered, Switch};
+pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch};
 pub use namespaces::{DEFAULT_NAMESPACE, canonical_namespace};
-pub use platform::{DEFAULT_REVISIONS, Parts, Platform};
+pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
 pub use revisions::{KeptRevision, RevisionPhase};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};
 pub use traffic::{Rollout, RolloutPhase, TrafficPart};
+pub use views::View;
 
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
-pub use tidegate_contract::{Body, BodyFault, Caller, Contract, Prefix, UnknownContract};
+pub use tidegate_contract::{Body, BodyFault, Caller, Contract, ContractError, Prefix};
 pub use tidegate_engine::{
     BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, LogLine, LogQuery,
     LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
 };
-pub use tidegate_instance::{JobLimits, Runtime};
+pub use tidegate_instance::{JobLimits, Runtime, Usage};
 pub use tidegate_store::{
     BlobError, Deletion, Digest, DigestError, Error as StoreError, Event, LabelSelector, Object,
     ObjectKey, Page, Preconditions, Put, Query, ResourceVersion, Watch,

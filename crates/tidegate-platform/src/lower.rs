@@ -2,19 +2,34 @@
 
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::Share;
-use tidegate_core::{Build, FunctionKey, FunctionSpec};
-use tidegate_store::Object;
+use tidegate_core::{Build, FunctionKey, FunctionRef, FunctionSpec};
+use tidegate_store::{Object, ObjectKey};
 
 /// A kind of document that is a function, and how it is one. Pure: the same document always lowers to the same function.
 pub trait Lower: Send + Sync {
     /// `apiVersion` and `kind` of the documents.
     fn kind(&self) -> (&'static str, &'static str);
 
+    /// The dialect that the documents belong to, in a word.
+    fn dialect(&self) -> &'static str;
+
+    /// The document that would be the function called so; `None` where this kind has none for such a key.
+    fn document(&self, key: FunctionRef<'_>) -> Option<ObjectKey>;
+
     /// The function that the document asks for.
     ///
     /// # Errors
     /// The document asks for something that cannot be; the message names it and what would do.
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError>;
+}
+
+/// A kind of document that is no function, and names code that has to be kept all the same.
+pub trait Holds: Send + Sync {
+    /// `apiVersion` and `kind` of the documents.
+    fn kind(&self) -> (&'static str, &'static str);
+
+    /// Digests of the code that the document names, `sha256:<64 hex>`.
+    fn code(&self, object: &Object) -> Vec<String>;
 }
 
 /// A canonical function, and when a new revision of it takes over.

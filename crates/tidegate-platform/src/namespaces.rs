@@ -1,5 +1,7 @@
 //! Namespaces.
 
+use std::collections::BTreeMap;
+
 use tidegate_store::{Object, ObjectKey, Query};
 
 use crate::{Error, Platform};
@@ -64,6 +66,64 @@ impl Platform {
         }
     }
 
+    /// A namespace, with the labels and annotations that it was given.
+    ///
+    /// # Errors
+    /// It is not there, or the store cannot read.
+    pub async fn namespace(&self, name: &str) -> Result<Object, Error> {
+        let key = key(name).map_err(|_| missing(name))?;
+        match self.store().objects().get(&key).await {
+            Err(tidegate_store::Error::NotFound { .. }) if name == DEFAULT_NAMESPACE => {
+                Ok(Object::with_spec(&key, serde_json::json!({}))?)
+            }
+            Err(tidegate_store::Error::NotFound { .. }) => Err(missing(name)),
+            found => Ok(found?),
+        }
+    }
+
+    /// Makes a namespace that must not be there yet, with labels and annotations.
+    ///
+    /// # Errors
+    /// It is there, the name or a label breaks a rule, or the store cannot write.
+    pub async fn make_namespace(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Object, Error> {
+        let name = tidegate_core::Name::new(name).map_err(|e| Error::Invalid(e.to_string()))?;
+        if name.as_str() == DEFAULT_NAMESPACE {
+            return Err(tidegate_store::Error::AlreadyExists {
+                key: key(name.as_str())?,
+            }
+            .into());
+        }
+        let described = described(name.as_str(), labels, annotations)?;
+        Ok(self.store().objects().create(described).await?)
+    }
+
+    /// Gives a namespace other labels and annotations, in place of those that it had.
+    ///
+    /// # Errors
+    /// It is not there, a label breaks a rule, or the store cannot write.
+    pub async fn describe_namespace(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Object, Error> {
+        key(name).map_err(|_| missing(name))?;
+        let described = described(name, labels, annotations)?;
+        // The default one is there without a document.
+        if name == DEFAULT_NAMESPACE {
+            return Ok(self.store().objects().put(described).await?.object());
+        }
+        match self.store().objects().update(described).await {
+            Err(tidegate_store::Error::NotFound { .. }) => Err(missing(name)),
+            changed => Ok(changed?),
+        }
+    }
+
     /// Removes an empty namespace.
     ///
     /// # Errors
@@ -117,7 +177,8 @@ impl Platform {
         if name == DEFAULT_NAMESPACE {
             return Ok(());
         }
-        match self.store().objects().get(&key(name)?).await {
+        let key = key(name).map_err(|_| missing(name))?;
+        match self.store().objects().get(&key).await {
             Ok(_) => Ok(()),
             Err(tidegate_store::Error::NotFound { .. }) => Err(missing(name)),
             Err(error) => Err(error.into()),
@@ -127,6 +188,21 @@ impl Platform {
 
 fn key(name: &str) -> Result<ObjectKey, Error> {
     Ok(ObjectKey::new(API_VERSION, KIND, "", name)?)
+}
+
+fn described(
+    name: &str,
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Object, Error> {
+    let object = Object::with_spec(&key(name)?, serde_json::json!({}))?;
+    Ok(object.edit_metadata(|metadata| {
+        for (field, given) in [("labels", labels), ("annotations", annotations)] {
+            if !given.is_empty() {
+                metadata.insert(field.to_owned(), serde_json::json!(given));
+            }
+        }
+    })?)
 }
 
 fn missing(name: &str) -> Error {

@@ -1,7 +1,7 @@
 //! The platform's handle.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -9,23 +9,24 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{Request, Response};
 use tidegate_contract::Body;
-use tidegate_core::{FunctionRef, FunctionSpec};
+use tidegate_core::{FunctionRef, FunctionSpec, InstanceId};
 use tidegate_engine::{
     CallContext, Chosen, Engine, Failure, Function, LogQuery, LogTail, Member, PoolCounts,
     ReplyBody, UnknownRevision,
 };
-use tidegate_instance::{Isolation, Runtime};
+use tidegate_instance::{Isolation, Runtime, Usage};
 use tidegate_store::{Digest, Object, ObjectKey, Preconditions, Put, Query, Store, Watch};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::builds::{BuildOptions, Builds};
+use crate::builds::{BuildOptions, Builds, joined};
 use crate::bundles::Bundles;
 use crate::controller::Controller;
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
-use crate::{Error, Lower, Status};
+use crate::{Error, Holds, Lower, Scratch, Status};
 
 /// Objects read at once when a list is read whole.
 const PAGE: usize = 500;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub revisions: usize,
     /// The kinds of documents that are functions.
     pub kinds: Vec<Arc<dyn Lower>>,
+    /// The kinds of documents that are none, and name code all the same.
+    pub holders: Vec<Arc<dyn Holds>>,
 }
 
 /// Everything a dialect or a trigger may do. A cheap handle.
@@ -66,13 +69,25 @@ struct Inner {
     bundles: Bundles,
     builds: Builds,
     kinds: Vec<Arc<dyn Lower>>,
+    holders: Vec<Arc<dyn Holds>>,
     controller: Controller,
     revisions: usize,
     rollouts: Rollouts,
+    /// Held while a function's document is stored, from the look at who has its place on.
+    placing: tokio::sync::Mutex<()>,
     /// Notified whenever the controller has brought something in line.
     settled: Notify,
     ending: CancellationToken,
     tasks: TaskTracker,
+    /// The runtime that the platform was started on, where its tasks are whoever begins them.
+    control: Handle,
+}
+
+/// A task that ends with this value.
+#[derive(Debug)]
+pub struct Attended<T> {
+    done: oneshot::Receiver<T>,
+    _end: DropGuard,
 }
 
 // === impl Platform ===
@@ -102,12 +117,15 @@ impl Platform {
                 bundles,
                 builds,
                 kinds: parts.kinds,
+                holders: parts.holders,
                 controller: Controller::default(),
                 revisions: parts.revisions.max(1),
                 rollouts: Rollouts::default(),
+                placing: tokio::sync::Mutex::default(),
                 settled: Notify::new(),
                 ending: CancellationToken::new(),
                 tasks: TaskTracker::new(),
+                control: Handle::current(),
             }
         }));
         platform.control().await?;
@@ -128,17 +146,17 @@ impl Platform {
     /// Stores a document, new or changed; what follows from it follows. See [`Platform::settle`].
     ///
     /// # Errors
-    /// The document breaks a rule, lost a race, or the store cannot write.
+    /// The document breaks a rule, lost a race, is a function whose place another dialect's has, or the store cannot write.
     pub async fn put(&self, object: Object) -> Result<Put, Error> {
-        Ok(self.0.store.objects().put(object).await?)
+        self.place(object, false).await
     }
 
     /// Stores a document that must not be there yet.
     ///
     /// # Errors
-    /// It is there, breaks a rule, or the store cannot write.
+    /// It is there, breaks a rule, is a function whose place another dialect's has, or the store cannot write.
     pub async fn create(&self, object: Object) -> Result<Object, Error> {
-        Ok(self.0.store.objects().create(object).await?)
+        Ok(self.place(object, true).await?.object())
     }
 
     /// A document.
@@ -318,6 +336,12 @@ impl Platform {
         self.0.engine.counts(function)
     }
 
+    /// What each of a function's instances has used so far, where that is measured.
+    #[must_use]
+    pub fn usage(&self, function: &Function) -> Vec<(InstanceId, Usage)> {
+        self.0.engine.usage(function)
+    }
+
     /// What a function's current revision says of who may call it.
     #[must_use]
     pub fn access(&self, function: &Function) -> Option<tidegate_core::Access> {
@@ -367,10 +391,27 @@ impl Platform {
         let kept = self
             .put_code(digest, stream, tidegate_build::LAYER_ARCHIVE)
             .await;
-        reading
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        joined(reading.await);
         kept
+    }
+
+    /// Stores a folder, with all in it, as an archive of code.
+    ///
+    /// # Errors
+    /// It holds what an archive may not, or the store cannot write.
+    pub async fn keep_folder(&self, folder: &Path) -> Result<Digest, Error> {
+        let folder = folder.to_owned();
+        let archived = tokio::task::spawn_blocking(move || tidegate_build::archive_folder(&folder));
+        let archived = joined(archived.await).map_err(|e| Error::Code(e.to_string()))?;
+        self.keep_code(archived).await
+    }
+
+    /// A folder for work that is about to become code.
+    ///
+    /// # Errors
+    /// The machine's disk.
+    pub fn scratch(&self) -> std::io::Result<Scratch> {
+        self.0.builds.scratch()
     }
 
     /// Unpacks an archive that a client sent, to say at once what is wrong with it.
@@ -395,9 +436,7 @@ impl Platform {
     pub async fn tools(&self) -> Vec<Runtime> {
         let platform = self.clone();
         let looked = tokio::task::spawn_blocking(move || platform.builds().tools().toolchains());
-        let tools = looked
-            .await
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let tools = joined(looked.await);
         tools
             .into_iter()
             .map(|toolchain| Runtime {
@@ -432,7 +471,11 @@ impl Platform {
         }
     }
 
-    async fn sweep(&self) -> Result<(), Error> {
+    /// Removes code that nothing names, and nothing named at the sweep before. Done by itself once an hour.
+    ///
+    /// # Errors
+    /// What keeps the store from reading.
+    pub async fn sweep(&self) -> Result<(), Error> {
         let mut used: HashSet<Digest> = HashSet::new();
         for lower in self.kinds() {
             let (api_version, kind) = lower.kind();
@@ -442,6 +485,17 @@ impl Platform {
                         .ok()
                         .into_iter()
                         .flat_map(|l| digests(&l.spec)),
+                );
+            }
+        }
+        for holder in &self.0.holders {
+            let (api_version, kind) = holder.kind();
+            for object in self.list_all(&Query::kind(api_version, kind)).await? {
+                let named = holder.code(&object);
+                used.extend(
+                    named
+                        .iter()
+                        .filter_map(|digest| digest.parse::<Digest>().ok()),
                 );
             }
         }
@@ -493,6 +547,10 @@ impl Platform {
         &self.0.engine
     }
 
+    pub(crate) fn placing(&self) -> &tokio::sync::Mutex<()> {
+        &self.0.placing
+    }
+
     pub(crate) fn bundles(&self) -> &Bundles {
         &self.0.bundles
     }
@@ -525,9 +583,40 @@ impl Platform {
     /// Runs a task until it ends or the platform does.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let ending = self.0.ending.clone();
-        self.0.tasks.spawn(async move {
+        let task = async move {
             ending.run_until_cancelled(task).await;
+        };
+        self.0.tasks.spawn_on(task, &self.0.control);
+    }
+
+    /// Runs a task on the platform's own threads, whoever asks for it and however slowly he takes what comes of it. It ends
+    /// with the value that is given back, and with the platform.
+    pub fn attend<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Attended<T> {
+        let (tell, done) = oneshot::channel();
+        let end = CancellationToken::new();
+        let ended = end.clone();
+        self.spawn(async move {
+            if let Some(made) = ended.run_until_cancelled(task).await {
+                // Nobody wants it any more where it cannot be told.
+                let _ = tell.send(made);
+            }
         });
+        Attended {
+            done,
+            _end: end.drop_guard(),
+        }
+    }
+}
+
+// === impl Attended ===
+
+impl<T> Attended<T> {
+    /// What came of it. `None` where the platform ended first.
+    pub async fn result(self) -> Option<T> {
+        self.done.await.ok()
     }
 }
 

@@ -15,12 +15,8 @@ const WORD: usize = 12;
 /// The revision of a specification. How many instances there may be is not part of its identity: scaling a function
 /// restarts nothing.
 pub(crate) fn of(spec: FunctionSpec) -> Result<Revision, LowerError> {
-    let contract: Contract =
-        spec.contract
-            .parse()
-            .map_err(|e: tidegate_contract::UnknownContract| {
-                LowerError::new("spec.contract", e.to_string())
-            })?;
+    let contract =
+        Contract::of(&spec).map_err(|error| LowerError::new(error.field(), error.to_string()))?;
     let scaleless = without_scale(&spec);
     let text =
         serde_json::to_vec(&scaleless).map_err(|e| LowerError::new("spec", e.to_string()))?;
@@ -41,6 +37,8 @@ pub(crate) fn without_scale(spec: &FunctionSpec) -> FunctionSpec {
             initial: 0,
             target_milli: 0,
             idle: std::time::Duration::ZERO,
+            zero: None,
+            by_hand: None,
             metric: tidegate_core::Metric::default(),
             waiting: None,
             ..spec.scale

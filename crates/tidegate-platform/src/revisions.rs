@@ -135,7 +135,7 @@ impl KeptRevision {
             concurrency: spec.scale.concurrency,
             ..scale
         };
-        let contract = spec.contract.parse().ok()?;
+        let contract = tidegate_contract::Contract::of(&spec).ok()?;
         Some(Revision {
             id: Arc::from(self.id.as_str()),
             spec: Arc::new(spec),

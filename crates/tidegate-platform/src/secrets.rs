@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tidegate_core::{FunctionKey, FunctionSpec, Name};
+use tidegate_core::{FunctionKey, FunctionSpec};
 use tidegate_store::{Object, ObjectKey, Preconditions, Query};
 
 use crate::{Error, Platform};
@@ -37,7 +37,49 @@ impl Platform {
         name: &str,
         value: &[u8],
     ) -> Result<SecretInfo, Error> {
-        let checked = Name::new(name).map_err(|e| Error::Invalid(e.to_string()))?;
+        let sealed = self.sealed(namespace, name, value).await?;
+        let put = self.store().objects().put(sealed).await?;
+        Ok(info(&put.object()))
+    }
+
+    /// Stores a secret that must not be there yet.
+    ///
+    /// # Errors
+    /// It is there, or as [`Platform::put_secret`].
+    pub async fn create_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        value: &[u8],
+    ) -> Result<SecretInfo, Error> {
+        let sealed = self.sealed(namespace, name, value).await?;
+        Ok(info(&self.store().objects().create(sealed).await?))
+    }
+
+    /// Changes a secret that must be there. Functions that use it get new instances.
+    ///
+    /// # Errors
+    /// It is not there, or as [`Platform::put_secret`].
+    pub async fn update_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        value: &[u8],
+    ) -> Result<SecretInfo, Error> {
+        let sealed = self.sealed(namespace, name, value).await?;
+        match self.store().objects().update(sealed).await {
+            Err(tidegate_store::Error::NotFound { .. }) => Err(missing(namespace, name)),
+            changed => Ok(info(&changed?)),
+        }
+    }
+
+    /// A secret as it is stored.
+    async fn sealed(&self, namespace: &str, name: &str, value: &[u8]) -> Result<Object, Error> {
+        let key = key(namespace, name).map_err(|_| {
+            Error::Invalid(format!(
+                "secret name {name:?} is not allowed: 1 to 253 of a-z, 0-9, '-' and '.', beginning and ending with a letter or digit, and so each part between dots"
+            ))
+        })?;
         if value.len() > MAX_VALUE {
             return Err(Error::Invalid(format!(
                 "secret {name:?} is {} bytes long; at most {MAX_VALUE} are stored",
@@ -45,15 +87,9 @@ impl Platform {
             )));
         }
         self.require_namespace(namespace).await?;
-        let key = key(namespace, checked.as_str())?;
         let sealed = self.store().keyring().seal(&aad(namespace, name), value)?;
         let spec = serde_json::json!({ "sealed": STANDARD.encode(sealed), "size": value.len() });
-        let put = self
-            .store()
-            .objects()
-            .put(Object::with_spec(&key, spec)?)
-            .await?;
-        Ok(info(&put.object()))
+        Ok(Object::with_spec(&key, spec)?)
     }
 
     /// The secrets of a namespace, by name, without their values.

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::rollout;
 use tidegate_core::traffic::{self, Part, TrafficError, WHOLE};
+use tidegate_core::{rollout, scale};
 use tidegate_engine::{Arrangement, Member, Revision, Share};
 
 use crate::lower::Lowered;
@@ -173,7 +173,7 @@ pub(crate) fn is_in_force(arrangement: &Arrangement, members: &[Member]) -> bool
         && shares.iter().all(|share| {
             members.iter().any(|member| {
                 member.revision.id == share.revision.id
-                    && member.revision.spec.scale == share.revision.spec.scale
+                    && member.scale == scale::part(&share.revision.spec.scale, share.percent)
                     && member.percent == share.percent
                     && member.tags == share.tags
                     && member.latest == share.latest

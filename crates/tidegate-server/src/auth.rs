@@ -3,7 +3,10 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 use subtle::ConstantTimeEq as _;
 
@@ -11,6 +14,9 @@ use crate::Error;
 
 /// File of the admin key below the data folder.
 pub const ADMIN_KEY_FILE: &str = "admin.key";
+
+/// What stands before the key in basic credentials: the only user there is.
+const USER: &[u8] = b"admin:";
 
 /// Random bytes in a key.
 const KEY_BYTES: usize = 24;
@@ -75,15 +81,37 @@ impl Keys {
         }
     }
 
-    /// Whether the request's credential is the admin's. Takes as long for a nearly right key as for a wrong one.
+    /// The admin's key; `None` where none is needed.
+    pub(crate) fn admin(&self) -> Option<Arc<[u8]>> {
+        match self {
+            Self::Admin(key) => Some(key.as_bytes().into()),
+            Self::Open => None,
+        }
+    }
+
+    /// Whether the request's credential is the admin's: the key as a bearer token, or as the password of `admin`. Takes as
+    /// long for a nearly right key as for a wrong one.
     pub(crate) fn is_admin(&self, headers: &HeaderMap) -> bool {
         let Self::Admin(key) = self else { return true };
-        headers
+        let Some((scheme, given)) = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .is_some_and(|(_, given)| given.trim().as_bytes().ct_eq(key.as_bytes()).into())
+        else {
+            return false;
+        };
+        let given = given.trim();
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return given.as_bytes().ct_eq(key.as_bytes()).into();
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return false;
+        }
+        let pair = STANDARD.decode(given).unwrap_or_default();
+        let Some(password) = pair.strip_prefix(USER) else {
+            return false;
+        };
+        password.ct_eq(key.as_bytes()).into()
     }
 }
 

@@ -6,12 +6,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use tidegate_dialect_native::CallBody;
+use tidegate_dialect_openfaas::CountedBody;
+use tidegate_platform::CallBody;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The body of an answer: an enum, so that a call's needs no box.
 pub(crate) enum ServerBody {
     Call(CallBody),
+    OpenFaas(CountedBody),
     Control(axum::body::Body),
     /// One whose end is not known, such as a log that is followed: it ends with the server, which would else wait for it.
     Open(axum::body::Body, Pin<Box<WaitForCancellationFutureOwned>>),
@@ -40,6 +42,7 @@ impl Body for ServerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Call(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::OpenFaas(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Control(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Open(body, stop) => match stop.as_mut().poll(cx) {
                 Poll::Ready(()) => Poll::Ready(None),
@@ -54,6 +57,7 @@ impl Body for ServerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Call(body) => body.is_end_stream(),
+            Self::OpenFaas(body) => body.is_end_stream(),
             Self::Control(body) | Self::Open(body, _) => body.is_end_stream(),
             Self::Full(body) => body.is_end_stream(),
         }
@@ -62,6 +66,7 @@ impl Body for ServerBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Call(body) => body.size_hint(),
+            Self::OpenFaas(body) => body.size_hint(),
             Self::Control(body) | Self::Open(body, _) => body.size_hint(),
             Self::Full(body) => body.size_hint(),
         }

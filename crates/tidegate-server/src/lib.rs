@@ -22,6 +22,7 @@ mod serve;
 mod server;
 mod service;
 mod settings;
+mod side;
 mod tls;
 mod worker;
 
@@ -29,4 +30,4 @@ pub use auth::ADMIN_KEY_FILE;
 pub use error::Error;
 pub use logging::init as init_logging;
 pub use server::{Ready, run, run_until};
-pub use settings::{Auth, LogFormat, Settings, SettingsError, Source, reference};
+pub use settings::{Auth, LogFormat, Settings, SettingsError, SideListener, Source, reference};

@@ -92,9 +92,12 @@ async fn serve_stream(
     watcher: Watcher,
 ) {
     // Made once a connection, copied by reference count into each request that wants it.
-    let address = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
+    let ip = peer.ip().to_canonical();
+    let value =
+        |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"));
     let caller = Caller {
-        address: address.unwrap_or(HeaderValue::from_static("unknown")),
+        address: value(ip.to_string()),
+        peer: value(SocketAddr::new(ip, peer.port()).to_string()),
         scheme,
     };
     let answer =

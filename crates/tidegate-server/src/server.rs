@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tidegate_dialect_native::document::CapabilityInfo;
 use tidegate_dialect_native::{Info, Native, router};
+use tidegate_dialect_openfaas::{Config as OpenFaasConfig, Deployments, Images, OpenFaas};
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
 use tidegate_platform::{BuildOptions, Parts, Platform, ToolPaths};
 use tidegate_store::{OpenReport, Store};
@@ -18,10 +19,16 @@ use crate::serve::Protocol;
 use crate::service::Service;
 use crate::settings::{Auth, Settings};
 use crate::worker::Workers;
-use crate::{Error, listen, tls};
+use crate::{Error, listen, side, tls};
 
 /// Threads for everything that is not serving: starts, the store's answers, logs.
 const CONTROL_THREADS: usize = 2;
+
+/// What is told where a client wants to know the commit: builds from a package have none.
+const COMMIT: &str = match option_env!("TIDEGATE_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};
 
 /// How long a control request's body may go without a byte: people's commands send theirs at once.
 const BODY_IDLE: Duration = Duration::from_secs(30);
@@ -31,6 +38,8 @@ const BODY_IDLE: Duration = Duration::from_secs(30);
 pub struct Ready {
     /// Where it is reached from this machine.
     pub url: String,
+    /// Where OpenFaaS's metrics are, `http://127.0.0.1:8082`, if anywhere.
+    pub openfaas_metrics: Option<String>,
     /// Where everything is kept.
     pub data: PathBuf,
     /// The file of the admin key, where one is needed.
@@ -103,6 +112,7 @@ impl Server {
         // Bound first: a busy port is the likeliest mistake, and nothing has been touched yet.
         let listener = listen::bind(settings).await?;
         let address = listener.local_addr().map_err(Error::Thread)?;
+        let metrics_listener = side::bind("OpenFaaS's metrics", settings.openfaas_metrics).await?;
         let tls = match &settings.tls {
             Some((certificate, key)) => Some(tls::config(certificate, key)?),
             None => None,
@@ -127,13 +137,25 @@ impl Server {
             bundles: settings.data.join("bundles"),
             builds: build_options(settings),
             revisions: settings.revisions,
-            kinds: vec![Arc::new(Native)],
+            kinds: vec![Arc::new(Native), Arc::new(Deployments)],
+            holders: vec![Arc::new(Images)],
         })
         .await?;
 
         let capabilities = report.capabilities.iter().map(capability).collect();
         let stop = CancellationToken::new();
+        let openfaas = OpenFaas::new(
+            platform.clone(),
+            OpenFaasConfig {
+                release: env!("CARGO_PKG_VERSION"),
+                commit: COMMIT,
+                // Whoever may deploy may build.
+                payload_secret: keys.admin(),
+            },
+        );
         let service = Arc::new(Service {
+            openfaas_control: openfaas.router(),
+            openfaas: openfaas.clone(),
             control: router(platform.clone(), Info { capabilities }),
             platform: platform.clone(),
             keys,
@@ -151,10 +173,22 @@ impl Server {
             settings.max_connections,
             stop.clone(),
         ));
+        let mut openfaas_metrics = None;
+        if let Some(listener) = metrics_listener {
+            openfaas_metrics = side::address(&listener).map(|at| listen::url(at, false));
+            tokio::spawn(side::serve(
+                listener,
+                openfaas,
+                settings.hosts.clone().into(),
+                settings.header_timeout,
+                stop.clone(),
+            ));
+        }
         let mut functions = 0;
         platform.for_each_function(|_| functions += 1);
         let ready = Ready {
             url: listen::url(address, tls.is_some()),
+            openfaas_metrics,
             key_file: (settings.auth == Auth::Key).then(|| settings.data.join(ADMIN_KEY_FILE)),
             data: settings.data.clone(),
             functions,

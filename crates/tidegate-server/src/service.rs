@@ -14,6 +14,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tidegate_dialect_native::{ApiError, CONTROL_PREFIX, call, is_open, route};
+use tidegate_dialect_openfaas::OpenFaas;
 use tidegate_platform::{Body, Caller, Platform};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -30,6 +31,8 @@ const MAX_HEAD: usize = 64 * 1024;
 pub(crate) struct Service {
     pub(crate) platform: Platform,
     pub(crate) control: Router,
+    pub(crate) openfaas: OpenFaas,
+    pub(crate) openfaas_control: Router,
     pub(crate) keys: Keys,
     pub(crate) hosts: Vec<String>,
     /// Longest time that the body of a control request may go without a byte.
@@ -81,9 +84,15 @@ async fn answer(
             .await
             .map(ServerBody::Call);
     }
+    if let Some(routed) = service.openfaas.route(&parts.uri, is_admin) {
+        let request = Request::from_parts(parts, body);
+        let answered = service.openfaas.call(routed, request, Some(caller)).await;
+        return answered.map(ServerBody::OpenFaas);
+    }
     let request = Request::from_parts(parts, body);
     let path = request.uri().path();
     match path {
+        path if OpenFaas::claims(path) => answer_openfaas(service, request).await,
         "/healthz" => text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
         "/metrics" => {
             if let Err(refused) = guard::check(request.uri(), request.headers(), &service.hosts) {
@@ -107,6 +116,28 @@ async fn answer(
             ))),
         },
     }
+}
+
+/// OpenFaaS's control routes. Their clients read plain text.
+async fn answer_openfaas(service: &Service, request: Request<Body>) -> Response<ServerBody> {
+    const TEXT: &str = "text/plain; charset=utf-8";
+    if let Err(refused) = guard::check(request.uri(), request.headers(), &service.hosts) {
+        return text(refused.status, TEXT, format!("{}\n", refused.body.error));
+    }
+    let path = request.uri().path();
+    if !OpenFaas::is_open(path) && !service.keys.is_admin(request.headers()) {
+        let mut response = text(StatusCode::UNAUTHORIZED, TEXT, "invalid credentials");
+        response.headers_mut().insert(
+            header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("Basic realm=\"Restricted\""),
+        );
+        return response;
+    }
+    let request = request.map(axum::body::Body::new);
+    let answered = service.openfaas_control.clone().oneshot(request).await;
+    answered
+        .unwrap_or_else(|never| match never {})
+        .map(|body| ServerBody::control(body, &service.stop))
 }
 
 async fn answer_control(service: &Service, request: Request<Body>) -> Response<ServerBody> {

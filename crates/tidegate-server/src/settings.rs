@@ -24,6 +24,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Whether the address was asked for by name, so that a busy one is an error.
     pub listen_is_explicit: bool,
+    /// Where OpenFaaS's metrics are, if anywhere.
+    pub openfaas_metrics: Option<SideListener>,
     /// Certificate chain and private key, PEM.
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Who may use the control routes.
@@ -62,6 +64,15 @@ pub struct Settings {
     pub log: String,
     /// How they are written.
     pub log_format: LogFormat,
+}
+
+/// A listener beside the main one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SideListener {
+    /// Its address; port 0 picks one.
+    pub address: SocketAddr,
+    /// Whether it was asked for by name, so that a busy one is an error.
+    pub explicit: bool,
 }
 
 /// What builds may use.
@@ -133,6 +144,11 @@ const SETTINGS: &[Setting] = &[
         key: "listen",
         default: "127.0.0.1:8080",
         help: "address of the main listener; port 0 picks one",
+    },
+    Setting {
+        key: "openfaas.metrics",
+        default: "127.0.0.1:8082",
+        help: "address of OpenFaaS's metrics, or 'off'; off with a warning where the default one is in use",
     },
     Setting {
         key: "tls.certificate",
@@ -502,6 +518,8 @@ impl Layers {
             ),
             listen: self.get("listen", address, || loopback),
             listen_is_explicit,
+            openfaas_metrics: self
+                .side("openfaas.metrics", SocketAddr::from(([127, 0, 0, 1], 8082))),
             tls,
             auth: self.get(
                 "auth",
@@ -557,6 +575,16 @@ impl Layers {
 }
 
 impl Layers {
+    fn side(&mut self, key: &'static str, default: SocketAddr) -> Option<SideListener> {
+        let explicit = self.values.contains_key(key);
+        let parse = |text: &str| match text {
+            "off" => Ok(None),
+            text => address(text).map(Some),
+        };
+        let address = self.get(key, parse, || Some(default))?;
+        Some(SideListener { address, explicit })
+    }
+
     fn build(&mut self, environment: &impl Fn(&str) -> Option<OsString>) -> BuildSettings {
         let bytes = |text: &str| match parse_bytes(text) {
             Ok(0) => Err("write a size above zero, such as 2Gi".to_owned()),

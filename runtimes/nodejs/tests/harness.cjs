@@ -264,4 +264,4 @@ function refusal(t, files, changes) {
   return new Host(t, typeof files === 'string' ? { 'app.cjs': files } : files, changes).refusal();
 }
 
-module.exports = { host, refusal, bundle, tag, Host, HOST };
+module.exports = { host, refusal, bundle, tag, Host, Wire, HOST };

@@ -1,7 +1,8 @@
 //! Go: one program of the module, built so that it is the same wherever and whenever it is built.
 //!
 //! A package with `Handle(http.ResponseWriter, *http.Request)` has no `main`, so one is written: beside it where the
-//! package is `main`, which cannot be imported, and otherwise in a folder of its own that imports it.
+//! package is `main`, which cannot be imported, and otherwise in a folder of its own that imports it. A `main` that is
+//! there is built as it is, under the name that the handler gives, if any.
 
 use super::PlanError;
 use super::context::{Context, manifest, program, shell, step};
@@ -19,8 +20,8 @@ const MAIN: &str = "tidegate_main";
 
 /// What the program reads while it runs is kept beside it; its own source is not.
 const KEEP: &str = r#"rm -rf vendor "$1"
-find . -name '*.go' -delete
-rm -f go.mod go.sum go.work go.work.sum tidegate_main.go
+find . -type f \( -name '*.go' -o -name go.mod -o -name go.sum \) -delete
+rm -f go.work go.work.sum
 find . -mindepth 1 -type d -empty -delete
 cp -a . /out/"#;
 
@@ -50,6 +51,7 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
             shown(&folder)
         ))
     })?;
+    let is_main = package.name == "main" && package.main;
     let (mut files, target) = wrap(context, &folder, module.as_deref(), &package)?;
     let mut env: Vec<(&str, &str)> = ENV.to_vec();
     env.push(("CGO_ENABLED", if package.cgo { "1" } else { "0" }));
@@ -74,6 +76,17 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
             }
         }
         Some(_) if context.has(&join(&at, "vendor/modules.txt")) => {}
+        // Sums that the modules of a workspace lack are kept with the workspace, and none of them is tidied for it.
+        Some(_) if context.has(&join(&at, "go.work")) => {
+            steps.push(tool(
+                go,
+                "go mod download",
+                &["mod", "download"],
+                &at,
+                &env,
+                true,
+            ));
+        }
         Some(_) => {
             let text = context.read(&join(&at, "go.mod"))?.unwrap_or_default();
             let requires = text.lines().any(|l| l.trim_start().starts_with("require"));
@@ -93,7 +106,11 @@ pub(super) fn plan(context: &mut Context<'_>) -> Result<Plan, PlanError> {
             }
         }
     }
-    let entry = super::context::free_name(context, "app");
+    let name = match &context.wanted.handler {
+        Some(name) if is_main && is_word(name) => name,
+        _ => "app",
+    };
+    let entry = super::context::free_name(context, name);
     let out = format!("/out/{entry}");
     env.push(("GOPROXY", "off"));
     steps.push(tool(
@@ -178,7 +195,7 @@ fn wrap(
             }
         },
     };
-    if !handler.chars().all(|c| c.is_alphanumeric() || c == '_') {
+    if !is_word(&handler) {
         return Err(PlanError::Unsupported(format!(
             "handler {handler:?} is not the name of a Go function"
         )));
@@ -221,6 +238,10 @@ fn wrap(
         format!("./{MAIN}")
     };
     Ok((files, target))
+}
+
+fn is_word(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
 fn module_name(context: &Context<'_>, root: &str) -> Result<String, PlanError> {

@@ -224,6 +224,28 @@ fn compiled_plans() {
         &wanted(Runtime::Go, "a.go"),
         "bundle: go mod download+, go build, keep the result\nentry app",
     );
+    let mut named = wanted(Runtime::Go, "main.go");
+    named.handler = Some("serve".into());
+    let main = ("main.go", "package main\nfunc main() {}\n");
+    check(
+        &[
+            ("go.mod", "module x\nrequire y v1.0.0\n"),
+            ("go.work", ""),
+            main,
+        ],
+        &named,
+        "bundle: go mod download+, go build, keep the result\nentry serve",
+    );
+    check(
+        &[
+            ("go.mod", "module x\n"),
+            ("go.work", ""),
+            ("vendor/modules.txt", ""),
+            main,
+        ],
+        &named,
+        "bundle: go build, keep the result\nentry serve",
+    );
     check(
         &[("go.mod", "module x\n"), ("a.go", "package a\n")],
         &wanted(Runtime::Go, "a.go"),

@@ -15,9 +15,9 @@ use crate::error::{Error, Result};
 pub(crate) struct Up {
     /// Where to listen; port 0 picks a free one
     ///
-    /// Each system that Tidegate speaks the language of is a dialect with a listener of its own; an address without one is
-    /// the main listener's. This version has one dialect, native.
-    #[arg(long, value_name = "[DIALECT=]ADDR")]
+    /// An address alone is the main listener's, which serves Tidegate's own API and OpenFaaS's. OpenFaaS's metrics have one
+    /// of their own: 'openfaas-metrics=ADDR', or 'openfaas-metrics=off'.
+    #[arg(long, value_name = "[LISTENER=]ADDR")]
     listen: Vec<String>,
     /// The folder of everything that is kept
     #[arg(long, value_name = "DIR")]
@@ -73,6 +73,7 @@ mod linux {
     const MACHINE_CONFIG: &str = "/etc/tidegate/tidegate.toml";
     /// The only dialect there is so far.
     const NATIVE: &str = "native";
+    const OPENFAAS_METRICS: &str = "openfaas-metrics";
 
     impl Up {
         pub(crate) fn run(self, context: &mut Context) -> Result {
@@ -114,12 +115,16 @@ mod linux {
             }
             for listen in &self.listen {
                 let (dialect, address) = listen.split_once('=').unwrap_or((NATIVE, listen));
-                if dialect != NATIVE {
-                    return Err(Error::usage(format!(
-                        "--listen {listen:?}: no dialect {dialect:?} in this version; it has {NATIVE}"
-                    )));
-                }
-                flags.push(("listen".to_owned(), address.to_owned()));
+                let key = match dialect {
+                    NATIVE => "listen",
+                    OPENFAAS_METRICS => "openfaas.metrics",
+                    _ => {
+                        return Err(Error::usage(format!(
+                            "--listen {listen:?}: there is no listener {dialect:?}; there are {NATIVE} and {OPENFAAS_METRICS}"
+                        )));
+                    }
+                };
+                flags.push((key.to_owned(), address.to_owned()));
             }
             if let Some(data) = &self.data {
                 let data = std::path::absolute(data)
@@ -186,6 +191,7 @@ mod linux {
             context.json_line(&json!({
                 "event": "ready",
                 "url": ready.url,
+                "openfaas_metrics": ready.openfaas_metrics,
                 "pid": std::process::id(),
                 "data": ready.data,
                 "functions": ready.functions,

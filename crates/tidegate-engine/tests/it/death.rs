@@ -117,6 +117,7 @@ async fn what_is_retried_is_told_of_once() {
     let mut context = crate::world::context();
     context.caller = Some(tidegate_contract::Caller {
         address: "10.0.0.2".parse().unwrap(),
+        peer: "10.0.0.2:4567".parse().unwrap(),
         scheme: "http",
     });
     let response = world.engine.call(&f, request, context).await.unwrap();

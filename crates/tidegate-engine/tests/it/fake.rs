@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -45,6 +45,8 @@ pub(crate) struct Fake {
     pub(crate) on_job: Mutex<OnJob>,
     /// Jobs that were begun.
     pub(crate) jobs: AtomicUsize,
+    /// Secrets that jobs were shown as files of their own.
+    pub(crate) shown: Mutex<Vec<(String, Vec<u8>)>>,
 }
 
 /// What a tool does.
@@ -100,6 +102,8 @@ pub(crate) struct FakeInstance {
     pub(crate) written: AtomicUsize,
     pub(crate) cancelled: Mutex<Vec<InvocationId>>,
     pub(crate) drained: AtomicBool,
+    /// Processor time so far, in microseconds; none is measured while it is zero.
+    pub(crate) cpu_us: AtomicU64,
     /// Wakes the calls that are held.
     release: Notify,
     /// Frames for the streams that are open, in the order they were opened.
@@ -202,6 +206,16 @@ impl Isolation for Handle {
 
     async fn run(&self, job: Job) -> Result<JobEnd, StartError> {
         self.0.jobs.fetch_add(1, Ordering::SeqCst);
+        let secrets = job.folders.iter().find(|f| f.inside == "/run/secrets");
+        for file in secrets
+            .into_iter()
+            .flat_map(|f| f.outside.read_dir().unwrap())
+        {
+            let file = file.unwrap();
+            let name = file.file_name().into_string().unwrap();
+            let shown = (name, std::fs::read(file.path()).unwrap());
+            self.0.shown.lock().push(shown);
+        }
         let on_job = self.0.on_job.lock().clone();
         let code = match on_job {
             OnJob::Make => {
@@ -254,6 +268,7 @@ impl Isolation for Handle {
             written: AtomicUsize::new(0),
             cancelled: Mutex::default(),
             drained: AtomicBool::new(false),
+            cpu_us: AtomicU64::new(0),
             release: Notify::new(),
             streams: Mutex::default(),
         });
@@ -576,7 +591,11 @@ impl Instance for InstanceHandle {
     }
 
     fn usage(&self) -> Option<Usage> {
-        None
+        let cpu_us = self.0.cpu_us.load(Ordering::SeqCst);
+        (cpu_us > 0).then_some(Usage {
+            cpu_us,
+            ..Usage::default()
+        })
     }
 
     fn start_times(&self) -> StartTimes {

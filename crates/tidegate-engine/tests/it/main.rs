@@ -7,11 +7,13 @@ mod fake;
 mod world;
 
 mod bodies;
+mod by_hand;
 mod calls;
 mod cancel;
 mod death;
 mod deploy;
 mod host;
+mod load;
 mod scale;
 mod starts;
 mod versions;

@@ -109,6 +109,8 @@ pub(crate) fn revision(id: &str, change: impl FnOnce(&mut FunctionSpec)) -> Revi
             concurrency: 1,
             target_milli: 1000,
             idle: Duration::from_secs(60),
+            zero: None,
+            by_hand: None,
             metric: tidegate_core::Metric::default(),
             waiting: None,
         },

@@ -45,6 +45,8 @@ pub(crate) struct Language {
     pub(crate) run: fn(&Code<'_>) -> Vec<String>,
     /// Set for host and program alike, unless the function sets it itself.
     pub(crate) env: fn(&Code<'_>) -> Vec<(&'static str, String)>,
+    /// Set beside it for a command of the function's own, where what a command line would else say can be said so.
+    pub(crate) own_env: Option<fn(&Code<'_>) -> (&'static str, String)>,
 }
 
 /// What a command line is made of.
@@ -192,16 +194,28 @@ impl Languages {
             )));
         };
         let argv = match &interpreter.program {
+            Some(program) if is_called(language, own) => {
+                let mut argv = own.to_vec();
+                argv[0] = program.to_string_lossy().into_owned();
+                argv
+            }
             _ if !own.is_empty() => own.to_vec(),
             Some(program) => std::iter::once(program.to_string_lossy().into_owned())
                 .chain(arguments)
                 .collect(),
             None => arguments,
         };
-        let defaults = (language.env)(&code)
+        let mut defaults: Vec<_> = (language.env)(&code)
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
+        if let Some((name, value)) = language
+            .own_env
+            .filter(|_| !own.is_empty())
+            .map(|of| of(&code))
+        {
+            defaults.push((name.to_owned(), value));
+        }
         let fixed = if is_host {
             host_env(&code, handler, limits, concurrency)
         } else {
@@ -214,6 +228,17 @@ impl Languages {
             is_host,
         }))
     }
+}
+
+/// Whether a command of the function's own begins with the language's interpreter, which need not be called so here: an
+/// image has a `python`, and a machine often only a `python3`.
+fn is_called(language: &Language, command: &[String]) -> bool {
+    let version = |c: char| c.is_ascii_digit() || c == '.';
+    command.first().is_some_and(|program| {
+        program
+            .strip_prefix(language.name)
+            .is_some_and(|rest| rest.chars().all(version))
+    })
 }
 
 /// What every host is told, beside `PORT` and what functions are told too.

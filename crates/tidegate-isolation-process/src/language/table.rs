@@ -41,6 +41,7 @@ pub(crate) static ALL: &[Language] = &[
         host: Some(java_host),
         run: java_run,
         env: no_env,
+        own_env: None,
     },
     Language {
         name: NODE,
@@ -54,6 +55,7 @@ pub(crate) static ALL: &[Language] = &[
         host: None,
         run: node_run,
         env: no_env,
+        own_env: Some(node_options),
     },
     Language {
         name: "php",
@@ -67,6 +69,7 @@ pub(crate) static ALL: &[Language] = &[
         host: Some(php_host),
         run: php_run,
         env: no_env,
+        own_env: None,
     },
     Language {
         name: PYTHON,
@@ -87,6 +90,7 @@ pub(crate) static ALL: &[Language] = &[
         host: None,
         run: entry_alone,
         env: python_env,
+        own_env: None,
     },
     Language {
         name: "ruby",
@@ -100,6 +104,7 @@ pub(crate) static ALL: &[Language] = &[
         host: Some(ruby_host),
         run: entry_alone,
         env: ruby_env,
+        own_env: None,
     },
     Language {
         name: "rust",
@@ -121,6 +126,7 @@ const PROGRAM: Language = Language {
     host: None,
     run: entry_alone,
     env: no_env,
+    own_env: None,
 };
 
 fn entry_alone(code: &Code<'_>) -> Vec<String> {
@@ -213,10 +219,18 @@ const NODE_HOST: &[(&str, &str)] = &[
     ),
 ];
 
-/// Node takes its limits from the machine, not from the sandbox: without this its heap grows until it is killed.
 fn node_run(code: &Code<'_>) -> Vec<String> {
+    vec![node_heap(code), code.path()]
+}
+
+fn node_options(code: &Code<'_>) -> (&'static str, String) {
+    ("NODE_OPTIONS", node_heap(code))
+}
+
+/// Node takes its limits from the machine, not from the sandbox: without this its heap grows until it is killed.
+fn node_heap(code: &Code<'_>) -> String {
     let heap = (code.memory / MIB * 3 / 4).max(16);
-    vec![format!("--max-old-space-size={heap}"), code.path()]
+    format!("--max-old-space-size={heap}")
 }
 
 // === Ruby

@@ -11,7 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-use super::spawn::spawn;
+use super::enter::c_path;
+use super::spawn::{find, spawn};
 use super::watch;
 use crate::instance::MAIN;
 use crate::protocol::{MAX_PAYLOAD, Order, Payload, Word};
@@ -164,10 +165,7 @@ impl Init {
 
     fn exec(&self, fds: &[OwnedFd]) -> io::Result<i32> {
         let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
-        let argv: Vec<_> = self.argv.iter().map(CString::as_c_str).collect();
-        if argv.is_empty() {
-            return Err(invalid());
-        }
+        let (program, arguments) = self.argv.split_first().ok_or_else(invalid)?;
         let [stdin, stdout, stderr, more @ ..] = fds else {
             return Err(invalid());
         };
@@ -184,6 +182,13 @@ impl Init {
         for (name, value) in kept.chain(&added) {
             env.push(CString::new(format!("{name}={value}")).map_err(|_| invalid())?);
         }
+        // As the instance was told: a call's own variables come from who knows where.
+        let name = program.to_str().map_err(|_| invalid())?;
+        let file = c_path(&find(name, &self.env)?)?;
+        let argv: Vec<_> = std::iter::once(&file)
+            .chain(arguments)
+            .map(CString::as_c_str)
+            .collect();
         spawn(
             &argv,
             FOLDER,

@@ -14,7 +14,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -28,7 +28,7 @@ use rustix::process::Signal;
 use super::base::Base;
 use super::enter::c_path;
 use super::sandbox::{become_nobody, drop_rights, prepare, scratch};
-use super::spawn::spawn;
+use super::spawn::{find, spawn};
 use super::{Init, Launcher, StepError, ids, step, tell, watch};
 use crate::cgroup::GroupLimits;
 use crate::protocol::{JobFolder, JobPayload, MAX_PAYLOAD, Order, Tell, Word};
@@ -48,7 +48,7 @@ const OWN: &[&str] = &["proc", "sys", "tmp", "run", "var"];
 const PLACE: &str = "function";
 
 /// What else of the base root is an instance's only.
-const INSTANCES: &[&str] = &["layer", PLACE];
+const INSTANCES: &[&str] = &["home", "layer", PLACE];
 
 /// Connections that may wait to be taken at the door.
 const WAITING: i32 = 128;
@@ -445,23 +445,4 @@ fn exec(payload: &JobPayload, fds: &[OwnedFd]) -> io::Result<i32> {
         &env,
         [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
     )
-}
-
-/// The program's file, as a shell would find it.
-fn find(program: &str, env: &[(String, String)]) -> io::Result<PathBuf> {
-    if program.contains('/') {
-        return Ok(program.into());
-    }
-    let path = env
-        .iter()
-        .find_map(|(name, value)| (name == "PATH").then_some(value.as_str()))
-        .unwrap_or_default();
-    path.split(':')
-        .filter(|folder| folder.starts_with('/'))
-        .map(|folder| Path::new(folder).join(program))
-        .find(|file| {
-            fs::metadata(file).is_ok_and(|m| m.is_file())
-                && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
-        })
-        .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
 }

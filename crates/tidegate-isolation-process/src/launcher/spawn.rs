@@ -2,8 +2,9 @@
 //! page table is copied and a failure to execute is simply there when we wake up.
 
 use std::ffi::{CStr, CString, c_void};
-use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 /// The borrowed child's stack in bytes: it makes eight system calls.
 const STACK: usize = 64 * 1024;
@@ -94,4 +95,23 @@ fn fail(start: &mut Start<'_>) -> libc::c_int {
     // SAFETY: a plain integer of the parent's, which is suspended.
     unsafe { std::ptr::write_volatile(&raw mut start.errno, errno) };
     crate::sys::exit_now(127)
+}
+
+/// The program's file, as a shell would find it.
+pub(super) fn find(program: &str, env: &[(String, String)]) -> io::Result<PathBuf> {
+    if program.contains('/') {
+        return Ok(program.into());
+    }
+    let path = env
+        .iter()
+        .find_map(|(name, value)| (name == "PATH").then_some(value.as_str()))
+        .unwrap_or_default();
+    path.split(':')
+        .filter(|folder| folder.starts_with('/'))
+        .map(|folder| Path::new(folder).join(program))
+        .find(|file| {
+            fs::metadata(file).is_ok_and(|m| m.is_file())
+                && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+        })
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
 }

@@ -157,6 +157,17 @@ touch /tmp/x && exit 7";
     }
 }
 
+pub(crate) async fn secrets_of_its_own_are_where_an_instance_has_them(world: &World) {
+    let script = "cat /run/secrets/there /var/run/secrets/there
+echo no > /run/secrets/x 2>/dev/null && echo WRITTEN
+touch /run/x 2>/dev/null && echo WRITTEN; exit 0";
+    let (mut job, output) = world.shell(script);
+    job.folders = vec![world.folder("/run/secrets", false)];
+    let end = world.runs(job).await;
+    assert!(end.exit.is_success(), "{}", output.all());
+    assert_eq!(output.out(), "before\nbefore\n");
+}
+
 pub(crate) async fn folders_are_there_and_what_is_written_is_the_servers(world: &World) {
     let script = "cat there; cat /source/there; cat /root/.tool/there; /root/.tool/program
 echo no > /source/x 2>/dev/null && echo WRITTEN

@@ -66,14 +66,18 @@ cases! {
         grandchildren_are_gone_when_the_call_is_over,
         standard_error_is_attributed_to_the_call,
         a_dropped_call_is_killed_and_the_instance_lives,
-        streams_can_be_opened_by_name;
+        streams_can_be_opened_by_name,
+        a_command_is_found_as_a_shell_would_find_it,
+        many_run_at_once_and_end_each_alone,
+        standard_error_can_go_with_standard_output;
     server:
         a_server_on_its_port_is_called,
         a_server_on_the_machines_network_is_called,
         a_server_that_ends_early_is_quoted,
         a_server_that_does_not_listen_is_not_ready,
         drain_lets_it_finish,
-        a_crash_is_told;
+        a_crash_is_told,
+        a_command_with_a_port_of_its_own_is_called_there;
     contain:
         a_fork_bomb_stays_in_its_box,
         a_memory_hog_dies_alone,
@@ -89,6 +93,7 @@ cases! {
         drain_ends_a_host;
     job:
         it_has_the_walls_of_an_instance,
+        secrets_of_its_own_are_where_an_instance_has_them,
         folders_are_there_and_what_is_written_is_the_servers,
         what_is_written_is_the_servers_at_once,
         folders_go_back_and_forth_where_ids_cannot_be_mapped,

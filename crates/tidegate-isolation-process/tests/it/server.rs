@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidegate_core::Network;
-use tidegate_instance::{LogStream, Reason, StartError};
+use tidegate_instance::{LogStream, Program, Reason, StartError};
 
 use crate::world::{World, get};
 
@@ -107,4 +107,25 @@ pub(crate) async fn a_crash_is_told(world: &World) {
         (Some(3), None, Reason::Exited)
     );
     assert!(instance.is_gone());
+}
+
+pub(crate) async fn a_command_with_a_port_of_its_own_is_called_there(world: &World) {
+    let script = SERVER.replace("int(os.environ['PORT'])", "5000");
+    let bundle = world.bundle(&[("app.py", &script)]);
+    for (set, want) in [(None, "/a on 5000"), (Some("elsewhere"), "/a on elsewhere")] {
+        let (mut spec, _) = world.spec(
+            &bundle,
+            Program::Server {
+                runtime: "python".to_owned(),
+                entry: "not-there".to_owned(),
+                command: vec!["python".to_owned(), "app.py".to_owned()],
+                port: Some(5000),
+            },
+        );
+        spec.env
+            .extend(set.map(|value| ("PORT".to_owned(), value.to_owned())));
+        let instance = world.start(spec).await;
+        let answer = get(&*instance, "/a", None).await.expect("called");
+        assert!(answer.ends_with(want), "{answer}");
+    }
 }

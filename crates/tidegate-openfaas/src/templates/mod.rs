@@ -4,6 +4,17 @@
 //! function, and a row of [`FAMILIES`]; what it writes is a source tree that Tidegate builds like any other, so packages
 //! are installed, cached and reported in the one way there is.
 
+mod csharp;
+mod dockerfile;
+mod go;
+mod java;
+mod node;
+mod php;
+mod python;
+mod remarks;
+mod ruby;
+mod shared;
+
 use std::path::Path;
 
 use serde::Deserialize;
@@ -63,7 +74,51 @@ struct Family {
     prepare: fn(&Context<'_>, &Path) -> Result<Prepared, TemplateError>,
 }
 
-const FAMILIES: &[Family] = &[];
+const FAMILIES: &[Family] = &[
+    Family {
+        languages: python::LANGUAGES,
+        prepare: python::prepare,
+    },
+    Family {
+        languages: node::LANGUAGES,
+        prepare: node::prepare,
+    },
+    Family {
+        languages: go::LANGUAGES,
+        prepare: go::prepare,
+    },
+    Family {
+        languages: java::LANGUAGES,
+        prepare: java::prepare,
+    },
+    Family {
+        languages: ruby::LANGUAGES,
+        prepare: ruby::prepare,
+    },
+    Family {
+        languages: php::LANGUAGES,
+        prepare: php::prepare,
+    },
+    Family {
+        languages: csharp::LANGUAGES,
+        prepare: csharp::prepare,
+    },
+    Family {
+        languages: dockerfile::LANGUAGES,
+        prepare: dockerfile::prepare,
+    },
+];
+
+/// Templates that are known and cannot be served, each with what would do.
+const REFUSED: &[(&str, &str)] = &[
+    ("python27", NO_PYTHON2),
+    ("python27-flask", NO_PYTHON2),
+    (
+        "bun-express",
+        "needs Bun, which is not run here; template node22 calls handlers in the same way",
+    ),
+];
+const NO_PYTHON2: &str = "needs Python 2.7, which is not run here; template python3-flask calls handlers in the same way";
 
 /// Makes a source tree in the empty folder `out` of the context in `root`.
 ///
@@ -71,6 +126,9 @@ const FAMILIES: &[Family] = &[];
 /// The template is unknown, or the context is not what it demands.
 pub fn prepare(root: &Path, config: &BuildConfig, out: &Path) -> Result<Prepared, TemplateError> {
     let template = template(root)?;
+    if let Some((language, why)) = REFUSED.iter().find(|(name, _)| *name == template.language) {
+        return Err(TemplateError::Context(format!("template {language} {why}")));
+    }
     let Some(family) = FAMILIES
         .iter()
         .find(|family| family.languages.contains(&template.language.as_str()))
@@ -95,11 +153,31 @@ pub fn known() -> impl Iterator<Item = &'static str> {
         .flat_map(|family| family.languages.iter().copied())
 }
 
-fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
+/// What a context says of its template. One that has a `Dockerfile` and says nothing is what clients make of a function
+/// without a template: its handler's folder, and nothing else.
+///
+/// # Errors
+/// There is no `template.yml`, or it cannot be understood.
+pub fn template(root: &Path) -> Result<TemplateFile, TemplateError> {
     let path = root.join("template.yml");
-    let text = std::fs::read_to_string(&path).map_err(|source| TemplateError::Io {
-        what: "template.yml".to_owned(),
-        source,
-    })?;
+    let text = match std::fs::read_to_string(&path) {
+        Err(error)
+            if error.kind() == std::io::ErrorKind::NotFound
+                && root.join(dockerfile::FILE).is_file() =>
+        {
+            return Ok(TemplateFile {
+                language: dockerfile::LANGUAGES[0].to_owned(),
+                fprocess: None,
+                handler_folder: Some(".".to_owned()),
+            });
+        }
+        read => read.map_err(|source| TemplateError::Io {
+            what: "template.yml".to_owned(),
+            source,
+        })?,
+    };
     serde_saphyr::from_str(&text).map_err(|e| TemplateError::Context(format!("template.yml: {e}")))
 }
+
+#[cfg(test)]
+mod interpreted_tests;

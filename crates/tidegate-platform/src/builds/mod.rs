@@ -11,6 +11,8 @@
 mod cache;
 mod log;
 mod run;
+mod scratch;
+mod source;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -27,10 +29,17 @@ use tidegate_store::{Digest, Object, ObjectKey};
 use tokio::sync::{Notify, OwnedMutexGuard, Semaphore};
 
 pub use log::{BuildLine, BuildLineKind};
+pub use scratch::Scratch;
+pub(crate) use scratch::joined;
+pub use source::{BuildFailure, BuildOutput, BuildReader, BuildSource, Built};
 
 use crate::{Lowered, Platform, Status};
 use cache::Cache;
 use log::BuildLog;
+use source::Source;
+
+/// Folder of builds under way.
+const WORK: &str = "work";
 
 /// Logs of builds that are kept after the build's end, for who asks why; the newest.
 const KEPT_LOGS: usize = 64;
@@ -146,11 +155,11 @@ pub struct BuildTail {
 impl Builds {
     pub(crate) fn new(options: BuildOptions, isolation: Arc<dyn Isolation>) -> io::Result<Self> {
         // What a killed server was at.
-        match std::fs::remove_dir_all(options.folder.join(run::WORK)) {
+        match std::fs::remove_dir_all(options.folder.join(WORK)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        std::fs::create_dir_all(options.folder.join(run::WORK))?;
+        std::fs::create_dir_all(options.folder.join(WORK))?;
         Ok(Self {
             results: Cache::new(options.folder.join("results"))?,
             room: Semaphore::new(options.at_once.max(1)),
@@ -166,6 +175,10 @@ impl Builds {
     /// The languages' tools that this machine has, and how to get those that it lacks.
     pub(crate) fn tools(&self) -> &Arc<Tools> {
         &self.tools
+    }
+
+    pub(crate) fn scratch(&self) -> io::Result<Scratch> {
+        Scratch::new(&self.options.folder.join(WORK))
     }
 
     /// Results of earlier builds that must be kept, after those were forgotten that nobody uses and nobody asked for in a
@@ -210,17 +223,14 @@ impl Builds {
 
     /// The log of a build that begins. Of a generation that is looked at again (`is_settled`), the log of when it was
     /// built stays: that everything was found says nothing to anybody.
-    fn begin_log(&self, key: &ObjectKey, generation: u64, is_settled: bool) -> Arc<BuildLog> {
-        let log = Arc::new(BuildLog::default());
+    fn begin_log(&self, key: &ObjectKey, generation: u64, is_settled: bool) -> BuildOutput {
+        let (output, _) = BuildOutput::new();
+        let log = output.0.clone();
         let mut logs = self.logs.lock();
         if is_settled && logs.of.get(key).is_some_and(|(of, _)| *of == generation) {
-            return log;
+            return output;
         }
-        if logs
-            .of
-            .insert(key.clone(), (generation, log.clone()))
-            .is_some()
-        {
+        if logs.of.insert(key.clone(), (generation, log)).is_some() {
             logs.order.retain(|k| k != key);
         }
         logs.order.push_back(key.clone());
@@ -231,7 +241,7 @@ impl Builds {
         }
         drop(logs);
         self.begun.notify_waiters();
-        log
+        output
     }
 
     fn log_of(&self, key: &ObjectKey, generation: u64) -> Option<Arc<BuildLog>> {
@@ -260,11 +270,27 @@ impl Platform {
     ) -> Option<(Result<FunctionSpec, BuildError>, BuildStatus)> {
         let began = std::time::Instant::now();
         let mut status = BuildStatus::default();
+        let source = Source::of(lowered);
+        let building = async {
+            let Some(work) = run::look(self, &source).await? else {
+                return Ok(source.as_it_is());
+            };
+            let is_settled = Status::of(object).is_settled(object.generation());
+            let key = object.key();
+            let output = self
+                .builds()
+                .begin_log(key, object.generation(), is_settled);
+            run::carry_out(self, &source, work, &output.0, &mut status).await
+        };
         let built = tokio::select! {
-            built = run::build(self, object, lowered, &mut status) => Some(built),
+            built = building => Some(built),
             () = self.overtaken(object.key(), object.generation()) => None,
         };
-        let built = built?;
+        let built = built?.map(|built| FunctionSpec {
+            code: built.code,
+            handler: built.handler,
+            ..lowered.spec.clone()
+        });
         if let Err(error) = &built {
             status.failed = true;
             status.log = error.last();

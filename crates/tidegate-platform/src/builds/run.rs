@@ -7,23 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_build::{Compile, Dependencies, HOME, Plan, Step, Wanted};
-use tidegate_core::{BuildSecretPlace, FunctionSpec};
+use tidegate_core::BuildSecretPlace;
 use tidegate_egress::{EgressProxy, Event};
 use tidegate_instance::{Egress, Folder, Job, JobLimits};
-use tidegate_store::{Digest, Object};
+use tidegate_store::Digest;
 use tokio::time::Instant;
 
 use super::log::{BuildLineKind, BuildLog};
+use super::scratch::{Scratch, joined};
+use super::source::{Built, Source};
 use super::{BuildError, BuildStatus, LAST_LINES};
-use crate::{Lowered, Platform};
+use crate::Platform;
 
-/// Folder of builds under way.
-pub(super) const WORK: &str = "work";
-
-/// Tries of removing what a stage leaves, and the time between two: longer together than the isolation takes to end a job
-/// that was given up, which writes until then.
-const REMOVALS: u32 = 100;
-const BETWEEN_REMOVALS: Duration = Duration::from_millis(250);
+/// Where a step finds secrets that are files of their own.
+const SECRETS: &str = "/run/secrets";
 
 /// Bytes that a file of the download cache counts for at least: half of the files that a job's folders may hold then come
 /// to about half of the bytes, and the cache is cleared before it alone makes every build fail.
@@ -35,14 +32,24 @@ const CACHED_DEPTH: u32 = 100;
 /// One build's means.
 struct Build<'a> {
     platform: &'a Platform,
-    lowered: &'a Lowered,
-    log: Arc<BuildLog>,
+    source: &'a Source<'a>,
+    log: &'a Arc<BuildLog>,
     /// When it has to be done.
     until: Instant,
     env: Vec<(String, String)>,
     /// Files of the home folder.
     home: Vec<(String, Vec<u8>)>,
+    /// Secrets that are files of their own, by name.
+    mounted: Vec<(String, Vec<u8>)>,
     tools: Vec<PathBuf>,
+}
+
+/// What there is to do, and with what.
+pub(super) struct Work {
+    plan: Plan,
+    digest: Digest,
+    /// The source, unpacked.
+    folder: PathBuf,
 }
 
 /// What a stage begins with.
@@ -53,120 +60,134 @@ enum Input {
     Whole(Compile),
 }
 
-/// Builds what there is to build.
-pub(super) async fn build(
+/// Tells what there is to do. `None` where the source runs as it is.
+pub(super) async fn look(
     platform: &Platform,
-    object: &Object,
-    lowered: &Lowered,
+    source: &Source<'_>,
+) -> Result<Option<Work>, BuildError> {
+    if source.build.skip {
+        return Ok(None);
+    }
+    let digest: Digest = source.code.digest.parse().map_err(crate::Error::from)?;
+    let folder = platform.bundles().source(&digest).await?;
+    let plan = plan(platform, source, &folder).await?;
+    let nothing = plan.dependencies.is_none() && plan.compile.is_none();
+    Ok((!nothing).then_some(Work {
+        plan,
+        digest,
+        folder,
+    }))
+}
+
+/// Does it.
+pub(super) async fn carry_out(
+    platform: &Platform,
+    source: &Source<'_>,
+    work: Work,
+    log: &Arc<BuildLog>,
     status: &mut BuildStatus,
-) -> Result<FunctionSpec, BuildError> {
-    let mut spec = lowered.spec.clone();
-    if lowered.build.skip {
-        return Ok(spec);
-    }
-    let source_digest: Digest = spec.code.digest.parse().map_err(crate::Error::from)?;
-    let source = platform.bundles().source(&source_digest).await?;
-    let plan = plan(platform, lowered, &source).await?;
-    let (dependencies, compile) = (plan.dependencies, plan.compile);
-    if dependencies.is_none() && compile.is_none() {
-        return Ok(spec);
-    }
-    let builds = platform.builds();
-    let is_settled = crate::Status::of(object).is_settled(object.generation());
-    let log = builds.begin_log(object.key(), object.generation(), is_settled);
-    for note in plan.notes {
+) -> Result<Built, BuildError> {
+    let mut built = source.as_it_is();
+    let (dependencies, compile) = (work.plan.dependencies, work.plan.compile);
+    for note in work.plan.notes {
         log.push(BuildLineKind::Note, note);
     }
     let mut build = Build {
         platform,
-        lowered,
+        source,
         log,
-        until: Instant::now() + builds.options.limits.time,
+        until: Instant::now() + platform.builds().options.limits.time,
         env: Vec::new(),
         home: Vec::new(),
-        tools: plan.tools,
+        mounted: Vec::new(),
+        tools: work.plan.tools,
     };
     build.read_secrets().await?;
-    let namespace = lowered.key.namespace.as_ref();
     let mut layer = None;
     if let Some(stage) = &dependencies {
         // A secret may be a tool's configuration, with which one namespace would say what the others install.
-        let is_shared = stage.pinned && lowered.build.secrets.is_empty();
-        let scope = if is_shared { "" } else { namespace };
+        let is_shared = stage.pinned && source.build.secrets.is_empty();
+        let scope = if is_shared { "" } else { source.scope };
         let key = super::Cache::key(&["layer", scope, &stage.key, &build.fingerprint()]);
         let input = Input::Named(stage.clone());
         let (digest, cached) = build
-            .stage("dependencies", &key, &source, input, None)
+            .stage("dependencies", &key, &work.folder, input, None)
             .await?;
         status.dependencies = if cached { "cached" } else { "installed" }.to_owned();
-        spec.code.layer = Some(digest.to_string());
+        built.code.layer = Some(digest.to_string());
         layer = Some(digest);
     }
     if let Some(stage) = &compile {
         let layer_text = layer.map(|d| d.to_string()).unwrap_or_default();
         let key = super::Cache::key(&[
             "bundle",
-            namespace,
-            &source_digest.to_string(),
+            source.scope,
+            &work.digest.to_string(),
             &layer_text,
             &stage.key,
             &build.fingerprint(),
         ]);
         let input = Input::Whole(stage.clone());
         let (digest, cached) = build
-            .stage("the build", &key, &source, input, layer.as_ref())
+            .stage("the build", &key, &work.folder, input, layer.as_ref())
             .await?;
         status.bundle = if cached { "cached" } else { "built" }.to_owned();
-        spec.code.digest = digest.to_string();
-        spec.code.entry.clone_from(&stage.entry);
-        if stage.handler.is_some() && spec.handler.is_none() {
-            spec.handler.clone_from(&stage.handler);
+        built.code.digest = digest.to_string();
+        built.code.entry.clone_from(&stage.entry);
+        if stage.handler.is_some() && built.handler.is_none() {
+            built.handler.clone_from(&stage.handler);
         }
     }
-    Ok(spec)
+    Ok(built)
 }
 
-async fn plan(platform: &Platform, lowered: &Lowered, source: &Path) -> Result<Plan, BuildError> {
-    let spec = &lowered.spec;
-    let runtime = match spec.runtime.parse() {
+async fn plan(platform: &Platform, source: &Source<'_>, folder: &Path) -> Result<Plan, BuildError> {
+    let runtime = match source.runtime.parse() {
         Ok(runtime) => runtime,
         // A runtime that is the isolation's alone runs what it is given.
-        Err(_) if lowered.build.command.is_none() => return Ok(Plan::default()),
+        Err(_) if source.build.command.is_none() => return Ok(Plan::default()),
         Err(unknown) => return Err(crate::Error::Invalid(unknown).into()),
     };
     let wanted = Wanted {
         runtime,
-        contract: spec.contract.clone(),
-        entry: spec.code.entry.clone(),
-        handler: spec.handler.clone(),
-        command: lowered.build.command.clone(),
+        contract: source.contract.to_owned(),
+        entry: source.code.entry.clone(),
+        handler: source.handler.map(str::to_owned),
+        command: source.build.command.clone(),
         env: platform
             .builds()
             .options
             .env
             .iter()
             .cloned()
-            .chain(lowered.build.env.clone())
+            .chain(source.build.env.clone())
             .collect(),
     };
     // The platform is not kept by a thread that nobody waits for when it ends.
-    let (tools, source) = (platform.builds().tools().clone(), source.to_owned());
+    let (tools, folder) = (platform.builds().tools().clone(), folder.to_owned());
     let planned =
-        tokio::task::spawn_blocking(move || tidegate_build::plan(&source, &wanted, &tools));
+        tokio::task::spawn_blocking(move || tidegate_build::plan(&folder, &wanted, &tools));
     Ok(joined(planned.await)?)
 }
 
 impl Build<'_> {
     /// The environment and the files that come from secrets.
     async fn read_secrets(&mut self) -> Result<(), BuildError> {
-        let lowered = self.lowered;
-        for secret in &lowered.build.secrets {
-            let value = self
-                .platform
-                .secret_value(&lowered.key.namespace, &secret.name)
-                .await?;
+        let source = self.source;
+        for secret in &source.build.secrets {
+            let value = match source.secrets {
+                Some(given) => given.get(&secret.name).cloned().ok_or_else(|| {
+                    let missing = format!("secret {:?} did not come with the source", secret.name);
+                    crate::Error::NotFound(missing)
+                })?,
+                None => {
+                    let secret = self.platform.secret_value(source.scope, &secret.name);
+                    secret.await?
+                }
+            };
             match &secret.place {
                 BuildSecretPlace::File(path) => self.home.push((path.clone(), value)),
+                BuildSecretPlace::Mount => self.mounted.push((secret.name.clone(), value)),
                 BuildSecretPlace::Env(variable) => {
                     let value = String::from_utf8(value).map_err(|_| {
                         crate::Error::Invalid(format!(
@@ -179,15 +200,16 @@ impl Build<'_> {
             }
         }
         let env = self.env.iter().map(|(_, value)| value.as_bytes());
-        let files = self.home.iter().map(|(_, value)| value.as_slice());
-        self.log.hide(env.chain(files));
+        let files = self.home.iter().chain(&self.mounted);
+        self.log
+            .hide(env.chain(files.map(|(_, value)| value.as_slice())));
         Ok(())
     }
 
     /// What a result can depend on beside the plan. Secrets are known by name only: a renewed token installs the same
     /// packages.
     fn fingerprint(&self) -> String {
-        serde_json::to_string(&self.lowered.build.secrets).unwrap_or_default()
+        serde_json::to_string(&self.source.build.secrets).unwrap_or_default()
     }
 
     /// The result of a stage, and whether it was there already.
@@ -204,8 +226,7 @@ impl Build<'_> {
             return Ok((known, true));
         }
         let asked = Instant::now();
-        let namespace = self.lowered.key.namespace.as_ref();
-        let _cache = builds.cache_of(namespace).await;
+        let _cache = builds.cache_of(self.source.scope).await;
         // Another build of the same may have been what was waited for.
         if let Some(known) = self.cached(title, key).await {
             return Ok((known, true));
@@ -216,7 +237,7 @@ impl Build<'_> {
         // The time of a build is its own: what others took before it does not count.
         self.until += asked.elapsed();
         self.bound_cache().await?;
-        let scratch = Scratch::new(&builds.options.folder.join(WORK))?;
+        let scratch = builds.scratch()?;
         let made = self.make(title, &scratch, source, input, layer).await;
         scratch.remove().await;
         let digest = made?;
@@ -267,8 +288,7 @@ impl Build<'_> {
     }
 
     fn cache(&self) -> PathBuf {
-        let namespace = self.lowered.key.namespace.as_ref();
-        self.platform.builds().downloads(namespace)
+        self.platform.builds().downloads(self.source.scope)
     }
 
     /// What an earlier build made of the same, which is said.
@@ -307,6 +327,12 @@ impl Build<'_> {
             }
             fs::write(path, value)?;
         }
+        if !self.mounted.is_empty() {
+            fs::create_dir(scratch.path("secrets"))?;
+        }
+        for (name, value) in &self.mounted {
+            fs::write(scratch.path("secrets").join(name), value)?;
+        }
         let (work, source) = (scratch.path("work"), source.to_owned());
         let filled = tokio::task::spawn_blocking(move || match input {
             Input::Named(stage) => stage.fill(&source, &work),
@@ -331,6 +357,13 @@ impl Build<'_> {
             folders.push(Folder {
                 outside: self.platform.bundles().built(layer).await?,
                 inside: "/layer".to_owned(),
+                writable: false,
+            });
+        }
+        if !self.mounted.is_empty() {
+            folders.push(Folder {
+                outside: scratch.path("secrets"),
+                inside: SECRETS.to_owned(),
                 writable: false,
             });
         }
@@ -360,7 +393,7 @@ impl Build<'_> {
         env.extend(step.env.iter().cloned());
         let left = self.until.saturating_duration_since(Instant::now());
         let job = Job {
-            name: format!("build-{}", self.lowered.key.name),
+            name: format!("build-{}", self.source.name),
             command: step.command.clone(),
             env,
             workdir: "/stage".to_owned(),
@@ -397,62 +430,6 @@ impl Input {
         match self {
             Self::Named(stage) => &stage.steps,
             Self::Whole(stage) => &stage.steps,
-        }
-    }
-}
-
-impl Drop for Build<'_> {
-    /// However it ends, its readers hear of it.
-    fn drop(&mut self) {
-        self.log.end();
-    }
-}
-
-/// A folder that goes with this value.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(parent: &Path) -> io::Result<Self> {
-        Ok(Self(tempfile::tempdir_in(parent)?.keep()))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// Removes it, and returns when it is gone.
-    async fn remove(mut self) {
-        let folder = std::mem::take(&mut self.0);
-        joined(tokio::task::spawn_blocking(move || remove(&folder)).await);
-    }
-}
-
-impl Drop for Scratch {
-    /// For a stage that was given up: its job still ends, and there may be a hundred thousand files.
-    fn drop(&mut self) {
-        let folder = std::mem::take(&mut self.0);
-        if folder.as_os_str().is_empty() {
-            return;
-        }
-        // Without a runtime the server is ending, and the next start removes it.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || remove(&folder));
-        }
-    }
-}
-
-/// Removes a folder that somebody may still write into, for a moment. Blocks.
-fn remove(folder: &Path) {
-    for left in (0..REMOVALS).rev() {
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                if left == 0 {
-                    tracing::warn!(folder = %folder.display(), %error, "a build's folder could not be removed");
-                    return;
-                }
-                std::thread::sleep(BETWEEN_REMOVALS);
-            }
-            _ => return,
         }
     }
 }
@@ -494,10 +471,6 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     } else {
         fs::copy(from, to).map(drop)
     }
-}
-
-fn joined<T>(result: Result<T, tokio::task::JoinError>) -> T {
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ mod fake;
 mod world;
 
 mod builds;
+mod by_hand;
 mod documents;
+mod namespaces;
 mod restart;
 mod secrets;
+mod sources;
 mod versions;

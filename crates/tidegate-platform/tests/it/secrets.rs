@@ -57,3 +57,34 @@ async fn a_missing_secret_fails_the_generation_by_name() {
     assert_eq!(world.fake.begun(), 0);
     world.end().await;
 }
+
+#[tokio::test]
+async fn a_secret_is_made_once_and_changed_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::on(folder.path()).await;
+    let platform = &world.platform;
+    let absent = platform.update_secret("default", "tls.crt", b"a").await;
+    assert!(matches!(absent, Err(Error::NotFound(_))), "{absent:?}");
+    let made = platform.create_secret("default", "tls.crt", b"a").await;
+    assert_eq!(made.unwrap().size, 1);
+    let again = platform.create_secret("default", "tls.crt", b"bc").await;
+    let is_taken = matches!(
+        &again,
+        Err(Error::Store(
+            tidegate_platform::StoreError::AlreadyExists { .. }
+        ))
+    );
+    assert!(is_taken, "{again:?}");
+    let changed = platform.update_secret("default", "tls.crt", b"bc").await;
+    assert_eq!(changed.unwrap().size, 2);
+    for name in ["", "Not_One", "a..b", ".a", "a/b"] {
+        let refused = platform.create_secret("default", name, b"a").await;
+        assert!(
+            matches!(refused, Err(Error::Invalid(_))),
+            "{name}: {refused:?}"
+        );
+    }
+    let nowhere = platform.create_secret("nowhere", "a", b"a").await;
+    assert!(matches!(nowhere, Err(Error::NotFound(_))), "{nowhere:?}");
+    world.end().await;
+}

@@ -11,13 +11,14 @@ use serde::Deserialize as _;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target};
 use tidegate_core::{
-    Access, Build, Code, FunctionKey, FunctionSpec, Limits, Name, Network, Scale, SecretUse,
+    Access, Build, Code, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, Scale,
+    SecretUse,
 };
 use tidegate_engine::Options;
 use tidegate_platform::{
     BUILD_LIMITS, Body, BuildOptions, CallContext, Digest, Failure, Function, GradualRollout,
-    KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions,
-    Prefix, ReplyBody, Status, Switch, ToolPaths, new_id,
+    Holds, KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform,
+    Preconditions, Prefix, ReplyBody, Status, Switch, ToolPaths, new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -27,11 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const API_VERSION: &str = "tests/v1";
 const KIND: &str = "Plain";
+const HELD: &str = "Held";
 
 pub(crate) struct World {
     pub(crate) fake: Arc<Fake>,
     pub(crate) platform: Platform,
-    code: String,
+    pub(crate) code: String,
 }
 
 /// Revisions that are kept: few enough to be gone through.
@@ -73,9 +75,31 @@ fn rollout_of(object: &Object) -> Option<GradualRollout> {
     })
 }
 
+/// Documents that name code in the member `digest` of their spec.
+struct Held;
+
+impl Holds for Held {
+    fn kind(&self) -> (&'static str, &'static str) {
+        (API_VERSION, HELD)
+    }
+
+    fn code(&self, object: &Object) -> Vec<String> {
+        let digest = object.spec().and_then(|spec| spec["digest"].as_str());
+        digest.map(str::to_owned).into_iter().collect()
+    }
+}
+
 impl Lower for Plain {
     fn kind(&self) -> (&'static str, &'static str) {
         (API_VERSION, KIND)
+    }
+
+    fn dialect(&self) -> &'static str {
+        "plain"
+    }
+
+    fn document(&self, key: FunctionRef<'_>) -> Option<ObjectKey> {
+        ObjectKey::new(API_VERSION, KIND, key.namespace, key.name).ok()
     }
 
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {
@@ -132,6 +156,7 @@ impl World {
             },
             revisions: KEPT,
             kinds: vec![Arc::new(Plain)],
+            holders: vec![Arc::new(Held)],
         })
         .await
         .unwrap();
@@ -174,6 +199,8 @@ impl World {
                 concurrency: 1,
                 target_milli: 1000,
                 idle: Duration::from_secs(60),
+                zero: None,
+                by_hand: None,
                 metric: tidegate_core::Metric::default(),
                 waiting: None,
             },
@@ -202,6 +229,14 @@ impl World {
         spec["code"]["entry"] = "made.sh".into();
         let object = Object::with_spec(&key(name), spec).unwrap();
         self.platform.put(object).await.unwrap().object()
+    }
+
+    /// Puts a document that is no function and names code.
+    pub(crate) async fn hold(&self, name: &str, digest: &str) {
+        let key = ObjectKey::new(API_VERSION, HELD, "", name).unwrap();
+        let spec = serde_json::json!({ "digest": digest });
+        let object = Object::with_spec(&key, spec).unwrap();
+        self.platform.put(object).await.unwrap();
     }
 
     pub(crate) async fn put(&self, name: &str, spec: &FunctionSpec) -> Object {

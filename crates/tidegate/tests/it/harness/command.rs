@@ -71,6 +71,18 @@ impl Ran {
         self
     }
 
+    /// The same, when it failed and says all of this.
+    #[track_caller]
+    pub(crate) fn fails(self, parts: &[&str]) -> Self {
+        assert_ne!(self.code, Some(0), "{self}");
+        self.says(parts)
+    }
+
+    /// Both of its outputs.
+    pub(crate) fn all(&self) -> String {
+        format!("{}{}", String::from_utf8_lossy(&self.stdout), self.stderr)
+    }
+
     /// The same, when standard error has all of this.
     #[track_caller]
     pub(crate) fn says(self, parts: &[&str]) -> Self {

@@ -1,6 +1,7 @@
 //! What every test stands on: a server of the built binary, its commands, and a client that sees every byte.
 
 mod command;
+mod faas;
 mod http;
 mod instances;
 mod projects;
@@ -8,6 +9,7 @@ mod server;
 mod wait;
 
 pub(crate) use command::{Ran, bare, program};
+pub(crate) use faas::{context, signature, template};
 pub(crate) use http::{Call, Connection, Reply};
 pub(crate) use instances::{code_of, groups_of, is_alive, processes_of, tagged};
 pub(crate) use projects::{Files, example, sample};

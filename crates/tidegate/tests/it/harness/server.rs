@@ -40,6 +40,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     home: TempDir,
     program: PathBuf,
+    /// Where OpenFaaS's metrics are, where they were asked for.
+    metrics: Option<SocketAddr>,
     /// What a start wrote on standard output after the line that told it was ready.
     rest: Option<std::thread::JoinHandle<String>>,
 }
@@ -122,6 +124,7 @@ impl Options {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             home,
             program,
+            metrics: None,
             rest: None,
         };
         match server.spawn() {
@@ -158,6 +161,15 @@ impl Server {
             command.arg("--set").arg(format!("{key}={value}"));
         }
         command.args(&self.options.args);
+        // Only one server of a machine can have the port that is the default.
+        if !self
+            .options
+            .args
+            .iter()
+            .any(|arg| arg.starts_with("openfaas-metrics="))
+        {
+            command.args(["--listen", "openfaas-metrics=off"]);
+        }
         command.envs(self.options.env.iter().map(|(k, v)| (k, v)));
         let log = fs::OpenOptions::new()
             .create(true)
@@ -174,7 +186,11 @@ impl Server {
         let mut line = String::new();
         stdout.read_line(&mut line).expect("a line, or the end");
         let url = match serde_json::from_str::<Value>(&line) {
-            Ok(ready) => ready["url"].as_str().map(str::to_owned),
+            Ok(ready) => {
+                let metrics = ready["openfaas_metrics"].as_str().map(authority);
+                self.metrics = metrics.map(|at| at.parse().expect("an address"));
+                ready["url"].as_str().map(str::to_owned)
+            }
             Err(_) => line
                 .strip_prefix("tidegate is ready on ")
                 .map(|url| url.trim().to_owned()),
@@ -187,8 +203,7 @@ impl Server {
                 stderr: self.log(),
             });
         };
-        let authority = url.split_once("://").map_or("", |(_, rest)| rest);
-        self.address = authority.parse().expect("an address");
+        self.address = authority(&url).parse().expect("an address");
         self.url = url;
         self.child = Some(child);
         self.rest = Some(std::thread::spawn(move || {
@@ -197,6 +212,12 @@ impl Server {
             rest
         }));
         Ok(())
+    }
+
+    /// Where OpenFaaS's metrics are; asked for with `--json` and `--listen openfaas-metrics=127.0.0.1:0`.
+    #[track_caller]
+    pub(crate) fn openfaas_metrics(&self) -> SocketAddr {
+        self.metrics.expect("metrics were asked for")
     }
 
     /// The binary in this server's home, as its user.
@@ -455,4 +476,9 @@ impl Drop for Server {
             self.stop();
         }
     }
+}
+
+/// What stands between the scheme of a URL and its end.
+fn authority(url: &str) -> &str {
+    url.split_once("://").map_or("", |(_, rest)| rest)
 }

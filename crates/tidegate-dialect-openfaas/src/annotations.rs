@@ -1,0 +1,179 @@
+//! What annotations say.
+//!
+//! Most are for others: connectors read `topic` and `schedule`, a scraper `prometheus.io.scrape`. Those whose values can be
+//! impossible are looked at when a function is deployed, since whoever acts on them later has nobody to tell.
+//!
+//! Health and readiness are told by the watchdog and the instance itself here: an instance takes calls once its process
+//! takes connections, and one whose process ends is replaced. Probes by path are checked for sense and have no effect.
+
+use std::collections::BTreeMap;
+
+use tidegate_core::{Network, parse_go_duration};
+use tidegate_platform::LowerError;
+
+/// What of the network an instance sees: `none`, which is the default, or `host`.
+pub(crate) const NETWORK: &str = "tidegate.dev/network";
+
+/// What a value has to be.
+#[derive(Clone, Copy)]
+enum Kind {
+    Path,
+    Count,
+    Duration,
+    Codes,
+    Schedule,
+}
+
+const PROBES: [&str; 2] = ["com.openfaas.health.http.", "com.openfaas.ready.http."];
+
+const PROBE_MEMBERS: [(&str, Kind); 7] = [
+    ("path", Kind::Path),
+    ("initialDelaySeconds", Kind::Count),
+    ("initialDelay", Kind::Duration),
+    ("periodSeconds", Kind::Count),
+    ("timeoutSeconds", Kind::Count),
+    ("failureThreshold", Kind::Count),
+    ("successThreshold", Kind::Count),
+];
+
+const OTHERS: [(&str, Kind); 5] = [
+    ("com.openfaas.retry.attempts", Kind::Count),
+    ("com.openfaas.retry.codes", Kind::Codes),
+    ("com.openfaas.retry.min_wait", Kind::Duration),
+    ("com.openfaas.retry.max_wait", Kind::Duration),
+    ("schedule", Kind::Schedule),
+];
+
+/// The topic whose functions are called by their schedule.
+const CRON_TOPIC: &str = "cron-function";
+
+/// Refuses annotations that have a meaning and a value which can have none.
+pub(crate) fn check(annotations: &BTreeMap<String, String>) -> Result<(), LowerError> {
+    let is_cron = annotations
+        .get("topic")
+        .is_some_and(|topic| topic.split(',').any(|one| one.trim() == CRON_TOPIC));
+    for (name, value) in annotations {
+        let kind = match kind(name) {
+            // Anybody may call an annotation of theirs so.
+            Some(Kind::Schedule) if !is_cron => continue,
+            Some(kind) => kind,
+            None => continue,
+        };
+        if !kind.fits(value.trim()) {
+            return Err(LowerError::new(
+                format!("annotations.{name}"),
+                format!("{value:?} is not {}", kind.accepted()),
+            ));
+        }
+    }
+    network(annotations).map(drop)
+}
+
+/// The network that an annotation asks for.
+pub(crate) fn network(annotations: &BTreeMap<String, String>) -> Result<Network, LowerError> {
+    match annotations.get(NETWORK).map(String::as_str) {
+        None | Some("none") => Ok(Network::None),
+        Some("host") => Ok(Network::Host),
+        Some(other) => Err(LowerError::new(
+            format!("annotations.{NETWORK}"),
+            format!(
+                "{other:?} is no network: choose \"none\", or \"host\" to share the machine's own"
+            ),
+        )),
+    }
+}
+
+fn kind(name: &str) -> Option<Kind> {
+    let probe = PROBES.iter().find_map(|prefix| name.strip_prefix(prefix));
+    let (table, name) = match probe {
+        Some(member) => (&PROBE_MEMBERS[..], member),
+        None => (&OTHERS[..], name),
+    };
+    table
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, kind)| *kind)
+}
+
+impl Kind {
+    fn fits(self, value: &str) -> bool {
+        match self {
+            Self::Path => value.starts_with('/') && !value.contains(char::is_whitespace),
+            Self::Count => value.parse::<u32>().is_ok(),
+            Self::Duration => parse_go_duration(value).is_ok(),
+            Self::Codes => value.split(',').all(|code| {
+                code.trim()
+                    .parse::<u16>()
+                    .is_ok_and(|code| (100..600).contains(&code))
+            }),
+            // Several are divided by semicolons. Their fields are read by whoever keeps the time.
+            Self::Schedule => value.split(';').all(|one| {
+                let one = one.trim();
+                one.starts_with('@') || one.split_whitespace().count() == 5
+            }),
+        }
+    }
+
+    const fn accepted(self) -> &'static str {
+        match self {
+            Self::Path => "a path such as /healthz",
+            Self::Count => "a whole number such as 3",
+            Self::Duration => "a duration such as 30s or 1m30s",
+            Self::Codes => "a list of statuses such as 429,502,503",
+            Self::Schedule => {
+                "a schedule: five fields such as \"*/5 * * * *\", or a word such as @hourly"
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_one(name: &str, value: &str) -> Result<(), String> {
+        let mut annotations: BTreeMap<_, _> =
+            [("topic".to_owned(), "cron-function".to_owned())].into();
+        annotations.insert(name.to_owned(), value.to_owned());
+        check(&annotations).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_makes_sense_is_taken_and_what_has_no_meaning_is_not_looked_at() {
+        for (name, value) in [
+            ("com.openfaas.health.http.path", "/_/health"),
+            ("com.openfaas.ready.http.successThreshold", "2"),
+            ("com.openfaas.ready.http.initialDelay", "2s"),
+            ("com.openfaas.retry.codes", "429, 502"),
+            ("schedule", "*/5 * * * *"),
+            ("schedule", "@every 1m;0 3 * * 1"),
+            ("com.openfaas.health.http.unknown", "anything"),
+            ("mine", "anything"),
+            (NETWORK, "host"),
+        ] {
+            assert_eq!(check_one(name, value), Ok(()), "{name}: {value}");
+        }
+        // Without the topic, it is somebody's own word.
+        let own = [("schedule".to_owned(), "daily".to_owned())].into();
+        assert_eq!(check(&own), Ok(()));
+    }
+
+    #[test]
+    fn what_is_impossible_is_refused_by_name_and_value() {
+        for (name, value) in [
+            ("com.openfaas.health.http.path", "healthz"),
+            ("com.openfaas.ready.http.periodSeconds", "-1"),
+            ("com.openfaas.retry.attempts", "many"),
+            ("com.openfaas.retry.codes", "429,9000"),
+            ("com.openfaas.retry.min_wait", "soon"),
+            ("schedule", "daily"),
+            (NETWORK, "outbound"),
+        ] {
+            let error = check_one(name, value).unwrap_err();
+            assert!(
+                error.starts_with(&format!("annotations.{name}: {value:?} is")),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! Calls: `/function/NAME[.NAMESPACE]/rest…`, and the place where queued ones will be.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::Full;
+use tidegate_core::{Access, FunctionRef, InvocationId, Limit, Outcome};
+use tidegate_platform::{
+    Body, BodyFault, CallBody, CallContext, Caller, Failure, Function, Prefix, canonical_namespace,
+    new_id,
+};
+use tokio::time::Instant;
+
+use crate::OpenFaas;
+use crate::metrics::{FunctionCounters, NAMESPACE};
+
+const CALL_PREFIX: &str = "/function/";
+const ASYNC_PREFIX: &str = "/async-function/";
+
+const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
+const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
+const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// Marks an error that is the platform's, which a queue's worker may try again.
+const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
+
+/// Whose errors they are.
+const PROXY: HeaderValue = HeaderValue::from_static("proxy");
+const MIDDLEWARE: HeaderValue = HeaderValue::from_static("faas-middleware");
+
+const SERVER: HeaderValue =
+    HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// A request that is for a function.
+pub struct Routed {
+    target: Target,
+    /// Bytes of the path that led to the function.
+    prefix: usize,
+}
+
+enum Target {
+    Function(Arc<Function>),
+    /// Needs a credential that the request does not have.
+    Private,
+    Unknown {
+        name: String,
+        namespace: String,
+    },
+    /// `/async-function/…`.
+    Async,
+}
+
+/// The body of an answer, which says when it has ended.
+pub struct CountedBody {
+    body: CallBody,
+    _count: Option<Count>,
+}
+
+/// Counts a call when it is dropped, which is when its answer has left.
+struct Count {
+    counters: Arc<FunctionCounters>,
+    code: StatusCode,
+    began: Instant,
+}
+
+impl OpenFaas {
+    /// Finds the function that a request is for, if its path is one of a call's. `is_admin` is asked only where the
+    /// function is private.
+    #[must_use]
+    pub fn route(&self, uri: &Uri, is_admin: impl FnOnce() -> bool) -> Option<Routed> {
+        let path = uri.path();
+        let Some(rest) = path.strip_prefix(CALL_PREFIX) else {
+            let is_async = path.starts_with(ASYNC_PREFIX);
+            return is_async.then_some(Routed {
+                target: Target::Async,
+                prefix: 0,
+            });
+        };
+        let word = rest.split('/').next().unwrap_or("");
+        let (name, namespace) = split(word);
+        let found = self.platform().function(FunctionRef {
+            namespace: canonical_namespace(namespace),
+            group: "",
+            name,
+        });
+        let target = match found {
+            None => Target::Unknown {
+                name: name.to_owned(),
+                namespace: namespace.to_owned(),
+            },
+            Some(function) => {
+                let is_private = self.platform().access(&function) == Some(Access::Private);
+                if is_private && !is_admin() {
+                    Target::Private
+                } else {
+                    Target::Function(function)
+                }
+            }
+        };
+        Some(Routed {
+            target,
+            prefix: CALL_PREFIX.len() + word.len(),
+        })
+    }
+
+    /// Makes the call.
+    pub async fn call(
+        &self,
+        routed: Routed,
+        mut request: Request<Body>,
+        caller: Option<Caller>,
+    ) -> Response<CountedBody> {
+        let received = Instant::now();
+        let id = new_id();
+        let function = match routed.target {
+            Target::Function(function) => function,
+            Target::Unknown { name, namespace } => {
+                return plain(refused(
+                    StatusCode::NOT_FOUND,
+                    format!("error finding function {name}.{namespace}: it does not exist\n"),
+                ));
+            }
+            Target::Private => return plain(unauthorized()),
+            Target::Async => return plain(not_queued(request.method())),
+        };
+        if !is_passed(request.method()) {
+            return plain(refused(StatusCode::METHOD_NOT_ALLOWED, String::new()));
+        }
+        let counters = self.metrics().of(function.key());
+        counters.started();
+        let start_time = start_time();
+        let call_id = complete(request.headers_mut(), id, &start_time, caller.as_ref());
+        let kind = request.headers().get(CONTENT_TYPE).cloned();
+        let context = CallContext {
+            id,
+            prefix: Prefix { len: routed.prefix },
+            // What is told of the caller is told above, in this dialect's way.
+            caller: None,
+            received,
+        };
+        let called = self.platform().call(&function, request, context).await;
+        let mut response = match called {
+            Ok(response) => {
+                let mut response = response.map(CallBody::Reply);
+                // One that the code has not given is the request's, else text.
+                let headers = response.headers_mut();
+                if !headers.contains_key(CONTENT_TYPE) {
+                    headers.insert(CONTENT_TYPE, kind.unwrap_or(TEXT));
+                }
+                response
+            }
+            Err(failure) => self.failed(&function, failure),
+        };
+        let headers = response.headers_mut();
+        headers.insert(START_TIME, start_time);
+        headers.insert(SERVED_BY, SERVER);
+        if let Some(call_id) = call_id {
+            headers.insert(CALL_ID, call_id);
+        }
+        let count = Count {
+            counters,
+            code: response.status(),
+            began: received,
+        };
+        response.map(|body| CountedBody {
+            body,
+            _count: Some(count),
+        })
+    }
+
+    /// The answer to a call that brought no response from the code.
+    fn failed(&self, function: &Function, failure: Failure) -> Response<CallBody> {
+        let name = &function.key().name;
+        let status = match failure.outcome {
+            Outcome::Limit(Limit::Concurrency) => {
+                let most = self.max_inflight(function);
+                let text = match most {
+                    Some(most) => format!(
+                        "Concurrent request limit exceeded. Max concurrent requests: {most}\n"
+                    ),
+                    None => format!("{}\n", failure.message),
+                };
+                let mut response = refused(StatusCode::TOO_MANY_REQUESTS, text);
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+                headers.insert(INTERNAL, if most.is_some() { MIDDLEWARE } else { PROXY });
+                return with_retry(response, &failure);
+            }
+            Outcome::Platform | Outcome::Limit(Limit::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
+            Outcome::Limit(Limit::Timeout | Limit::FirstByte) => StatusCode::GATEWAY_TIMEOUT,
+            Outcome::Limit(Limit::Idle) => StatusCode::REQUEST_TIMEOUT,
+            Outcome::Limit(Limit::Body) => StatusCode::PAYLOAD_TOO_LARGE,
+            Outcome::Cancelled => StatusCode::BAD_REQUEST,
+            Outcome::Ok | Outcome::Application | Outcome::Function | Outcome::Limit(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        let text = if status == StatusCode::INTERNAL_SERVER_ERROR {
+            format!("Can't reach service for: {name}. {}\n", failure.message)
+        } else {
+            format!("{}\n", failure.message)
+        };
+        let mut response = refused(status, text);
+        response.headers_mut().insert(INTERNAL, PROXY);
+        with_retry(response, &failure)
+    }
+
+    /// How many calls an instance of the function takes, where it refuses more.
+    fn max_inflight(&self, function: &Function) -> Option<u32> {
+        let members = self.platform().members(function);
+        let scale = &members.first()?.revision.spec.scale;
+        scale.waiting.map(|_| scale.concurrency)
+    }
+}
+
+/// What follows the last dot is the namespace.
+fn split(word: &str) -> (&str, &str) {
+    word.rsplit_once('.').unwrap_or((word, NAMESPACE))
+}
+
+/// Methods that a function may be called with.
+fn is_passed(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET
+            | Method::POST
+            | Method::PUT
+            | Method::PATCH
+            | Method::DELETE
+            | Method::OPTIONS
+            | Method::HEAD
+    )
+}
+
+/// Unix time in nanoseconds.
+fn start_time() -> HeaderValue {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let nanoseconds = since.map_or(0, |since| since.as_nanos());
+    HeaderValue::try_from(nanoseconds.to_string()).unwrap_or(HeaderValue::from_static("0"))
+}
+
+/// Sets what the request does not say, and gives the id under which the call is told of.
+fn complete(
+    headers: &mut HeaderMap,
+    id: InvocationId,
+    start_time: &HeaderValue,
+    caller: Option<&Caller>,
+) -> Option<HeaderValue> {
+    if !headers.contains_key(CALL_ID)
+        && let Ok(value) = HeaderValue::try_from(id.hyphenated())
+    {
+        headers.insert(CALL_ID, value);
+    }
+    headers.insert(START_TIME, start_time.clone());
+    if let Some(caller) = caller
+        && !headers.contains_key(FORWARDED_FOR)
+    {
+        headers.insert(FORWARDED_FOR, caller.peer.clone());
+    }
+    if !headers.contains_key(FORWARDED_HOST)
+        && let Some(host) = headers.get(HOST).cloned()
+    {
+        headers.insert(FORWARDED_HOST, host);
+    }
+    if !headers.contains_key(USER_AGENT) {
+        headers.insert(USER_AGENT, SERVER);
+    }
+    headers.get(CALL_ID).cloned()
+}
+
+fn refused(status: StatusCode, text: String) -> Response<CallBody> {
+    let has_text = !text.is_empty();
+    let mut response = Response::new(CallBody::Full(Full::new(Bytes::from(text))));
+    *response.status_mut() = status;
+    if has_text {
+        response.headers_mut().insert(CONTENT_TYPE, TEXT);
+    }
+    response
+}
+
+fn with_retry(mut response: Response<CallBody>, failure: &Failure) -> Response<CallBody> {
+    if let Some(after) = failure.retry_after {
+        let seconds = HeaderValue::from(after.as_secs().max(1));
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, seconds);
+    }
+    response
+}
+
+fn unauthorized() -> Response<CallBody> {
+    let mut response = refused(
+        StatusCode::UNAUTHORIZED,
+        "the function is private: send the admin's credentials\n".to_owned(),
+    );
+    response.headers_mut().insert(
+        http::header::WWW_AUTHENTICATE,
+        HeaderValue::from_static("Basic realm=\"Restricted\""),
+    );
+    response
+}
+
+fn not_queued(method: &Method) -> Response<CallBody> {
+    if *method != Method::POST {
+        return refused(StatusCode::METHOD_NOT_ALLOWED, String::new());
+    }
+    let mut response = refused(
+        StatusCode::NOT_IMPLEMENTED,
+        "asynchronous calls are not there yet: call /function/NAME and wait for the answer\n"
+            .to_owned(),
+    );
+    response.headers_mut().insert(INTERNAL, PROXY);
+    response
+}
+
+fn plain(response: Response<CallBody>) -> Response<CountedBody> {
+    response.map(|body| CountedBody { body, _count: None })
+}
+
+impl http_body::Body for CountedBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyFault>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.counters.ended(self.code, self.began.elapsed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_platform::DEFAULT_NAMESPACE;
+
+    use super::*;
+
+    #[test]
+    fn the_namespace_is_what_follows_the_last_dot() {
+        for (word, want) in [
+            ("hello", ("hello", "openfaas-fn")),
+            ("hello.openfaas-fn", ("hello", "openfaas-fn")),
+            ("hello.team", ("hello", "team")),
+            ("a.b.team", ("a.b", "team")),
+            (".openfaas-fn", ("", "openfaas-fn")),
+            ("", ("", "openfaas-fn")),
+        ] {
+            assert_eq!(split(word), want);
+        }
+        assert_eq!(canonical_namespace(NAMESPACE), DEFAULT_NAMESPACE);
+    }
+
+    #[test]
+    fn a_request_is_told_what_it_does_not_say() {
+        let caller = Caller {
+            address: HeaderValue::from_static("10.0.0.1"),
+            peer: HeaderValue::from_static("10.0.0.1:5000"),
+            scheme: "http",
+        };
+        let now = HeaderValue::from_static("1");
+        let id = InvocationId::from_u128(0xabc);
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("here:8080"));
+        let told = complete(&mut headers, id, &now, Some(&caller)).unwrap();
+        assert_eq!(told, "00000000-0000-0000-0000-000000000abc");
+        assert_eq!(headers[FORWARDED_FOR], "10.0.0.1:5000");
+        assert_eq!(headers[FORWARDED_HOST], "here:8080");
+        assert_eq!(headers[START_TIME], "1");
+        assert_eq!(headers[USER_AGENT], SERVER);
+
+        for (name, value) in [
+            (CALL_ID, "mine"),
+            (FORWARDED_FOR, "1.2.3.4"),
+            (FORWARDED_HOST, "there"),
+            (START_TIME, "forged"),
+            (USER_AGENT, "curl"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        let told = complete(&mut headers, id, &now, Some(&caller)).unwrap();
+        assert_eq!(told, "mine");
+        assert_eq!(headers[FORWARDED_FOR], "1.2.3.4");
+        assert_eq!(headers[FORWARDED_HOST], "there");
+        assert_eq!(headers[START_TIME], "1");
+        assert_eq!(headers[USER_AGENT], "curl");
+    }
+}
