@@ -51,7 +51,13 @@ pub(crate) struct Status {
     pub(crate) replicas: u64,
     /// Ready.
     pub(crate) available_replicas: u64,
+    /// Where the newest deployment stands, where the server says so: `pending`, `ready` or `failed`.
+    #[serde(skip)]
+    pub(crate) phase: Option<String>,
 }
+
+/// The header with [`Status::phase`].
+const PHASE: &str = "x-tidegate-phase";
 
 /// The annotation by which a server says why a function does not serve as it was deployed.
 const TROUBLE: &str = "tidegate.dev/message";
@@ -123,7 +129,12 @@ impl Gateway {
                 .append_pair("namespace", namespace);
         }
         match self.success(self.client.send(request).await?).await {
-            Ok(response) => self.client.document(response).await.map(Some),
+            Ok(response) => {
+                let phase = response.headers().get(PHASE);
+                let phase = phase.and_then(|v| v.to_str().ok()).map(str::to_owned);
+                let status: Status = self.client.document(response).await?;
+                Ok(Some(Status { phase, ..status }))
+            }
             Err(e) if e.status() == Some(404) => Ok(None),
             Err(e) => Err(e),
         }

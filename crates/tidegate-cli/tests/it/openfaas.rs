@@ -287,6 +287,22 @@ fn failures_are_told_with_their_last_lines() {
 }
 
 #[test]
+fn an_update_is_ready_when_the_new_deployment_is() {
+    let (home, path) = stack(STACK);
+    let phase = |phase: &'static str| ("x-tidegate-phase", phase);
+    let line = "GET /system/function/hello";
+    let fake = Fake::new()
+        .raw("POST /build", 200, &[], &built())
+        .raw("PUT /system/functions", 202, &[], "")
+        .raw(line, 200, &[phase("pending")], &status("hello", 1))
+        .raw(line, 200, &[phase("ready")], &status("hello", 1));
+    let said = home.run(&fake, &["apply", "-f", &path]);
+    assert!(said.starts_with("exit 0\n"), "{said}");
+    let asked = fake.asked();
+    assert_eq!(asked.iter().filter(|a| a.line == line).count(), 2);
+}
+
+#[test]
 fn what_would_be_done_is_shown() {
     let text =
         format!("{STACK}  other:\n    image: other:1\n    environment: {{API_KEY: hidden}}\n");

@@ -151,7 +151,7 @@ fn told(context: &mut Context, mistakes: &Mistakes) -> Result {
 /// A key from the command line or its variable is only sent to a server that the user named, never to one that a file
 /// names: whoever writes a file should not get the keys of those who apply it.
 pub(crate) fn gateway(context: &mut Context, named: Option<&str>) -> Result<Gateway> {
-    let of_file = named.filter(|url| !context.chosen && clients::plain(url) != DEFAULT_URL);
+    let of_file = named.filter(|url| !context.chosen && !is_usual(url));
     let variable = context
         .process
         .var("OPENFAAS_URL")
@@ -183,6 +183,11 @@ pub(crate) fn gateway(context: &mut Context, named: Option<&str>) -> Result<Gate
         ));
     }
     Ok(Gateway::new(url, key.as_deref())?)
+}
+
+/// Whether an address is the one that everybody writes, meaning the server that is at hand.
+fn is_usual(url: &str) -> bool {
+    clients::plain(url).replacen("//localhost", "//127.0.0.1", 1) == DEFAULT_URL
 }
 
 impl Loaded {

@@ -204,12 +204,15 @@ impl Ship<'_> {
         let began = Instant::now();
         let why = loop {
             match self.gateway.function(namespace, name).await? {
-                Some(status) => match status.trouble() {
-                    Some(why) => break format!("{name} could not be started: {why}"),
-                    None if status.available_replicas > 0 => return Ok(()),
+                Some(status) => match (status.trouble(), status.phase.as_deref()) {
+                    (Some(why), _) => break format!("{name} could not be started: {why}"),
+                    // What is available may be of the deployment before.
+                    (None, Some("pending")) => {}
+                    (None, Some("ready")) => return Ok(()),
+                    (None, _) if status.available_replicas > 0 => return Ok(()),
                     // Nothing is to run until the first call.
-                    None if status.replicas == 0 => return Ok(()),
-                    None => {}
+                    (None, _) if status.replicas == 0 => return Ok(()),
+                    (None, _) => {}
                 },
                 None => return Err(Error::failed(format!("{name} was deleted meanwhile"))),
             }
