@@ -268,7 +268,7 @@ fn failures_are_told_with_their_last_lines() {
         &home.run(&fake, &["apply", "-f", &path]),
     );
 
-    let mut trouble: Value = serde_json::from_str(&status("hello", 0)).unwrap();
+    let mut trouble: Value = serde_json::from_str(&status("hello", 1)).unwrap();
     trouble["annotations"]["tidegate.dev/message"] = json!("the process ended with code 1");
     let fake = Fake::new()
         .raw("POST /build", 200, &[], &built())

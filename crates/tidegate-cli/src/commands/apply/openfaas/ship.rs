@@ -137,7 +137,8 @@ impl Ship<'_> {
                 BuildState::InProgress => {}
                 BuildState::Success => return Ok(Ok(())),
                 BuildState::Failed => {
-                    let why = match result.error.trim() {
+                    let why = result.error.trim();
+                    let why = match why.strip_prefix("build failed: ").unwrap_or(why) {
                         "" => "the server gives no reason".to_owned(),
                         why => why.to_owned(),
                     };
@@ -202,10 +203,14 @@ impl Ship<'_> {
         let namespace = self.namespace.as_deref();
         let name = self.function.deployment.service.as_str();
         let began = Instant::now();
+        let mut serves = false;
         let why = loop {
             match self.gateway.function(namespace, name).await? {
                 Some(status) => match (status.trouble(), status.phase.as_deref()) {
-                    (Some(why), _) => break format!("{name} could not be started: {why}"),
+                    (Some(why), _) => {
+                        serves = status.available_replicas > 0;
+                        break format!("{name} could not be started: {why}");
+                    }
                     // What is available may be of the deployment before.
                     (None, Some("pending")) => {}
                     (None, Some("ready")) => return Ok(()),
@@ -225,7 +230,11 @@ impl Ship<'_> {
         // Whatever goes wrong here, the function is not ready.
         let log = self.gateway.last_lines(namespace, name, lines).await;
         outcome.log = log.unwrap_or_default();
-        Err(Error::failed(why))
+        let error = Error::failed(why);
+        Err(match serves {
+            true => error.hint("the deployment before it keeps serving"),
+            false => error,
+        })
     }
 }
 
