@@ -470,6 +470,10 @@ impl Running {
                 .iter()
                 .filter_map(|folder| {
                     let error = walk::tidy(folder).err()?;
+                    // Who gave the job up may have removed it by now.
+                    if error.kind() == io::ErrorKind::NotFound && !folder.exists() {
+                        return None;
+                    }
                     Some(format!("{}: {error}", folder.display()))
                 })
                 .collect();

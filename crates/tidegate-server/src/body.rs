@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use tidegate_dialect_openfaas::CountedBody;
+use tidegate_dialect_openfaas::{CountedBody, LastWords};
 use tidegate_platform::CallBody;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -15,20 +16,50 @@ pub(crate) enum ServerBody {
     Call(CallBody),
     OpenFaas(CountedBody),
     Control(axum::body::Body),
-    /// One whose end is not known, such as a log that is followed: it ends with the server, which would else wait for it.
-    Open(axum::body::Body, Pin<Box<WaitForCancellationFutureOwned>>),
+    Open(OpenBody),
     Full(Full<Bytes>),
+}
+
+/// A body whose end is not known, such as a log that is followed: it ends with the server, which would else wait for it.
+pub(crate) struct OpenBody {
+    body: axum::body::Body,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// What it says before that.
+    last: Option<Bytes>,
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl ServerBody {
     /// The body of a control route's answer.
-    pub(crate) fn control(body: axum::body::Body, stop: &CancellationToken) -> Self {
-        match body.size_hint().exact() {
+    pub(crate) fn control(
+        mut response: Response<axum::body::Body>,
+        stop: &CancellationToken,
+    ) -> Response<Self> {
+        let last = response.extensions_mut().remove::<LastWords>();
+        response.map(|body| match body.size_hint().exact() {
             Some(_) => Self::Control(body),
-            None => Self::Open(body, Box::pin(stop.clone().cancelled_owned())),
+            None => Self::Open(OpenBody {
+                body,
+                stop: Box::pin(stop.clone().cancelled_owned()),
+                last: last.map(|LastWords(words)| words),
+            }),
+        })
+    }
+}
+
+impl OpenBody {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.stop.as_mut().poll(cx).is_pending() {
+            return Pin::new(&mut self.body).poll_frame(cx).map_err(Into::into);
         }
+        // It may have come to its own end.
+        if self.last.is_some()
+            && let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx)
+        {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        Poll::Ready(self.last.take().map(|words| Ok(Frame::data(words))))
     }
 }
 
@@ -44,10 +75,7 @@ impl Body for ServerBody {
             Self::Call(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::OpenFaas(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Control(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Open(body, stop) => match stop.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(None),
-                Poll::Pending => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            },
+            Self::Open(body) => body.poll(cx),
             Self::Full(body) => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
@@ -58,7 +86,7 @@ impl Body for ServerBody {
         match self {
             Self::Call(body) => body.is_end_stream(),
             Self::OpenFaas(body) => body.is_end_stream(),
-            Self::Control(body) | Self::Open(body, _) => body.is_end_stream(),
+            Self::Control(body) | Self::Open(OpenBody { body, .. }) => body.is_end_stream(),
             Self::Full(body) => body.is_end_stream(),
         }
     }
@@ -67,7 +95,7 @@ impl Body for ServerBody {
         match self {
             Self::Call(body) => body.size_hint(),
             Self::OpenFaas(body) => body.size_hint(),
-            Self::Control(body) | Self::Open(body, _) => body.size_hint(),
+            Self::Control(body) | Self::Open(OpenBody { body, .. }) => body.size_hint(),
             Self::Full(body) => body.size_hint(),
         }
     }
@@ -75,6 +103,7 @@ impl Body for ServerBody {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -83,14 +112,38 @@ mod tests {
     async fn what_has_no_end_ends_with_the_server() {
         let stop = CancellationToken::new();
         let endless = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
-        let body = ServerBody::control(axum::body::Body::from_stream(endless), &stop);
+        let response = Response::new(axum::body::Body::from_stream(endless));
+        let body = ServerBody::control(response, &stop).into_body();
         let reading = tokio::spawn(body.collect());
         tokio::task::yield_now().await;
         assert!(!reading.is_finished());
         stop.cancel();
         assert!(reading.await.unwrap().unwrap().to_bytes().is_empty());
         // A whole one is told whole, whenever.
-        let body = ServerBody::control(axum::body::Body::from("whole"), &stop);
+        let response = Response::new(axum::body::Body::from("whole"));
+        let body = ServerBody::control(response, &stop).into_body();
         assert_eq!(body.collect().await.unwrap().to_bytes(), "whole");
+    }
+
+    #[tokio::test]
+    async fn what_must_not_just_end_says_so_before_it_does() {
+        let said = async |frames: &[&'static str], pending: bool| {
+            let stop = CancellationToken::new();
+            stop.cancel();
+            let frames: Vec<_> = frames.iter().map(|f| Ok(Bytes::from(*f))).collect();
+            let frames = futures_util::stream::iter(frames);
+            let rest = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+            let rest = rest.take(usize::from(pending));
+            let body = axum::body::Body::from_stream(frames.chain(rest));
+            let mut response = Response::new(body);
+            response
+                .extensions_mut()
+                .insert(LastWords(Bytes::from_static(b"cut")));
+            let body = ServerBody::control(response, &stop).into_body();
+            body.collect().await.unwrap().to_bytes()
+        };
+        assert_eq!(said(&["one ", "two "], true).await, "one two cut");
+        // Unless it came to its own.
+        assert_eq!(said(&["one ", "done"], false).await, "one done");
     }
 }

@@ -135,9 +135,8 @@ async fn answer_openfaas(service: &Service, request: Request<Body>) -> Response<
     }
     let request = request.map(axum::body::Body::new);
     let answered = service.openfaas_control.clone().oneshot(request).await;
-    answered
-        .unwrap_or_else(|never| match never {})
-        .map(|body| ServerBody::control(body, &service.stop))
+    let answered = answered.unwrap_or_else(|never| match never {});
+    ServerBody::control(answered, &service.stop)
 }
 
 async fn answer_control(service: &Service, request: Request<Body>) -> Response<ServerBody> {
@@ -158,9 +157,8 @@ async fn answer_control(service: &Service, request: Request<Body>) -> Response<S
     let mut request = request.map(axum::body::Body::new);
     *request.uri_mut() = uri;
     let answered = service.control.clone().oneshot(request).await;
-    answered
-        .unwrap_or_else(|never| match never {})
-        .map(|body| ServerBody::control(body, &service.stop))
+    let answered = answered.unwrap_or_else(|never| match never {});
+    ServerBody::control(answered, &service.stop)
 }
 
 fn head_bytes(parts: &http::request::Parts) -> usize {

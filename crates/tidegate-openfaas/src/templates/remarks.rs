@@ -5,8 +5,10 @@
 //! that nobody looks for it in vain. Lines are told apart by what they do rather than compared with any version of a
 //! template's file.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
+use super::dockerfile::lex::{self, Line};
 use super::{Context, TemplateError};
 
 /// Remarks at most: who has more has another image in mind.
@@ -79,9 +81,7 @@ pub(super) fn read(context: &Context<'_>) -> Result<Said, TemplateError> {
         }
     }
     if let Some(text) = context.text("Dockerfile")? {
-        for (number, line) in logical(&text) {
-            instruction(&mut said, number, &line);
-        }
+        Reader::new(&mut said, &context.config.build_args).read(&text);
     }
     if said.notes.len() > MAX_REMARKS {
         let left = said.notes.len() - MAX_REMARKS;
@@ -93,107 +93,129 @@ pub(super) fn read(context: &Context<'_>) -> Result<Said, TemplateError> {
     Ok(said)
 }
 
-fn instruction(said: &mut Said, number: usize, line: &str) {
-    let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let rest = rest.trim();
-    let without_effect = match word.to_ascii_uppercase().as_str() {
-        "ENV" => {
-            for (name, value) in variables(rest) {
-                if name == "PATH" {
-                    continue;
-                }
-                if value.contains('$') {
-                    said.notes.push(format!(
-                        "Dockerfile line {number}: {name} is not set, since its value has a variable in it"
-                    ));
-                } else {
-                    said.env.insert(name, value);
-                }
-            }
-            false
-        }
-        "RUN" => !is_known_run(rest),
-        "COPY" | "ADD" => !is_known_copy(rest),
-        "CMD" | "ENTRYPOINT" => !rest.contains("fwatchdog"),
-        "VOLUME" | "ONBUILD" => true,
-        _ => false,
-    };
-    if without_effect {
-        let mut shown: String = line.chars().take(MAX_SHOWN).collect();
-        if shown.len() < line.len() {
-            shown.push('…');
-        }
-        said.notes.push(format!(
-            "Dockerfile line {number} has no effect here: {shown}"
-        ));
-    }
+/// Goes through a Dockerfile from its first line to its last. Stages are not told apart: those of the templates follow on
+/// each other.
+struct Reader<'a> {
+    said: &'a mut Said,
+    given: &'a BTreeMap<String, String>,
+    arguments: BTreeMap<String, String>,
+    escape: char,
 }
 
-/// Lines as Docker reads them: continued ones joined, without comments. With the number of the first of each.
-fn logical(text: &str) -> Vec<(usize, String)> {
-    let mut lines = Vec::new();
-    let mut open: Option<(usize, String)> = None;
-    for (at, line) in text.lines().enumerate() {
-        let line = line.trim();
-        // Comments may stand within a continued line; empty ones end nothing either.
-        if line.is_empty() || line.starts_with('#') {
-            continue;
+impl<'a> Reader<'a> {
+    fn new(said: &'a mut Said, given: &'a BTreeMap<String, String>) -> Self {
+        Self {
+            said,
+            given,
+            arguments: BTreeMap::new(),
+            escape: '\\',
         }
-        let (number, mut joined) = open.take().unwrap_or((at + 1, String::new()));
-        if let Some(part) = line.strip_suffix('\\') {
-            joined.push_str(part.trim_end());
-            joined.push(' ');
-            open = Some((number, joined));
+    }
+
+    fn read(&mut self, text: &str) {
+        let (lines, escape) = lex::lines(text);
+        self.escape = escape;
+        for line in &lines {
+            self.instruction(line);
+        }
+    }
+
+    fn instruction(&mut self, line: &Line) {
+        let (word, rest) = line
+            .text
+            .split_once(char::is_whitespace)
+            .unwrap_or((&line.text, ""));
+        let rest = rest.trim();
+        let without_effect = match word.to_ascii_uppercase().as_str() {
+            "ENV" => {
+                self.variables(line.number, rest);
+                false
+            }
+            "ARG" => {
+                self.argument(rest);
+                false
+            }
+            "RUN" => !self.is_known_run(rest),
+            "COPY" | "ADD" => !is_known_copy(rest),
+            "CMD" | "ENTRYPOINT" => !rest.contains("fwatchdog"),
+            "VOLUME" | "ONBUILD" => true,
+            _ => false,
+        };
+        if without_effect {
+            let mut shown: String = line.text.chars().take(MAX_SHOWN).collect();
+            if shown.len() < line.text.len() {
+                shown.push('…');
+            }
+            self.said.notes.push(format!(
+                "Dockerfile line {} has no effect here: {shown}",
+                line.number
+            ));
+        }
+    }
+
+    /// `a=b c="d e"`, or the old `a b`.
+    fn variables(&mut self, number: usize, text: &str) {
+        let words = lex::split(text, self.escape);
+        let first = words.first().map_or("", String::as_str);
+        let pairs: Vec<(&str, &str)> = if first.contains('=') {
+            words
+                .iter()
+                .filter_map(|word| word.split_once('='))
+                .collect()
         } else {
-            joined.push_str(line);
-            lines.push((number, joined));
-        }
-    }
-    lines.extend(open);
-    lines
-}
-
-/// `a=b c="d e"`, or the old `a b`.
-fn variables(text: &str) -> Vec<(String, String)> {
-    let first = text.split_whitespace().next().unwrap_or("");
-    if !first.contains('=') {
-        let (name, value) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
-        let value = value.trim();
-        // Quotes around all of it are not the value's.
-        let bare = ['"', '\'']
-            .iter()
-            .find_map(|mark| value.strip_prefix(*mark)?.strip_suffix(*mark));
-        return vec![(name.to_owned(), bare.unwrap_or(value).to_owned())];
-    }
-    words(text)
-        .into_iter()
-        .filter_map(|word| {
-            let (name, value) = word.split_once('=')?;
-            Some((name.to_owned(), value.to_owned()))
-        })
-        .collect()
-}
-
-/// Words of a shell, as far as quotes and backslashes go.
-fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    let mut letters = text.chars();
-    while let Some(letter) = letters.next() {
-        match (letter, quote) {
-            (mark, Some(open)) if mark == open => quote = None,
-            ('"' | '\'', None) => {
-                quote = Some(letter);
-                word.get_or_insert_default();
+            vec![(first, text[first.len()..].trim())]
+        };
+        for (name, value) in pairs {
+            if name == "PATH" {
+                continue;
             }
-            ('\\', None | Some('"')) => word.get_or_insert_default().extend(letters.next()),
-            (space, None) if space.is_whitespace() => words.extend(word.take()),
-            _ => word.get_or_insert_default().push(letter),
+            match self.expand(value) {
+                Some(value) => {
+                    self.said.env.insert(name.to_owned(), value);
+                }
+                None => self.said.notes.push(format!(
+                    "Dockerfile line {number}: {name} is not set, since its value has a variable that is not known here"
+                )),
+            }
         }
     }
-    words.extend(word);
-    words
+
+    fn argument(&mut self, text: &str) {
+        for word in lex::split(text, self.escape) {
+            let (name, default) = word.split_once('=').unwrap_or((&word, ""));
+            let value = match self.given.get(name) {
+                Some(given) => Some(given.clone()),
+                None => self.expand(default),
+            };
+            if let Some(value) = value {
+                self.arguments.insert(name.to_owned(), value);
+            }
+        }
+    }
+
+    /// A word without its quotes, its variables replaced; `None` where one is not known.
+    fn expand(&self, word: &str) -> Option<String> {
+        let unknown = Cell::new(false);
+        let value = |name: &str| {
+            let found = self.said.env.get(name).or_else(|| self.arguments.get(name));
+            unknown.set(unknown.get() || found.is_none());
+            found.map(String::as_str)
+        };
+        let expanded = lex::expand(word, self.escape, &value).ok()?;
+        (!unknown.get()).then_some(expanded)
+    }
+
+    fn is_known_run(&self, rest: &str) -> bool {
+        let rest = match rest.strip_prefix("--") {
+            // Mounts and the like.
+            Some(flag) => flag.split_once(char::is_whitespace).map_or("", |(_, r)| r),
+            None => rest,
+        };
+        !rest.starts_with("<<")
+            && rest
+                .split([';', '&', '|'])
+                .all(|command| is_known_command(&lex::split(command, self.escape)))
+    }
 }
 
 fn is_known_copy(rest: &str) -> bool {
@@ -210,19 +232,6 @@ fn is_known_copy(rest: &str) -> bool {
         let path = path.trim_start_matches("./").trim_end_matches('/');
         path == "." || COPIED.contains(&path.split('/').next().unwrap_or(path))
     })
-}
-
-fn is_known_run(rest: &str) -> bool {
-    let rest = match rest.strip_prefix("--") {
-        // Mounts and the like.
-        Some(flag) => flag.split_once(char::is_whitespace).map_or("", |(_, r)| r),
-        None => rest,
-    };
-    if rest.starts_with("<<") {
-        return false;
-    }
-    rest.split([';', '&', '|'])
-        .all(|command| is_known_command(&words(command)))
 }
 
 fn is_known_command(words: &[String]) -> bool {
@@ -300,9 +309,8 @@ mod tests {
 
     fn said(text: &str) -> Said {
         let mut said = Said::default();
-        for (number, line) in logical(text) {
-            instruction(&mut said, number, &line);
-        }
+        let given = BTreeMap::from([("VERSION".to_owned(), "7".to_owned())]);
+        Reader::new(&mut said, &given).read(text);
         said
     }
 
@@ -349,13 +357,13 @@ CMD ["fwatchdog"]
         assert_eq!(lines, ["3", "5", "6", "7", "8", "9", "10", "11"]);
         assert_eq!(
             notes[0],
-            "Dockerfile line 3 has no effect here: RUN apk add imagemagick && true"
+            "Dockerfile line 3 has no effect here: RUN apk add   imagemagick && true"
         );
     }
 
     #[test]
     fn variables_hold() {
-        let text = "ENV exec_timeout=\"30s\" b='c d' e=f\\ g\nENV fprocess \"node index.js\"\nENV old form\nENV PATH=$PATH:/x\nENV H=$HOME/x\n";
+        let text = "ENV exec_timeout=\"30s\" b='c d' e=f\\ g\nENV fprocess \"node index.js\"\nENV old form\nENV PATH=$PATH:/x\nENV H=$HOME/x\nARG VERSION=1\nARG NAME=n\nENV v=$NAME-${VERSION}\n";
         let said = said(text);
         let env: Vec<(&str, &str)> = said
             .env
@@ -370,11 +378,14 @@ CMD ["fwatchdog"]
                 ("exec_timeout", "30s"),
                 ("fprocess", "node index.js"),
                 ("old", "form"),
+                ("v", "n-7"),
             ]
         );
         assert_eq!(
             said.notes,
-            ["Dockerfile line 5: H is not set, since its value has a variable in it"]
+            [
+                "Dockerfile line 5: H is not set, since its value has a variable that is not known here"
+            ]
         );
     }
 }

@@ -6,15 +6,15 @@
 
 /// One instruction's text, its lines joined.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(in super::super) struct Line {
     /// The first of them, counted from one.
-    pub(super) number: usize,
+    pub(in super::super) number: usize,
     /// Without comments and continuations.
-    pub(super) text: String,
+    pub(in super::super) text: String,
 }
 
 /// The instructions' lines, and the character that escapes.
-pub(super) fn lines(text: &str) -> (Vec<Line>, char) {
+pub(in super::super) fn lines(text: &str) -> (Vec<Line>, char) {
     let mut escape = '\\';
     let mut found: Vec<Line> = Vec::new();
     let mut open = false;
@@ -59,7 +59,7 @@ pub(super) fn lines(text: &str) -> (Vec<Line>, char) {
 }
 
 /// Splits at blanks outside of quotes. Quotes and escapes stay in the words.
-pub(super) fn split(text: &str, escape: char) -> Vec<String> {
+pub(in super::super) fn split(text: &str, escape: char) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut quote = None;
@@ -88,7 +88,7 @@ pub(super) fn split(text: &str, escape: char) -> Vec<String> {
 }
 
 /// A word without its quotes and escapes, its variables replaced: `$NAME`, `${NAME}`, `${NAME:-else}`, `${NAME:+then}`.
-pub(super) fn expand<'a>(
+pub(in super::super) fn expand<'a>(
     word: &str,
     escape: char,
     value: &dyn Fn(&str) -> Option<&'a str>,

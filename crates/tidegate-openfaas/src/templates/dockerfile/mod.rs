@@ -10,7 +10,7 @@
 
 mod glob;
 mod install;
-mod lex;
+pub(super) mod lex;
 mod parse;
 mod program;
 mod run;
