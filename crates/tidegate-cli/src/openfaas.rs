@@ -146,7 +146,9 @@ fn read(path: &Path) -> Result<Map<String, Json>, ConfigError> {
     if text.trim().is_empty() {
         return Ok(Map::new());
     }
-    match serde_saphyr::from_str(&text) {
+    // What is a text in YAML 1.2, `y` among others, is to be one when it is written again.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    match serde_saphyr::from_str_with_options(&text, options) {
         Ok(Json::Object(map)) => Ok(map),
         Ok(Json::Null) => Ok(Map::new()),
         Ok(_) => Err(damaged("it is no map".to_owned())),

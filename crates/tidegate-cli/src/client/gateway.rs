@@ -23,6 +23,9 @@ use super::{ANSWER, Client, Error, Lines, body};
 /// The one user.
 pub(crate) const USER: &str = "admin";
 
+/// Where functions are that are in no namespace by name.
+pub(crate) const USUAL_NAMESPACE: &str = "openfaas-fn";
+
 /// One server, and the key for it.
 pub(crate) struct Gateway {
     client: Client,
@@ -48,7 +51,13 @@ pub(crate) struct Status {
     pub(crate) replicas: u64,
     /// Ready.
     pub(crate) available_replicas: u64,
+    /// Where the newest deployment stands, where the server says so: `pending`, `ready` or `failed`.
+    #[serde(skip)]
+    pub(crate) phase: Option<String>,
 }
+
+/// The header with [`Status::phase`].
+const PHASE: &str = "x-tidegate-phase";
 
 /// The annotation by which a server says why a function does not serve as it was deployed.
 const TROUBLE: &str = "tidegate.dev/message";
@@ -100,8 +109,8 @@ impl Gateway {
     /// The address of a function.
     pub(crate) fn function_url(&self, namespace: Option<&str>, name: &str) -> String {
         let host = match namespace {
-            Some(namespace) => format!("{name}.{namespace}"),
-            None => name.to_owned(),
+            Some(namespace) if namespace != USUAL_NAMESPACE => format!("{name}.{namespace}"),
+            _ => name.to_owned(),
         };
         format!("{}/function/{host}", self.shown())
     }
@@ -120,7 +129,12 @@ impl Gateway {
                 .append_pair("namespace", namespace);
         }
         match self.success(self.client.send(request).await?).await {
-            Ok(response) => self.client.document(response).await.map(Some),
+            Ok(response) => {
+                let phase = response.headers().get(PHASE);
+                let phase = phase.and_then(|v| v.to_str().ok()).map(str::to_owned);
+                let status: Status = self.client.document(response).await?;
+                Ok(Some(Status { phase, ..status }))
+            }
             Err(e) if e.status() == Some(404) => Ok(None),
             Err(e) => Err(e),
         }

@@ -10,7 +10,8 @@ use tidegate_manifest::near;
 use super::apply::read_text;
 use crate::client::{self, fetch};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, root};
+use crate::exit;
 
 /// Largest list in bytes.
 const MAX_LIST: u64 = 4 << 20;
@@ -37,22 +38,22 @@ pub(super) async fn read<T: DeserializeOwned>(source: &str, flag: &str) -> Resul
     let text = if source.contains("://") {
         let bytes = fetch(source).await.map_err(|e| {
             let hint = format!("{flag} takes another address, or a file");
-            match e {
-                client::Error::Url { .. } => Error::usage(&e).hint(hint),
-                // What is behind this address is no server of ours.
-                client::Error::Refused { source, .. }
-                | client::Error::Unreachable { source, .. }
-                | client::Error::Broken { source, .. } => {
-                    Error::unreachable(format!("cannot fetch {shown}"))
-                        .because(&source)
-                        .hint(hint)
-                }
-                e => {
-                    let mut error = Error::unreachable(format!("cannot fetch {shown}"));
-                    error.causes.push(e.to_string());
-                    error.hint(hint)
-                }
+            let mut error = match e {
+                client::Error::Url { .. } => Error::usage(format!(
+                    "{shown} is neither an address of http or https nor a file"
+                )),
+                _ => Error::unreachable(format!("cannot fetch {shown}")),
+            };
+            if let client::Error::Refused { source, .. }
+            | client::Error::Unreachable { source, .. }
+            | client::Error::Broken { source, .. } = &e
+            {
+                // Between the two ends of the chain stand only the layers of the HTTP library.
+                error = error.because(root(source));
+            } else if error.code == exit::UNREACHABLE {
+                error.causes.push(e.to_string());
             }
+            error.hint(hint)
         })?;
         String::from_utf8(bytes).map_err(|_| Error::failed(format!("{shown} is not UTF-8 text")))?
     } else {
@@ -66,6 +67,7 @@ pub(super) async fn read<T: DeserializeOwned>(source: &str, flag: &str) -> Resul
 /// What to say of a name that a list does not have.
 pub(super) fn unknown<'a>(
     what: &str,
+    command: &str,
     name: &str,
     source: &str,
     names: impl Iterator<Item = &'a str>,
@@ -73,7 +75,9 @@ pub(super) fn unknown<'a>(
     let error = Error::usage(format!("no {what} {name} in {source}"));
     let close = near(name, names);
     match close.is_empty() {
-        true => error.hint(format!("'tidegate {what} list' shows those that are there")),
+        true => error.hint(format!(
+            "'tidegate {command} list' shows those that are there"
+        )),
         false => error.hint(format!("did you mean {}?", close.join(" or "))),
     }
 }

@@ -6,10 +6,18 @@ use tidegate_core::Name;
 use tidegate_document::{API_VERSION, FUNCTION};
 use tidegate_manifest::escape;
 
+use super::apply::gateway;
 use super::functions::{list, missing, path};
 use crate::client::ANSWER;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::run::DEFAULT_NAMESPACE;
+
+/// Where a function of another API says whose it is.
+const DIALECT: &str = "/metadata/annotations/tidegate.dev~1dialect";
+
+/// What Tidegate notes on functions.
+const OURS: &str = "tidegate.dev/";
 
 /// Write functions as a manifest that 'apply' accepts
 ///
@@ -33,11 +41,17 @@ enum Format {
     Yaml,
     Toml,
     Json,
+    /// OpenFaaS's functions, as Function objects of openfaas.com/v1
+    Openfaas,
 }
 
 impl Export {
     pub(crate) async fn run(self, context: &mut Context) -> Result {
+        if matches!(self.output, Format::Openfaas) {
+            return self.objects(context).await;
+        }
         let client = context.client()?;
+        let mut left_out = Vec::new();
         let mut names: Vec<(String, String)> = Vec::new();
         if self.names.is_empty() {
             let namespace = (!self.all).then(|| context.namespace.clone());
@@ -57,7 +71,16 @@ impl Export {
                 Err(e) if e.status() == Some(404) && self.names.is_empty() => continue,
                 Err(e) => return Err(missing(&client, e, namespace, name).await),
             };
-            documents.push(exported(&function));
+            match function.pointer(DIALECT).and_then(Json::as_str) {
+                Some(dialect) => left_out.push(format!("{name} ({dialect})")),
+                None => documents.push(exported(&function)),
+            }
+        }
+        if !left_out.is_empty() {
+            context.note(format!(
+                "left out, since they are of other APIs: {}; '--output openfaas' writes those of OpenFaaS's",
+                left_out.join(", ")
+            ));
         }
         if documents.is_empty() {
             context.note("no functions");
@@ -73,9 +96,97 @@ impl Export {
                 });
                 format!("{list:#}\n")
             }
+            // Written from another list.
+            Format::Openfaas => String::new(),
         };
         context.bytes(text.as_bytes())
     }
+
+    /// The same in OpenFaaS's words, from OpenFaaS's API.
+    async fn objects(&self, context: &mut Context) -> Result {
+        let gateway = gateway(context, None)?;
+        let namespaces = match self.all {
+            true => gateway.namespaces().await?.into_iter().map(Some).collect(),
+            false => {
+                let usual = context.namespace == DEFAULT_NAMESPACE;
+                vec![(!usual).then(|| context.namespace.clone())]
+            }
+        };
+        let mut objects = Vec::new();
+        for namespace in namespaces {
+            let functions = gateway.functions(namespace.as_deref()).await?;
+            objects.extend(functions.iter().filter_map(object));
+        }
+        let name_of = |object: &Json| object["spec"]["name"].as_str().map(str::to_owned);
+        if let Some(missing) = self.names.iter().find(|n| {
+            !objects
+                .iter()
+                .any(|o| name_of(o).as_deref() == Some(n.as_str()))
+        }) {
+            return Err(Error::failed(format!(
+                "no function {missing} of OpenFaaS's"
+            )));
+        }
+        if !self.names.is_empty() {
+            objects.retain(|o| {
+                self.names
+                    .iter()
+                    .any(|n| name_of(o).as_deref() == Some(n.as_str()))
+            });
+        }
+        if objects.is_empty() {
+            context.note("no functions");
+        }
+        context.bytes(yaml(&objects)?.as_bytes())
+    }
+}
+
+/// A function as OpenFaaS's API tells it, as an object; none of another API's.
+fn object(function: &Json) -> Option<Json> {
+    let notes = |member: &str| -> Map<String, Json> {
+        let all = function.get(member).and_then(Json::as_object).cloned();
+        let mut all = all.unwrap_or_default();
+        // What servers add.
+        all.retain(|key, value| {
+            let added = ["faas_function", "uid"].contains(&key.as_str())
+                || key == "prometheus.io.scrape" && value == "false";
+            !added && !key.starts_with(OURS)
+        });
+        all
+    };
+    if function["annotations"]
+        .get("tidegate.dev/dialect")
+        .is_some()
+    {
+        return None;
+    }
+    let mut spec = Map::new();
+    for (member, key) in [
+        ("name", "name"),
+        ("image", "image"),
+        ("envProcess", "handler"),
+        ("envVars", "environment"),
+        ("constraints", "constraints"),
+        ("secrets", "secrets"),
+        ("limits", "limits"),
+        ("requests", "requests"),
+        ("readOnlyRootFilesystem", "readOnlyRootFilesystem"),
+    ] {
+        let value = function.get(member).filter(|v| !v.is_null());
+        spec.extend(value.map(|v| (key.to_owned(), v.clone())));
+    }
+    for member in ["labels", "annotations"] {
+        let notes = notes(member);
+        if !notes.is_empty() {
+            spec.insert(member.to_owned(), Json::Object(notes));
+        }
+    }
+    Some(json!({
+        "apiVersion": "openfaas.com/v1",
+        "kind": FUNCTION,
+        "metadata": { "name": function["name"], "namespace": function["namespace"] },
+        "spec": spec,
+    }))
 }
 
 /// What people wrote of a document, with dollar signs that stay dollar signs.

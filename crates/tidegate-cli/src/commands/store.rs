@@ -107,7 +107,7 @@ impl From {
             Some(function) => Ok((source, function.clone())),
             None => {
                 let names = all.iter().map(|f| f.name.as_str());
-                Err(unknown("store", name, &source, names))
+                Err(unknown("function", "store", name, &source, names))
             }
         }
     }

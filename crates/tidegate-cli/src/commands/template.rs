@@ -183,7 +183,7 @@ impl Pull {
             Some(found) => Ok(Origin::Repository(found.repo.clone())),
             None => {
                 let names = all.iter().map(|t| t.template.as_str());
-                Err(unknown("template", name, &source, names))
+                Err(unknown("template", "template", name, &source, names))
             }
         }
     }

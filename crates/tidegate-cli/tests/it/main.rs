@@ -12,4 +12,5 @@ mod invoke;
 mod new;
 mod openfaas;
 mod others;
+mod stores;
 mod versions;

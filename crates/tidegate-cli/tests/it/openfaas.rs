@@ -268,7 +268,7 @@ fn failures_are_told_with_their_last_lines() {
         &home.run(&fake, &["apply", "-f", &path]),
     );
 
-    let mut trouble: Value = serde_json::from_str(&status("hello", 0)).unwrap();
+    let mut trouble: Value = serde_json::from_str(&status("hello", 1)).unwrap();
     trouble["annotations"]["tidegate.dev/message"] = json!("the process ended with code 1");
     let fake = Fake::new()
         .raw("POST /build", 200, &[], &built())
@@ -284,6 +284,22 @@ fn failures_are_told_with_their_last_lines() {
         "openfaas-not-started",
         &home.run(&fake, &["apply", "-f", &path]),
     );
+}
+
+#[test]
+fn an_update_is_ready_when_the_new_deployment_is() {
+    let (home, path) = stack(STACK);
+    let phase = |phase: &'static str| ("x-tidegate-phase", phase);
+    let line = "GET /system/function/hello";
+    let fake = Fake::new()
+        .raw("POST /build", 200, &[], &built())
+        .raw("PUT /system/functions", 202, &[], "")
+        .raw(line, 200, &[phase("pending")], &status("hello", 1))
+        .raw(line, 200, &[phase("ready")], &status("hello", 1));
+    let said = home.run(&fake, &["apply", "-f", &path]);
+    assert!(said.starts_with("exit 0\n"), "{said}");
+    let asked = fake.asked();
+    assert_eq!(asked.iter().filter(|a| a.line == line).count(), 2);
 }
 
 #[test]
@@ -452,7 +468,10 @@ fn a_login_writes_what_faas_cli_reads() {
     // Whoever is logged in need not give the key again.
     let again = home.run(&fake, &["login", "--write-clients"]);
     assert!(again.starts_with("exit 0\n"), "{again}");
-    assert_eq!(again.matches("export ").count(), 3);
+    assert_eq!(
+        again.lines().filter(|l| l.starts_with("export ")).count(),
+        3
+    );
 
     home.file(".openfaas/config.yml", "auths: nonsense\n");
     check("login-write-clients-damaged", &home.run(&fake, &args));

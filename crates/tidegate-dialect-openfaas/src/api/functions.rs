@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use serde::Deserialize;
 use tidegate_platform::{Error, Object, Platform, Preconditions, Query, StoreError};
 
@@ -13,6 +13,10 @@ use super::place::{Place, Segment, namespace, require_namespace};
 use super::status::{self, FunctionStatus};
 use crate::OpenFaas;
 use crate::lower::{API_VERSION, KIND};
+
+/// Where the newest deployment of a function stands: `pending`, `ready` or `failed`. OpenFaaS's clients do not ask, and
+/// compare what is in the document; a command that waits for a deployment needs to tell it from the one before.
+const PHASE: HeaderName = HeaderName::from_static("x-tidegate-phase");
 
 /// How long a deletion may take until calls are refused; it is a table entry.
 const DELETION_WAIT: Duration = Duration::from_secs(2);
@@ -64,13 +68,13 @@ pub(super) async fn describe(
     State(openfaas): State<OpenFaas>,
     Segment(name): Segment,
     params: Params,
-) -> Answer<Json<FunctionStatus>> {
+) -> Answer<([(HeaderName, &'static str); 1], Json<FunctionStatus>)> {
     let platform = openfaas.platform();
     let place = Place::of(&name, None, &params);
-    let mut status = match place.find(platform).await? {
-        Some(object) => status::of(&openfaas, &object)?,
+    let (phase, mut status) = match place.find(platform).await? {
+        Some(object) => (status::phase(&object), status::of(&openfaas, &object)?),
         None => match platform.foreign(place.key(), (API_VERSION, KIND)).await? {
-            Some(view) => status::view(&openfaas, &view),
+            Some(view) => (status::phase(&view.object), status::view(&openfaas, &view)),
             // Clients look at the status only, and show nothing of a body.
             None => return Err(Refusal::empty(StatusCode::NOT_FOUND)),
         },
@@ -78,7 +82,7 @@ pub(super) async fn describe(
     if params.is_on("usage") {
         status.usage = status::usage(platform, place.key()).await;
     }
-    Ok(Json(status))
+    Ok(([(PHASE, phase)], Json(status)))
 }
 
 /// Which function is to go.

@@ -79,6 +79,17 @@ impl FunctionStatus {
     }
 }
 
+/// Where the newest generation of a function stands.
+pub(super) fn phase(object: &Object) -> &'static str {
+    let status = Status::of(object);
+    match status.phase {
+        _ if status.observed_generation != object.generation() => "pending",
+        Phase::Pending => "pending",
+        Phase::Ready => "ready",
+        Phase::Failed => "failed",
+    }
+}
+
 /// A deployment with its status of this moment.
 pub(super) fn of(openfaas: &OpenFaas, object: &Object) -> Answer<FunctionStatus> {
     // A document of ours that does not read as one is damage or of a newer version, not the caller's fault.

@@ -31,7 +31,7 @@ use crate::progress::Spinner;
 use crate::time::elapsed;
 use filter::Filter;
 pub(super) use one::{Action, Outcome, Work};
-pub(super) use openfaas::{Places, read_text, template};
+pub(super) use openfaas::{Places, gateway, read_text, template};
 
 /// Functions on their way at once: enough to hide the waiting, few enough that a server has cores left for calls.
 const AT_ONCE: usize = 4;
@@ -126,6 +126,7 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
     if loaded.functions.is_empty() && stacks.iter().all(|s| s.is_empty()) {
         filter.found_nothing()?;
     }
+    openfaas::check(context, &stacks)?;
     if how.prune && !stacks.is_empty() {
         context.warn("functions of stack files are not pruned; delete those that are left over with 'tidegate delete'");
     }
@@ -370,8 +371,9 @@ fn tell(context: &mut Context, outcome: Outcome, how: &How) -> Result {
     for warning in &outcome.warnings {
         context.warn(format!("{shown}: {warning}"));
     }
+    // Without them the error says little.
     for line in &outcome.log {
-        context.note(format!("  | {line}"));
+        context.aside(format!("  | {line}"));
     }
     for line in &outcome.notes {
         context.note(format!("  {line}"));

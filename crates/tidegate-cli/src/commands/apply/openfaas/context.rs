@@ -176,12 +176,6 @@ pub(super) fn assemble(places: &Places, recipe: &Recipe, copy: &[String]) -> Res
         (None, _) => HANDLER_FOLDER,
     };
     let handler = places.path(&recipe.handler);
-    if !handler.is_dir() {
-        return Err(Error::usage(format!(
-            "the handler {} is no folder that is there",
-            tidy(&handler).display()
-        )));
-    }
     lay(&handler, inner, &SKIPPED, &mut files, &mut warnings)?;
     for path in copy {
         extra(places, path, inner, &mut files, &mut warnings)?;
@@ -364,9 +358,4 @@ fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
         true => "none".to_owned(),
         false => names.join(", "),
     }
-}
-
-/// A path without its `.` in the middle.
-fn tidy(path: &Path) -> PathBuf {
-    path.components().collect()
 }

@@ -108,6 +108,34 @@ pub(super) fn load(context: &mut Context, found: Vec<Found>) -> Result<Vec<Loade
     Ok(loaded)
 }
 
+/// Looks whether the handlers are there.
+pub(super) fn check(context: &mut Context, loaded: &[Loaded]) -> Result {
+    let mut missing = false;
+    for Loaded { stack, places } in loaded {
+        for function in &stack.functions {
+            let Some(recipe) = &function.recipe else {
+                continue;
+            };
+            let handler = places.path(&recipe.handler);
+            if handler.is_dir() {
+                continue;
+            }
+            missing = true;
+            let handler: PathBuf = handler.components().collect();
+            context.report(&Error::usage(format!(
+                "function {} ({}): the handler {} is no folder that is there",
+                function.deployment.service,
+                function.origin,
+                handler.display()
+            )));
+        }
+    }
+    match missing {
+        true => Err(Error::silent(exit::USAGE)),
+        false => Ok(()),
+    }
+}
+
 fn told(context: &mut Context, mistakes: &Mistakes) -> Result {
     for mistake in &mistakes.0 {
         context.report(&Error::usage(mistake));
@@ -122,8 +150,8 @@ fn told(context: &mut Context, mistakes: &Mistakes) -> Result {
 ///
 /// A key from the command line or its variable is only sent to a server that the user named, never to one that a file
 /// names: whoever writes a file should not get the keys of those who apply it.
-fn gateway(context: &mut Context, named: Option<&str>) -> Result<Gateway> {
-    let of_file = named.filter(|url| !context.chosen && clients::plain(url) != DEFAULT_URL);
+pub(crate) fn gateway(context: &mut Context, named: Option<&str>) -> Result<Gateway> {
+    let of_file = named.filter(|url| !context.chosen && !is_usual(url));
     let variable = context
         .process
         .var("OPENFAAS_URL")
@@ -155,6 +183,11 @@ fn gateway(context: &mut Context, named: Option<&str>) -> Result<Gateway> {
         ));
     }
     Ok(Gateway::new(url, key.as_deref())?)
+}
+
+/// Whether an address is the one that everybody writes, meaning the server that is at hand.
+fn is_usual(url: &str) -> bool {
+    clients::plain(url).replacen("//localhost", "//127.0.0.1", 1) == DEFAULT_URL
 }
 
 impl Loaded {

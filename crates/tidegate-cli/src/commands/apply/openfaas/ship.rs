@@ -11,7 +11,7 @@ use tidegate_openfaas::stack::{Recipe, StackFunction};
 
 use super::context::{Packed, Places, assemble, secrets};
 use super::shown;
-use crate::client::{Gateway, Status};
+use crate::client::{Gateway, Status, USUAL_NAMESPACE};
 use crate::commands::apply::difference::difference;
 use crate::commands::apply::{Action, Outcome};
 use crate::context::Context;
@@ -28,9 +28,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Lines shown of a build or a start that failed.
 const SHOWN: usize = 20;
-
-/// Where OpenFaaS's clients put functions, and what they call it.
-const USUAL: &str = "openfaas-fn";
 
 /// An annotation that servers add where it is not given.
 const SCRAPE: &str = "prometheus.io.scrape";
@@ -51,7 +48,9 @@ impl Ship<'_> {
     pub(super) fn outcome(&self) -> Outcome {
         let namespace = self.namespace.as_deref();
         // Its two names are one.
-        let namespace = namespace.filter(|n| *n != USUAL).unwrap_or("default");
+        let namespace = namespace
+            .filter(|n| *n != USUAL_NAMESPACE)
+            .unwrap_or("default");
         Outcome::new(namespace, &self.function.deployment.service)
     }
 
@@ -120,7 +119,7 @@ impl Ship<'_> {
         let answer = self
             .gateway
             .build(archive.file, archive.size, signature, move |n| {
-                counted.inc(n)
+                counted.inc(n);
             })
             .await;
         bar.finish_and_clear();
@@ -138,7 +137,8 @@ impl Ship<'_> {
                 BuildState::InProgress => {}
                 BuildState::Success => return Ok(Ok(())),
                 BuildState::Failed => {
-                    let why = match result.error.trim() {
+                    let why = result.error.trim();
+                    let why = match why.strip_prefix("build failed: ").unwrap_or(why) {
                         "" => "the server gives no reason".to_owned(),
                         why => why.to_owned(),
                     };
@@ -203,14 +203,21 @@ impl Ship<'_> {
         let namespace = self.namespace.as_deref();
         let name = self.function.deployment.service.as_str();
         let began = Instant::now();
+        let mut serves = false;
         let why = loop {
             match self.gateway.function(namespace, name).await? {
-                Some(status) => match status.trouble() {
-                    Some(why) => break format!("{name} could not be started: {why}"),
-                    None if status.available_replicas > 0 => return Ok(()),
+                Some(status) => match (status.trouble(), status.phase.as_deref()) {
+                    (Some(why), _) => {
+                        serves = status.available_replicas > 0;
+                        break format!("{name} could not be started: {why}");
+                    }
+                    // What is available may be of the deployment before.
+                    (None, Some("pending")) => {}
+                    (None, Some("ready")) => return Ok(()),
+                    (None, _) if status.available_replicas > 0 => return Ok(()),
                     // Nothing is to run until the first call.
-                    None if status.replicas == 0 => return Ok(()),
-                    None => {}
+                    (None, _) if status.replicas == 0 => return Ok(()),
+                    (None, _) => {}
                 },
                 None => return Err(Error::failed(format!("{name} was deleted meanwhile"))),
             }
@@ -223,7 +230,11 @@ impl Ship<'_> {
         // Whatever goes wrong here, the function is not ready.
         let log = self.gateway.last_lines(namespace, name, lines).await;
         outcome.log = log.unwrap_or_default();
-        Err(Error::failed(why))
+        let error = Error::failed(why);
+        Err(match serves {
+            true => error.hint("the deployment before it keeps serving"),
+            false => error,
+        })
     }
 }
 
