@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -30,6 +30,9 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Marks an error that is the platform's, which a queue's worker may try again.
 const INTERNAL: HeaderName = HeaderName::from_static("x-openfaas-internal");
 
+/// How long a call waits for the first version of its function: what OpenFaaS gives a replica to come up.
+const FIRST_VERSION: Duration = Duration::from_secs(100);
+
 /// Whose errors they are.
 const PROXY: HeaderValue = HeaderValue::from_static("proxy");
 const MIDDLEWARE: HeaderValue = HeaderValue::from_static("faas-middleware");
@@ -50,7 +53,8 @@ enum Target {
     Function(Arc<Function>),
     /// Needs a credential that the request does not have.
     Private,
-    Unknown {
+    /// Not there, or not yet.
+    Unready {
         name: String,
         namespace: String,
     },
@@ -91,19 +95,14 @@ impl OpenFaas {
             group: "",
             name,
         });
-        let target = match found {
-            None => Target::Unknown {
+        let access = found.as_ref().and_then(|f| self.platform().access(f));
+        let target = match (found, access) {
+            (Some(_), Some(Access::Private)) if !is_admin() => Target::Private,
+            (Some(function), Some(_)) => Target::Function(function),
+            _ => Target::Unready {
                 name: name.to_owned(),
                 namespace: namespace.to_owned(),
             },
-            Some(function) => {
-                let is_private = self.platform().access(&function) == Some(Access::Private);
-                if is_private && !is_admin() {
-                    Target::Private
-                } else {
-                    Target::Function(function)
-                }
-            }
         };
         Some(Routed {
             target,
@@ -122,12 +121,10 @@ impl OpenFaas {
         let id = new_id();
         let function = match routed.target {
             Target::Function(function) => function,
-            Target::Unknown { name, namespace } => {
-                return plain(refused(
-                    StatusCode::NOT_FOUND,
-                    format!("error finding function {name}.{namespace}: it does not exist\n"),
-                ));
-            }
+            Target::Unready { name, namespace } => match self.awaited(&name, &namespace).await {
+                Ok(function) => function,
+                Err(refused) => return plain(*refused),
+            },
             Target::Private => return plain(unauthorized()),
             Target::Async => return plain(not_queued(request.method())),
         };
@@ -157,7 +154,7 @@ impl OpenFaas {
                 }
                 response
             }
-            Err(failure) => self.failed(&function, failure),
+            Err(failure) => self.failed(&function, &failure),
         };
         let headers = response.headers_mut();
         headers.insert(START_TIME, start_time);
@@ -176,8 +173,51 @@ impl OpenFaas {
         })
     }
 
+    /// A function that was deployed a moment ago: its callers wait for its first version, as they would for a replica.
+    async fn awaited(
+        &self,
+        name: &str,
+        namespace: &str,
+    ) -> Result<Arc<Function>, Box<Response<CallBody>>> {
+        let key = FunctionRef {
+            namespace: canonical_namespace(namespace),
+            group: "",
+            name,
+        };
+        let internal = |status, text: String| {
+            let mut response = refused(status, text);
+            response.headers_mut().insert(INTERNAL, PROXY);
+            Box::new(response)
+        };
+        let found = self.platform().callable(key, FIRST_VERSION).await;
+        let found = found
+            .map_err(|error| internal(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))?;
+        let access = found.as_ref().and_then(|f| self.platform().access(f));
+        match (found, access) {
+            (Some(function), Some(Access::Public)) => Ok(function),
+            (Some(_), Some(Access::Private)) => Err(Box::new(unauthorized())),
+            (Some(_), None) => Err(internal(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("No endpoints available for: {name}.\n"),
+            )),
+            (None, _) => {
+                // One that is there and does not run is told apart from one that is not.
+                if matches!(self.platform().owner_of(key).await, Ok(Some(_))) {
+                    return Err(internal(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        format!("No endpoints available for: {name}.\n"),
+                    ));
+                }
+                Err(Box::new(refused(
+                    StatusCode::NOT_FOUND,
+                    format!("error finding function {name}.{namespace}: it does not exist\n"),
+                )))
+            }
+        }
+    }
+
     /// The answer to a call that brought no response from the code.
-    fn failed(&self, function: &Function, failure: Failure) -> Response<CallBody> {
+    fn failed(&self, function: &Function, failure: &Failure) -> Response<CallBody> {
         let name = &function.key().name;
         let status = match failure.outcome {
             Outcome::Limit(Limit::Concurrency) => {
@@ -192,7 +232,7 @@ impl OpenFaas {
                 let headers = response.headers_mut();
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
                 headers.insert(INTERNAL, if most.is_some() { MIDDLEWARE } else { PROXY });
-                return with_retry(response, &failure);
+                return with_retry(response, failure);
             }
             Outcome::Platform | Outcome::Limit(Limit::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Outcome::Limit(Limit::Timeout | Limit::FirstByte) => StatusCode::GATEWAY_TIMEOUT,
@@ -210,7 +250,7 @@ impl OpenFaas {
         };
         let mut response = refused(status, text);
         response.headers_mut().insert(INTERNAL, PROXY);
-        with_retry(response, &failure)
+        with_retry(response, failure)
     }
 
     /// How many calls an instance of the function takes, where it refuses more.

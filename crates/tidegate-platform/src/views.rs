@@ -4,10 +4,14 @@
 //! write through another is refused, since only the owner knows how to keep the document its client sent. Two documents of
 //! different kinds that would be the same function cannot both be: the second is refused.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tidegate_core::{FunctionKey, FunctionRef, FunctionSpec};
+use tidegate_engine::Function;
 use tidegate_store::{Object, ObjectKey, Put, Query};
 
-use crate::{Error, Lower, Platform};
+use crate::{Error, Lower, Platform, Status};
 
 /// A function as another dialect tells of it.
 #[derive(Clone, Debug)]
@@ -39,6 +43,38 @@ impl Platform {
             }
         }
         Ok(None)
+    }
+
+    /// The function called so, waited for while its document is there and is being brought in line for the first time.
+    /// `None` where there is no such document, or what it asks for does not run.
+    ///
+    /// # Errors
+    /// What keeps the store from reading.
+    pub async fn callable(
+        &self,
+        key: FunctionRef<'_>,
+        within: Duration,
+    ) -> Result<Option<Arc<Function>>, Error> {
+        let until = tokio::time::Instant::now() + within;
+        loop {
+            // Registered before the look, so that a change between the two is not missed.
+            let mut settled = std::pin::pin!(self.settled());
+            settled.as_mut().enable();
+            if let Some(function) = self.function(key)
+                && self.access(&function).is_some()
+            {
+                return Ok(Some(function));
+            }
+            let Some(document) = self.owner_of(key).await? else {
+                return Ok(None);
+            };
+            let object = self.get(&document).await?;
+            if Status::of(&object).is_settled(object.generation())
+                || tokio::time::timeout_at(until, settled).await.is_err()
+            {
+                return Ok(self.function(key));
+            }
+        }
     }
 
     /// The function called so, unless it is of the kind that asks.
@@ -131,7 +167,7 @@ impl Platform {
         Ok(store.put(object).await?)
     }
 
-    fn others(&self, asking: (&str, &str)) -> impl Iterator<Item = &std::sync::Arc<dyn Lower>> {
+    fn others(&self, asking: (&str, &str)) -> impl Iterator<Item = &Arc<dyn Lower>> {
         self.kinds().filter(move |lower| lower.kind() != asking)
     }
 }

@@ -21,6 +21,9 @@ use tidegate_instance::{Program, Runtime, StartError};
 
 use crate::options::Options;
 
+/// What a language sets in the environment of some code.
+type Env = fn(&Code<'_>) -> Vec<(&'static str, String)>;
+
 /// A language, as far as running it goes.
 pub(crate) struct Language {
     /// The word for it in configuration, documents and messages: `ruby`.
@@ -44,9 +47,9 @@ pub(crate) struct Language {
     /// Arguments with which the interpreter runs the user's own program.
     pub(crate) run: fn(&Code<'_>) -> Vec<String>,
     /// Set for host and program alike, unless the function sets it itself.
-    pub(crate) env: fn(&Code<'_>) -> Vec<(&'static str, String)>,
+    pub(crate) env: Env,
     /// Set beside it for a command of the function's own, where what a command line would else say can be said so.
-    pub(crate) own_env: fn(&Code<'_>) -> Vec<(&'static str, String)>,
+    pub(crate) own_env: Env,
 }
 
 /// What a command line is made of.
