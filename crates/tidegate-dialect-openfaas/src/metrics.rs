@@ -91,9 +91,8 @@ impl Metrics {
         all.sort_by(|a, b| a.0.cmp(&b.0));
         let mut replicas = Vec::new();
         platform.for_each_function(|function| {
-            let counts = platform.counts(function);
-            let there = counts.starting + counts.idle + counts.busy;
-            replicas.push((label(function.key()), there));
+            let wanted = platform.counts(function).wanted;
+            replicas.push((label(function.key()), wanted));
         });
         replicas.sort();
         let mut page = String::new();

@@ -162,8 +162,8 @@ impl Server {
             "service": name, "image": image, "envProcess": process,
             "labels": {}, "annotations": {},
         });
-        if let (Some(deployment), Some(more)) = (deployment.as_object_mut(), more.as_object()) {
-            deployment.extend(more.clone());
+        if let (Some(deployment), Value::Object(more)) = (deployment.as_object_mut(), more) {
+            deployment.extend(more);
         }
         self.faas_deploy(&deployment).status(202);
         self.faas_ready(name);

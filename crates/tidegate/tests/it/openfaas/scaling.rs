@@ -14,7 +14,7 @@ const HELLO: &str = "def handle(event, context):\n    return 'hello'\n";
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn up(server: &Server, name: &str, labels: serde_json::Value) {
-    let more = json!({ "labels": labels });
+    let more = [("labels".to_owned(), labels)].into_iter().collect();
     server.faas_up(name, PYTHON, &[("handler.py", HELLO)], more);
 }
 
