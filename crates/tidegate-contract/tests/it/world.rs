@@ -353,7 +353,8 @@ impl Instance for Loose {
         } else {
             Stdio::piped()
         };
-        let mut child = tokio::process::Command::new(&command[0])
+        let mut process = tokio::process::Command::new(&command[0]);
+        process
             .args(&command[1..])
             .current_dir(&self.bundle)
             .env_clear()
@@ -362,8 +363,17 @@ impl Instance for Loose {
             .envs(exec.env)
             .stdin(stdin)
             .stdout(stdout)
-            .stderr(stderr)
-            .spawn()?;
+            .stderr(stderr);
+        // What any process has open for writing cannot be executed, and one that another test has just forked has, for a
+        // moment, what this one wrote.
+        let mut child = loop {
+            match process.spawn() {
+                Err(busy) if busy.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    tokio::task::yield_now().await;
+                }
+                spawned => break spawned?,
+            }
+        };
         let (tell, exit) = oneshot::channel();
         let (kill, killed) = oneshot::channel::<()>();
         let (logs, errors) = (self.logs.clone(), child.stderr.take());
