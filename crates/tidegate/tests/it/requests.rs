@@ -250,7 +250,7 @@ fn what_the_server_itself_answers() {
         "{info}"
     );
     server
-        .get("/")
+        .get("/nowhere")
         .status(404)
         .says(&["/fn/NAME", "/tidegate/v1"]);
 }

@@ -115,15 +115,18 @@ fn a_hang_up_in_the_middle_of_an_answer_cancels_the_call() {
         "def handler(event):\n    def parts():\n        try:\n            while True:\n                yield b'x' * 1024\n        finally:\n            print('cleaned up')\n    return parts()\n",
         &["--max", "1"],
     );
-    let mut exchange = server.call("GET", "/fn/endless").open().expect("a head");
-    exchange.piece().expect("whole").expect("a piece");
-    server.until_busy("endless", 1);
-    drop(exchange);
-    until("the instance is free", || {
-        server.count("endless", "busy") == 0
-    });
-    server.lines("endless", |lines| {
-        lines.iter().any(|line| line["text"] == "cleaned up")
+    // The code has a tenth of a second to clean up before its instance is killed, which is its due only where it gets
+    // the processor: on a busy machine another call may have to show it.
+    until("the code cleaned up after a cancel", || {
+        let mut exchange = server.call("GET", "/fn/endless").open().expect("a head");
+        exchange.piece().expect("whole").expect("a piece");
+        server.until_busy("endless", 1);
+        drop(exchange);
+        until("the instance is free", || {
+            server.count("endless", "busy") == 0
+        });
+        let log = server.cli(&["logs", "endless"]).ok();
+        log.text().contains("cleaned up")
     });
 }
 
