@@ -30,6 +30,9 @@ pub struct FunctionSpec {
     pub network: Network,
     /// Who may call it.
     pub access: Access,
+    /// The file system that the code finds, where it is an image's and not the machine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
     /// Changes when a secret it uses changes, so that instances are replaced; not set by clients.
     #[serde(default)]
     pub secrets_generation: u64,
@@ -38,7 +41,7 @@ pub struct FunctionSpec {
 /// The code of a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Code {
-    /// Digest of the bundle, `sha256:<64 hex>`.
+    /// Digest of the bundle, `sha256:<64 hex>`; empty where all of the code is in the image of [`FunctionSpec::root`].
     pub digest: String,
     /// Path of the file to start or load, relative to the bundle's root.
     pub entry: String,
@@ -46,6 +49,24 @@ pub struct Code {
     /// touch the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<String>,
+}
+
+/// An image as the file system of a function, with what its configuration says and the function's own wishes over it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Root {
+    /// Digest of the image's manifest, `sha256:<64 hex>`: never a name, which may come to mean another image.
+    pub image: String,
+    /// User inside, as a number.
+    pub user: u32,
+    /// Group inside, as a number.
+    pub group: u32,
+    /// Where programs begin, an absolute path inside.
+    pub workdir: String,
+    /// Whether only `/tmp` can be written to. What is written elsewhere is gone with the instance, and bounded by the
+    /// same limit.
+    pub read_only: bool,
+    /// Number of the signal that asks the program to end.
+    pub stop_signal: i32,
 }
 
 /// How the code is made ready to run, where its content does not say it all.

@@ -174,6 +174,7 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
                 ));
             }
         },
+        root: None,
         secrets_generation: 0,
     };
     let contract = Contract::of(&lowered)

@@ -189,6 +189,7 @@ fn spec_of(
         scale,
         network,
         access: Access::Public,
+        root: None,
         secrets_generation: 0,
         env: environment.all,
     };

@@ -61,8 +61,10 @@ pub trait Resources: Send + Sync {
 /// See [`Resources`].
 #[derive(Debug, Default)]
 pub struct Materials {
-    /// The unpacked bundle, readable by everyone.
+    /// The unpacked bundle, readable by everyone; an empty folder where all of the code is in the image.
     pub bundle: PathBuf,
+    /// The unpacked layers of the function's image, the lowest first; empty where it has none.
+    pub root: Vec<PathBuf>,
     /// The unpacked dependencies, where they are apart.
     pub layer: Option<PathBuf>,
     /// Secrets as environment variables.

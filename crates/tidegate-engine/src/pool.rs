@@ -15,7 +15,7 @@ use tidegate_contract::{Contract, Surroundings, Target, Vacant};
 use tidegate_core::rollout::Tally;
 use tidegate_core::{Backoff, FunctionKey, FunctionSpec, InstanceId, InvocationId, Metric, Scale};
 use tidegate_instance::{
-    Exit, Instance, InstanceSpec, LogSink, LogStream, Program, Reason, StartError, Usage,
+    Exit, Instance, InstanceSpec, LogSink, LogStream, Program, Reason, RootFs, StartError, Usage,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -593,6 +593,13 @@ impl Pool {
                 revision: self.revision.id.clone(),
                 bundle: materials.bundle,
                 layer: materials.layer,
+                root: spec.root.as_ref().map(|root| RootFs {
+                    layers: materials.root,
+                    user: (root.user, root.group),
+                    workdir: root.workdir.clone(),
+                    read_only: root.read_only,
+                    stop_signal: root.stop_signal,
+                }),
                 program,
                 env,
                 secrets: materials.files,

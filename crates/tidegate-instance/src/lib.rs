@@ -23,7 +23,7 @@ use tidegate_core::{InstanceId, InvocationId};
 
 pub use exit::{Exit, Reason};
 pub use job::{EGRESS_PORT, Egress, Folder, Job, JobEnd, JobLimits, JobOutput};
-pub use spec::{InstanceSpec, LogSink, LogStream, Program, SecretFile};
+pub use spec::{InstanceSpec, LogSink, LogStream, Program, RootFs, SecretFile};
 pub use stream::Stream;
 
 /// Where code runs. One value a server, shared.

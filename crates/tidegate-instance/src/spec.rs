@@ -19,6 +19,8 @@ pub struct InstanceSpec {
     pub bundle: PathBuf,
     /// The unpacked dependencies on this machine, where they are apart; read-only inside, at `/layer`.
     pub layer: Option<PathBuf>,
+    /// The file system that takes the place of the machine's own; bundle and layer are hung into it.
+    pub root: Option<RootFs>,
     /// What to run.
     pub program: Program,
     /// The whole environment of the code: nothing of the server's is added but `PATH`, `HOME`, `TMPDIR` and `LANG` where
@@ -36,6 +38,23 @@ pub struct InstanceSpec {
     pub ready_within: Duration,
     /// Where its output goes.
     pub logs: Arc<dyn LogSink>,
+}
+
+/// An image's file system on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RootFs {
+    /// Its unpacked layers, the lowest first. All in them belongs to the server's user, whatever the image says, and what
+    /// a layer takes away is marked as overlayfs marks it. Shared by all that run the image: never written to.
+    pub layers: Vec<PathBuf>,
+    /// User and group inside.
+    pub user: (u32, u32),
+    /// Where programs begin, an absolute path inside.
+    pub workdir: String,
+    /// Whether nothing but `/tmp` can be written to. Otherwise what is written is gone with the instance, and bounded by
+    /// [`Limits::tmp`].
+    pub read_only: bool,
+    /// Number of the signal that asks the program to end.
+    pub stop_signal: i32,
 }
 
 /// What an instance runs.

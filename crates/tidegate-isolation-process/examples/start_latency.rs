@@ -300,6 +300,7 @@ async fn sized(
     let name = |text| Name::new(text).expect("a name");
     let spec = InstanceSpec {
         layer: None,
+        root: None,
         id: InstanceId(0),
         function: FunctionKey::new(&name("default"), &name("measured")),
         revision: Arc::from("1"),

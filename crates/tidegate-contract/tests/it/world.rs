@@ -109,6 +109,7 @@ pub(crate) fn spec(contract: &str, env: &[(&str, &str)]) -> FunctionSpec {
         },
         network: Network::None,
         access: Access::Public,
+        root: None,
         secrets_generation: 0,
     }
 }

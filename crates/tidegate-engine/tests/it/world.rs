@@ -116,6 +116,7 @@ pub(crate) fn revision(id: &str, change: impl FnOnce(&mut FunctionSpec)) -> Revi
         },
         network: Network::None,
         access: Access::Public,
+        root: None,
         secrets_generation: 0,
     };
     change(&mut spec);

@@ -182,6 +182,7 @@ impl World {
             ),
             revision: Arc::from("r1"),
             layer: None,
+            root: None,
             bundle: bundle.to_owned(),
             program,
             env: vec![("GREETING".to_owned(), "hello".to_owned())],

@@ -206,6 +206,7 @@ impl World {
             },
             network: Network::None,
             access: Access::Public,
+            root: None,
             secrets_generation: 0,
         }
     }
