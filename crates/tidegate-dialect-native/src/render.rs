@@ -3,8 +3,8 @@
 use tidegate_core::FunctionRef;
 use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Status, View};
 
+use crate::api::versions;
 use crate::document::{self, Function, FunctionStatus, Instances, Metadata, Namespace, SecretInfo};
-use crate::versions;
 
 /// Says in a view which dialect a function belongs to; native ones have none.
 const DIALECT: &str = "tidegate.dev/dialect";
