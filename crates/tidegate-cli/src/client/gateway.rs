@@ -251,15 +251,7 @@ impl Gateway {
         document: &impl Serialize,
     ) -> Result<(), Error> {
         let mut request = self.request(method, path);
-        let body = serde_json::to_vec(document).map_err(|source| Error::Unexpected {
-            url: self.shown(),
-            what: "a document that cannot be written".to_owned(),
-            source: Some(source),
-        })?;
-        *request.body_mut() = Some(body.into());
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        body::write(&mut request, self.shown(), document)?;
         self.success(self.client.send(request).await?)
             .await
             .map(drop)
