@@ -6,8 +6,8 @@ use serde::Deserialize as _;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target, check};
 use tidegate_core::{
-    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionRef, FunctionSpec,
-    Limits, Metric, Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
+    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionRef, FunctionSpec, Limits, Metric,
+    Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
 };
 use tidegate_platform::{
     CONFIG_FILES, Contract, GradualRollout, Lower, LowerError, Lowered, Object, ObjectKey, Switch,
