@@ -20,7 +20,7 @@ use tidegate_build::Archive;
 pub(crate) use body::{Lines, MAX_ERROR, of_stream};
 pub(crate) use error::Error;
 pub(crate) use fetch::fetch;
-pub(crate) use gateway::{Gateway, Status, USER, USUAL_NAMESPACE};
+pub(crate) use gateway::{Deployed, Gateway, Status, USER, USUAL_NAMESPACE};
 
 use crate::credentials;
 

@@ -26,10 +26,11 @@ use crate::fake::{Fake, Handle};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Headers that are part of what a client relies on; the others are the server's and the framework's.
-const TOLD: [header::HeaderName; 3] = [
+const TOLD: [header::HeaderName; 4] = [
     header::CONTENT_TYPE,
     header::LOCATION,
     header::CONTENT_SECURITY_POLICY,
+    header::HeaderName::from_static("x-tidegate-unchanged"),
 ];
 
 pub(crate) struct World {
