@@ -182,6 +182,29 @@ impl Gateway {
         }
     }
 
+    /// Deletes a function.
+    pub(crate) async fn delete(&self, namespace: Option<&str>, name: &str) -> Result<(), Error> {
+        let function = json!({ "functionName": name, "namespace": namespace });
+        self.write(Method::DELETE, "/system/functions", &function)
+            .await
+    }
+
+    /// Asks for a number of instances.
+    pub(crate) async fn scale(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+        replicas: u32,
+    ) -> Result<(), Error> {
+        let wish = json!({ "serviceName": name, "replicas": replicas, "namespace": namespace });
+        self.write(
+            Method::POST,
+            &format!("/system/scale-function/{name}"),
+            &wish,
+        )
+        .await
+    }
+
     /// The namespaces that are there.
     pub(crate) async fn namespaces(&self) -> Result<Vec<String>, Error> {
         let request = self.request(Method::GET, "/system/namespaces");
