@@ -87,7 +87,10 @@ impl Scale {
             return Err(Error::usage(format!(
                 "{name} is OpenFaaS's: its bounds are the labels com.openfaas.scale.min and com.openfaas.scale.max"
             ))
-            .hint(format!("'tidegate scale {name} N' asks for a number")));
+            .hint(format!(
+                "{} asks for a number",
+                context.advice(format!("scale {name} N"))
+            )));
         };
         gateway.scale(place, name, count).await?;
         context.note(match count {
