@@ -187,6 +187,7 @@ impl Gateway {
         let function = json!({ "functionName": name, "namespace": namespace });
         self.write(Method::DELETE, "/system/functions", &function)
             .await
+            .map(drop)
     }
 
     /// Asks for a number of instances.
@@ -203,6 +204,7 @@ impl Gateway {
             &wish,
         )
         .await
+        .map(drop)
     }
 
     /// The namespaces that are there.
