@@ -20,7 +20,7 @@ use tidegate_build::Archive;
 pub(crate) use body::{Lines, MAX_ERROR, of_stream};
 pub(crate) use error::Error;
 pub(crate) use fetch::fetch;
-pub(crate) use gateway::{Gateway, Status, USER, USUAL_NAMESPACE};
+pub(crate) use gateway::{Deployed, Gateway, Status, USER, USUAL_NAMESPACE};
 
 use crate::credentials;
 
@@ -181,15 +181,7 @@ impl Client {
         mut request: Request,
         document: &impl Serialize,
     ) -> Result<T, Error> {
-        let body = serde_json::to_vec(document).map_err(|source| Error::Unexpected {
-            url: self.shown(),
-            what: "a document that cannot be written".to_owned(),
-            source: Some(source),
-        })?;
-        *request.body_mut() = Some(body.into());
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        body::write(&mut request, self.shown(), document)?;
         let response = self.send(request).await?;
         self.document(response).await
     }
