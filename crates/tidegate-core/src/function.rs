@@ -67,6 +67,12 @@ pub struct Root {
     pub read_only: bool,
     /// Number of the signal that asks the program to end.
     pub stop_signal: i32,
+    /// Where it listens, if it serves HTTP: images have ports of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What is asked until it answers well, before the first call; where absent, an instance is ready once it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_path: Option<String>,
 }
 
 /// How the code is made ready to run, where its content does not say it all.
