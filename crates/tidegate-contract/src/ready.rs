@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use http::{Request, StatusCode, header};
-use tidegate_core::Backoff;
+use tidegate_core::{Backoff, Probe};
 
 use crate::{Body, Target, http1};
 
@@ -37,11 +37,12 @@ pub enum NotReady {
 }
 
 impl Target {
-    /// Waits until a `GET` of the path is answered with a status from 200 to 399.
+    /// Waits until a `GET` of the path is answered well.
     ///
     /// # Errors
     /// Not within this time, or the instance is gone.
-    pub async fn ready(&self, path: &str, within: Duration) -> Result<(), NotReady> {
+    pub async fn ready(&self, probe: &Probe, within: Duration) -> Result<(), NotReady> {
+        let path = &*probe.path;
         let until = tokio::time::Instant::now() + within;
         let mut last = NotReady::Silent(path.to_owned());
         let mut tries = 0;
@@ -52,6 +53,7 @@ impl Target {
             let before = until.min(tokio::time::Instant::now() + ANSWER);
             match tokio::time::timeout_at(before, self.ask(path)).await {
                 Ok(Some(status)) if status.is_success() || status.is_redirection() => return Ok(()),
+                Ok(Some(StatusCode::NOT_FOUND)) if probe.may_be_missing => return Ok(()),
                 Ok(Some(status)) => {
                     last = NotReady::Status {
                         path: path.to_owned(),

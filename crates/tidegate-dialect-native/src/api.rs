@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidegate_core::{FunctionRef, Name, parse_duration};
 use tidegate_platform::{
-    Digest, Event, LogQuery, Object, ObjectKey, Phase, Platform, Preconditions, Put,
+    Digest, Event, LogQuery, Lower as _, Object, ObjectKey, Phase, Platform, Preconditions, Put,
     ResourceVersion, Runtime, canonical_namespace, settled_phase,
 };
 use utoipa::IntoParams;
@@ -28,7 +28,7 @@ use crate::document::{
 };
 use crate::error::{self, ApiError};
 use crate::lower::{self, build, spec_of};
-use crate::{CONTROL_PREFIX, logs, openapi, render, versions};
+use crate::{CONTROL_PREFIX, image, images, logs, openapi, render, versions};
 
 /// Largest archive in bytes that is taken.
 pub const MAX_CODE_BYTES: u64 = 256 << 20;
@@ -106,6 +106,7 @@ pub fn router(platform: Platform, info: Info) -> Router {
             "/namespaces/{namespace}/functions/{name}/promote",
             post(versions::promote),
         )
+        .merge(images::routes())
         .route("/namespaces/{namespace}/secrets", get(list_secrets))
         .route(
             "/namespaces/{namespace}/secrets/{name}",
@@ -161,7 +162,11 @@ pub(crate) async fn server_info(State(context): State<Context>) -> Json<ServerIn
         }
         runtime
     });
-    let runtimes = runtimes.map(told).collect();
+    let mut runtimes: Vec<RuntimeInfo> = runtimes.map(told).collect();
+    match context.platform.added_runtimes().await {
+        Ok(added) => runtimes.extend(added.into_iter().map(images::runtime_info)),
+        Err(error) => tracing::error!(%error, "runtimes could not be read"),
+    }
     Json(ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         runtimes,
@@ -408,12 +413,15 @@ pub(crate) async fn put_function(
     body: Bytes,
 ) -> Answer<(StatusCode, Json<Function>)> {
     let platform = &context.platform;
-    let document: Function = parse(&body, "a Function")?;
+    let mut document: Function = parse(&body, "a Function")?;
     let key = function_key(&namespace, &name)?;
     check_identity(&document, &key)?;
-    check_runtime(platform, &document.spec)?;
-    build(document.spec.build.as_ref())?;
+    let image = image::image(&document.spec)?;
     let spec = spec_of(&document.spec)?;
+    if image.is_none() {
+        check_runtime(platform, &document.spec).await?;
+    }
+    build(document.spec.build.as_ref())?;
     lower::traffic(&document.spec.traffic)?;
     document
         .spec
@@ -431,15 +439,23 @@ pub(crate) async fn put_function(
         .require_secrets(key.namespace(), &spec)
         .await
         .map_err(as_invalid)?;
-    let digest = parse_digest(&spec.code.digest)?;
-    if !platform.has_code(&digest).await? {
-        return Err(ApiError::invalid(format!(
-            "spec.code.digest: no archive {digest} was uploaded; PUT it to /tidegate/v1/blobs/{digest} first"
-        )));
+    if image.is_some() {
+        images::pin(platform, key.namespace(), &mut document.spec).await?;
+    } else {
+        let digest = parse_digest(&spec.code.digest)?;
+        if !platform.has_code(&digest).await? {
+            return Err(ApiError::invalid(format!(
+                "spec.code.digest: no archive {digest} was uploaded; PUT it to /tidegate/v1/blobs/{digest} first"
+            )));
+        }
+        // Nothing is stored of what cannot be run.
+        platform.check_code(&digest).await?;
     }
-    // Nothing is stored of what cannot be run.
-    platform.check_code(&digest).await?;
     let wanted = stored(&document.metadata, &document.spec, &key)?;
+    if image.is_some() {
+        let lowered = lower::Native.lower(&wanted)?;
+        platform.check_image(&lowered).map_err(as_invalid)?;
+    }
     // Whoever believes that there is none yet must not write over one that somebody else has just made.
     let only_new = headers
         .get(http::header::IF_NONE_MATCH)
@@ -717,7 +733,7 @@ pub(crate) async fn put_secret(
 #[into_params(parameter_in = Query)]
 pub(crate) struct ForceParams {
     /// Remove it even if functions use it.
-    force: bool,
+    pub(crate) force: bool,
 }
 
 /// Removes a secret.
@@ -784,7 +800,10 @@ fn check_identity(document: &Function, key: &ObjectKey) -> Answer<()> {
     )
 }
 
-fn check_runtime(platform: &Platform, spec: &FunctionSpec) -> Answer<()> {
+async fn check_runtime(platform: &Platform, spec: &FunctionSpec) -> Answer<()> {
+    if platform.added_runtime(&spec.runtime).await?.is_some() {
+        return Ok(());
+    }
     let runtimes = platform.runtimes();
     let (name, version) = match spec.runtime.split_once(':') {
         Some((name, version)) => (name, Some(version)),

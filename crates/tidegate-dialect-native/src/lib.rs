@@ -10,6 +10,8 @@ mod api;
 mod call;
 pub use tidegate_document as document;
 mod error;
+mod image;
+mod images;
 mod logs;
 mod lower;
 mod openapi;

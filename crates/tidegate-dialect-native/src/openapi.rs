@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::{api, versions};
+use crate::{api, images, versions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +25,16 @@ use crate::{api, versions};
         versions::put_traffic,
         versions::roll_back,
         versions::promote,
+        images::list_images,
+        images::get_image,
+        images::delete_image,
+        images::pull_image,
+        images::import_image,
+        images::alias_image,
+        images::prune_images,
+        images::list_runtimes,
+        images::put_runtime,
+        images::delete_runtime,
         api::list_namespaces,
         api::create_namespace,
         api::delete_namespace,

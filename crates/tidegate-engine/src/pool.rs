@@ -13,7 +13,9 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tidegate_contract::{Contract, Surroundings, Target, Vacant};
 use tidegate_core::rollout::Tally;
-use tidegate_core::{Backoff, FunctionKey, FunctionSpec, InstanceId, InvocationId, Metric, Scale};
+use tidegate_core::{
+    Backoff, FunctionKey, FunctionSpec, InstanceId, InvocationId, Metric, Probe, Scale,
+};
 use tidegate_instance::{
     Exit, Instance, InstanceSpec, KillOnDrop, LogSink, LogStream, Program, Reason, RootFs,
     StartError, Usage,
@@ -558,21 +560,21 @@ impl Pool {
             logs: self.log.clone(),
         };
         let target = Target::new(instance, contract.clone(), surroundings);
-        if let Some(path) = spec.root.as_ref().and_then(|r| r.ready_path.as_deref()) {
-            self.answers(&target, path).await?;
+        if let Some(probe) = spec.root.as_ref().and_then(|root| root.ready.as_ref()) {
+            self.answers(&target, probe).await?;
         }
         Ok((target, room))
     }
 
     /// Waits until the instance says that it is ready; one that does not is not left running.
-    async fn answers(&self, target: &Target, path: &str) -> Result<(), StartError> {
+    async fn answers(&self, target: &Target, probe: &Probe) -> Result<(), StartError> {
         // A start that is given up, as when the server ends, must not leave it either.
         let mut unready = KillOnDrop(Some(Box::new({
             let instance = target.instance().clone();
             move || instance.kill()
         })));
         target
-            .ready(path, self.ready_within())
+            .ready(probe, self.ready_within())
             .await
             .map_err(|error| StartError::Code {
                 message: format!("the function did not become ready: {error}"),

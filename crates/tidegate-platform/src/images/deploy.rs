@@ -6,7 +6,7 @@ use tidegate_image::{Image, ImageDigest, Reference};
 use tidegate_store::Object;
 
 use super::furnish::{furnish, on_runtime};
-use super::{ImageStatus, Unwatched, image_name};
+use super::{ImageStatus, Login, image_name};
 use crate::{Error, FunctionSpec, LowerError, Lowered, Phase, Platform, Status};
 
 /// A lowered document whose image is known.
@@ -70,11 +70,13 @@ impl Platform {
                 if before.phase == Phase::Failed && before.is_settled(object.generation()) {
                     return Ok(Furnished::GivenUp);
                 }
-                let name = digest.as_ref().map_or(name.clone(), |digest| name.at(digest));
+                let name = digest
+                    .as_ref()
+                    .map_or(name.clone(), |digest| name.at(digest));
                 self.tell_of_pull(object, before, &wanted.name).await?;
                 let namespace = lowered.key.namespace.clone();
-                let secrets = &wanted.pull_secrets;
-                let pulling = self.pull_image(&namespace, &name, secrets, Arc::new(Unwatched));
+                let login = Login::Secrets(&wanted.pull_secrets);
+                let pulling = self.pull_image(&namespace, &name, login, Arc::new(()));
                 tokio::select! {
                     pulled = pulling => pulled?,
                     () = self.overtaken(object.key(), object.generation()) => {
@@ -101,9 +103,10 @@ impl Platform {
         said: Option<&str>,
         before: &Status,
     ) -> Result<Option<ImageDigest>, Error> {
-        let earlier = before.image.as_ref().filter(|image| {
-            image_name(&image.name).is_ok_and(|earlier| earlier == *name)
-        });
+        let earlier = before
+            .image
+            .as_ref()
+            .filter(|image| image_name(&image.name).is_ok_and(|earlier| earlier == *name));
         let text = said.or(earlier.map(|image| image.digest.as_str()));
         match text {
             Some(text) => text
@@ -138,8 +141,7 @@ impl Platform {
             ..before.clone()
         };
         if status != *before {
-            let value =
-                serde_json::to_value(&status).map_err(|e| Error::Invalid(e.to_string()))?;
+            let value = serde_json::to_value(&status).map_err(|e| Error::Invalid(e.to_string()))?;
             let changed = object.clone().replace_status(value)?;
             *object = self.store().objects().update_status(changed).await?;
             *before = status;

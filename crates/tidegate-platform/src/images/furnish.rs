@@ -1,6 +1,6 @@
 //! What a function becomes when its image is known: the image's configuration, and what the document says over it.
 
-use tidegate_core::{FunctionSpec, Network, Root};
+use tidegate_core::{FunctionSpec, Network, Probe, Root};
 use tidegate_image::{Config, Image};
 
 use crate::{Contract, LowerError};
@@ -61,7 +61,7 @@ pub struct ImageUse {
     /// Where it listens.
     pub port: Option<u16>,
     /// What is asked until it answers well, before the first call.
-    pub ready_path: Option<String>,
+    pub ready: Option<Probe>,
     /// Secrets of the namespace with credentials of registries, each a Docker configuration.
     pub pull_secrets: Vec<String>,
 }
@@ -124,8 +124,8 @@ pub(super) fn furnish(
         read_only: wanted.read_only,
         stop_signal: stop_signal(config).map_err(wrong)?,
         port,
-        ready_path: wanted
-            .ready_path
+        ready: wanted
+            .ready
             .clone()
             .filter(|_| furnished.contract == "http"),
     });
@@ -155,7 +155,7 @@ pub(super) fn on_runtime(spec: &FunctionSpec, image: &Image) -> FunctionSpec {
             read_only: true,
             stop_signal: STOP_SIGNAL,
             port: None,
-            ready_path: None,
+            ready: None,
         }),
         ..spec.clone()
     }

@@ -60,7 +60,7 @@ impl Platform {
         };
         let pruned = images.prune(&keep).await?;
         Ok(PrunedImages {
-            images: pruned.images,
+            images: pruned.images.len(),
             bytes: pruned.bytes,
         })
     }

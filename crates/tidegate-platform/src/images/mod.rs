@@ -16,7 +16,9 @@ mod runtimes;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tidegate_image::{Event, Image, ImageDigest, Images, Progress, Reference, Settings, Source};
+use tidegate_image::{
+    Credentials, Image, ImageDigest, Images, Progress, Reference, Settings, Source,
+};
 
 pub(crate) use deploy::Furnished;
 pub use furnish::ImageUse;
@@ -40,6 +42,15 @@ pub struct ImageOptions {
     pub settings: Settings,
     /// The Docker configuration whose credentials are used where a namespace's own have none for a registry.
     pub docker_config: Option<PathBuf>,
+}
+
+/// What is shown to a registry.
+#[derive(Clone, Debug)]
+pub enum Login<'a> {
+    /// These credentials.
+    Given(Credentials),
+    /// Those of these secrets of the namespace, each a Docker configuration, or else those of the server's own.
+    Secrets(&'a [String]),
 }
 
 pub(crate) struct ImageStore {
@@ -74,8 +85,7 @@ impl ImageStore {
 }
 
 impl Platform {
-    /// Gets an image from its registry, whether or not its name is known here: with the credentials of these secrets of
-    /// the namespace, or else those of the server's own Docker configuration. Dropped, it ends; what has come is kept for
+    /// Gets an image from its registry, whether or not its name is known here. Dropped, it ends; what has come is kept for
     /// the next try.
     ///
     /// # Errors
@@ -84,10 +94,13 @@ impl Platform {
         &self,
         namespace: &str,
         name: &Reference,
-        pull_secrets: &[String],
+        login: Login<'_>,
         progress: Arc<dyn Progress>,
     ) -> Result<Image, Error> {
-        let credentials = self.registry_login(namespace, name, pull_secrets).await?;
+        let credentials = match login {
+            Login::Given(credentials) => credentials,
+            Login::Secrets(names) => self.registry_login(namespace, name, names).await?,
+        };
         let store = self.image_store();
         let _room = store.room.acquire().await;
         let image = store.images.pull(name, &credentials, progress).await?;
@@ -199,11 +212,4 @@ impl Platform {
 pub(crate) fn image_name(text: &str) -> Result<Reference, Error> {
     text.parse()
         .map_err(|e: tidegate_image::ReferenceError| Error::Invalid(e.to_string()))
-}
-
-/// Nobody looks on.
-pub(crate) struct Unwatched;
-
-impl Progress for Unwatched {
-    fn report(&self, _: Event) {}
 }

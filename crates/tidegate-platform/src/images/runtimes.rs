@@ -35,7 +35,10 @@ impl Platform {
         let key = key(name)?;
         let language = name.split(':').next().unwrap_or(name);
         let known = self.runtimes();
-        if !known.iter().any(|r| r.name == language && !is_compiled(&r.name)) {
+        if !known
+            .iter()
+            .any(|r| r.name == language && !is_compiled(&r.name))
+        {
             let names: Vec<_> = known
                 .iter()
                 .map(|r| r.name.as_str())
