@@ -182,7 +182,7 @@ impl Wanted {
     /// What is stored, if what it asks for can be.
     async fn check(&self, platform: &Platform, stored: &Stored) -> Answer<Object> {
         let namespace = &self.place.namespace;
-        let spec = serde_json::to_value(&stored).map_err(|e| Error::Invalid(e.to_string()))?;
+        let spec = serde_json::to_value(stored).map_err(|e| Error::Invalid(e.to_string()))?;
         let key = self
             .place
             .document()

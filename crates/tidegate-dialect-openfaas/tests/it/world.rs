@@ -102,6 +102,11 @@ impl World {
                 tools: ToolPaths::default(),
                 env: Vec::new(),
             },
+            images: tidegate_platform::ImageOptions {
+                folder: folder.path().join("images"),
+                settings: tidegate_platform::ImageSettings::default(),
+                docker_config: None,
+            },
             revisions: 3,
             kinds: vec![Arc::new(Plain), Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],

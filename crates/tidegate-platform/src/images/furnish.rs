@@ -86,8 +86,7 @@ pub(super) fn furnish(
             wanted.name
         )));
     }
-    let (user, group) =
-        user(wanted.user.as_deref().unwrap_or(&config.user)).map_err(|why| wrong(why))?;
+    let (user, group) = user(wanted.user.as_deref().unwrap_or(&config.user)).map_err(wrong)?;
     let workdir = wanted.workdir.clone().unwrap_or_else(|| {
         if config.workdir.starts_with('/') {
             config.workdir.clone()

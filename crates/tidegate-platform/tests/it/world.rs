@@ -17,7 +17,7 @@ use tidegate_core::{
 use tidegate_engine::Options;
 use tidegate_platform::{
     BUILD_LIMITS, Body, BuildOptions, CallContext, Digest, Failure, Function, GradualRollout,
-    Holds, KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform,
+    Holds, ImageUse, KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform,
     Preconditions, Prefix, ReplyBody, Status, Switch, ToolPaths, new_id,
 };
 
@@ -116,6 +116,16 @@ impl Lower for Plain {
             },
             spec: FunctionSpec::deserialize(spec)
                 .map_err(|e| LowerError::new("spec", e.to_string()))?,
+            image: object
+                .spec()
+                .and_then(|spec| spec["image"].as_str())
+                .map(|name| ImageUse {
+                    name: name.to_owned(),
+                    digest: object
+                        .spec()
+                        .and_then(|s| Some(s["imageDigest"].as_str()?.to_owned())),
+                    ..ImageUse::default()
+                }),
             switch: Switch::WhenReady,
             traffic: traffic_of(object),
             rollout: rollout_of(object),
@@ -153,6 +163,11 @@ impl World {
                 egress: None,
                 tools: ToolPaths::default(),
                 env: Vec::new(),
+            },
+            images: tidegate_platform::ImageOptions {
+                folder: folder.join("images"),
+                settings: tidegate_platform::ImageSettings::default(),
+                docker_config: None,
             },
             revisions: KEPT,
             kinds: vec![Arc::new(Plain)],

@@ -228,7 +228,7 @@ async fn list(context: &mut Context, json: bool) -> Result {
                 "" => String::new(),
                 age => format!("{age} ago"),
             });
-        let rest = vec![
+        let rest = [
             short(&image.digest).to_owned(),
             format_bytes(image.size),
             image.layers.len().to_string(),
