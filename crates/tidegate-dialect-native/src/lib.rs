@@ -10,6 +10,7 @@ mod api;
 mod call;
 pub use tidegate_document as document;
 mod error;
+mod image;
 mod logs;
 mod lower;
 mod openapi;

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::api::{code, functions, list, logs, namespaces, secrets, server, versions};
+use crate::api::{code, functions, images, list, logs, namespaces, secrets, server, versions};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,6 +25,16 @@ use crate::api::{code, functions, list, logs, namespaces, secrets, server, versi
         versions::put_traffic,
         versions::roll_back,
         versions::promote,
+        images::list_images,
+        images::get_image,
+        images::delete_image,
+        images::pull_image,
+        images::import_image,
+        images::alias_image,
+        images::prune_images,
+        images::list_runtimes,
+        images::put_runtime,
+        images::delete_runtime,
         namespaces::list_namespaces,
         namespaces::create_namespace,
         namespaces::delete_namespace,

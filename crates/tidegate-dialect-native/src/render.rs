@@ -92,6 +92,10 @@ fn status(platform: &Platform, object: &Object) -> FunctionStatus {
         },
         message: status.message,
         revision: status.revision,
+        image: status.image.map(|image| document::ImageStatus {
+            name: image.name,
+            digest: image.digest,
+        }),
         build: (status.build != tidegate_platform::BuildStatus::default()).then_some({
             document::BuildStatus {
                 dependencies: status.build.dependencies,

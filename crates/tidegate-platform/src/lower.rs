@@ -5,6 +5,8 @@ use tidegate_core::traffic::Share;
 use tidegate_core::{Build, FunctionKey, FunctionRef, FunctionSpec, Name};
 use tidegate_store::{Object, ObjectKey};
 
+use crate::ImageUse;
+
 /// A kind of document that is a function, and how it is one. Pure: the same document always lowers to the same function.
 pub trait Lower: Send + Sync {
     /// `apiVersion` and `kind` of the documents.
@@ -41,6 +43,9 @@ pub struct Lowered {
     pub spec: FunctionSpec,
     /// How the source is built.
     pub build: Build,
+    /// The image that it runs, in place of code. What the image says, its command and its environment, comes into `spec` once
+    /// it is known.
+    pub image: Option<ImageUse>,
     /// When a new revision takes over.
     pub switch: Switch,
     /// Who takes the calls; all to the newest where empty. No part of the revision.

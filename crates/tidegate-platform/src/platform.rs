@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::builds::{BuildOptions, Builds, joined};
 use crate::bundles::Bundles;
 use crate::controller::Controller;
+use crate::images::{ImageOptions, ImageStore};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
 use crate::{Error, Holds, Lower, Scratch, Status};
@@ -49,6 +50,8 @@ pub struct Parts {
     pub bundles: PathBuf,
     /// What builds may use.
     pub builds: BuildOptions,
+    /// Where images are kept, and what they may be.
+    pub images: ImageOptions,
     /// Revisions that are kept of a function.
     pub revisions: usize,
     /// The kinds of documents that are functions.
@@ -81,6 +84,11 @@ impl Parts {
                 tools: crate::ToolPaths::default(),
                 env: Vec::new(),
             },
+            images: ImageOptions {
+                folder: folder.join("images"),
+                settings: crate::ImageSettings::default(),
+                docker_config: None,
+            },
             revisions: 3,
             kinds: Vec::new(),
             holders: Vec::new(),
@@ -99,6 +107,7 @@ struct Inner {
     engine: Engine,
     bundles: Bundles,
     builds: Builds,
+    images: ImageStore,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
     controller: Controller,
@@ -140,6 +149,7 @@ impl Platform {
         let builds = Builds::new(parts.builds, parts.isolation.clone()).map_err(|error| {
             Error::Invalid(format!("build folder {}: {error}", folder.display()))
         })?;
+        let images = ImageStore::open(parts.images).await?;
         let platform = Self(Arc::new_cyclic(|weak| {
             let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
             Inner {
@@ -147,6 +157,7 @@ impl Platform {
                 store: parts.store,
                 bundles,
                 builds,
+                images,
                 kinds: parts.kinds,
                 holders: parts.holders,
                 controller: Controller::default(),
@@ -588,6 +599,10 @@ impl Platform {
 
     pub(crate) fn builds(&self) -> &Builds {
         &self.0.builds
+    }
+
+    pub(crate) fn image_store(&self) -> &ImageStore {
+        &self.0.images
     }
 
     /// Resolves when the controller has brought something in line.

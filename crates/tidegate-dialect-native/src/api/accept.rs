@@ -53,7 +53,10 @@ pub(super) fn check_identity(document: &Function, key: &ObjectKey) -> Answer<()>
     )
 }
 
-pub(super) fn check_runtime(platform: &Platform, spec: &FunctionSpec) -> Answer<()> {
+pub(super) async fn check_runtime(platform: &Platform, spec: &FunctionSpec) -> Answer<()> {
+    if platform.added_runtime(&spec.runtime).await?.is_some() {
+        return Ok(());
+    }
     let runtimes = platform.runtimes();
     let (name, version) = match spec.runtime.split_once(':') {
         Some((name, version)) => (name, Some(version)),

@@ -7,17 +7,19 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use tidegate_platform::{Object, ObjectKey, Phase, Platform, Preconditions, Put, settled_phase};
+use tidegate_platform::{
+    Lower as _, Object, ObjectKey, Phase, Platform, Preconditions, Put, settled_phase,
+};
 use utoipa::IntoParams;
 
 use super::accept::{check_identity, check_runtime, stored};
 use super::code::parse_digest;
 use super::target::{function_key, get_object, no_function, not_there, place, readable};
-use super::{Answer, Context, parse, unreadable, versions};
+use super::{Answer, Context, images, parse, unreadable, versions};
 use crate::document::{API_VERSION, ErrorBody, FUNCTION, Function, FunctionSpec, ScaleChange};
 use crate::error::ApiError;
 use crate::lower::{self, build, spec_of};
-use crate::render;
+use crate::{image, render};
 
 /// Longest time that an answer is held for a function to become ready.
 const MAX_WAIT: Duration = Duration::from_secs(120);
@@ -88,12 +90,15 @@ pub(crate) async fn put_function(
     body: Bytes,
 ) -> Answer<(StatusCode, Json<Function>)> {
     let platform = &context.platform;
-    let document: Function = parse(&body, "a Function")?;
+    let mut document: Function = parse(&body, "a Function")?;
     let key = function_key(&namespace, &name)?;
     check_identity(&document, &key)?;
-    check_runtime(platform, &document.spec)?;
-    build(document.spec.build.as_ref())?;
+    let image = image::image(&document.spec)?;
     let spec = spec_of(&document.spec)?;
+    if image.is_none() {
+        check_runtime(platform, &document.spec).await?;
+    }
+    build(document.spec.build.as_ref())?;
     lower::traffic(&document.spec.traffic)?;
     document
         .spec
@@ -111,15 +116,23 @@ pub(crate) async fn put_function(
         .require_secrets(key.namespace(), &spec)
         .await
         .map_err(as_invalid)?;
-    let digest = parse_digest(&spec.code.digest)?;
-    if !platform.has_code(&digest).await? {
-        return Err(ApiError::invalid(format!(
-            "spec.code.digest: no archive {digest} was uploaded; PUT it to /tidegate/v1/blobs/{digest} first"
-        )));
+    if image.is_some() {
+        images::pin(platform, key.namespace(), &mut document.spec).await?;
+    } else {
+        let digest = parse_digest(&spec.code.digest)?;
+        if !platform.has_code(&digest).await? {
+            return Err(ApiError::invalid(format!(
+                "spec.code.digest: no archive {digest} was uploaded; PUT it to /tidegate/v1/blobs/{digest} first"
+            )));
+        }
+        // Nothing is stored of what cannot be run.
+        platform.check_code(&digest).await?;
     }
-    // Nothing is stored of what cannot be run.
-    platform.check_code(&digest).await?;
     let wanted = stored(&document.metadata, &document.spec, &key)?;
+    if image.is_some() {
+        let lowered = lower::Native.lower(&wanted)?;
+        platform.check_image(&lowered).map_err(as_invalid)?;
+    }
     // Whoever believes that there is none yet must not write over one that somebody else has just made.
     let only_new = headers
         .get(http::header::IF_NONE_MATCH)

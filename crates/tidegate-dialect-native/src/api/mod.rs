@@ -3,6 +3,7 @@
 mod accept;
 pub(crate) mod code;
 pub(crate) mod functions;
+pub(crate) mod images;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod namespaces;
@@ -94,6 +95,7 @@ pub fn router(platform: Platform, info: Info) -> Router {
             "/namespaces/{namespace}/functions/{name}/promote",
             post(versions::promote),
         )
+        .merge(images::routes())
         .route("/namespaces/{namespace}/secrets", get(secrets::list_secrets))
         .route(
             "/namespaces/{namespace}/secrets/{name}",

@@ -60,7 +60,7 @@ pub(crate) async fn put_secret(
 #[into_params(parameter_in = Query)]
 pub(crate) struct ForceParams {
     /// Remove it even if functions use it.
-    force: bool,
+    pub(crate) force: bool,
 }
 
 /// Removes a secret.

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use tidegate_platform::Runtime;
 
-use super::Context;
+use super::{Context, images};
 use crate::document::{RuntimeInfo, ServerInfo};
 
 /// What this server is.
@@ -30,7 +30,11 @@ pub(crate) async fn server_info(State(context): State<Context>) -> Json<ServerIn
         }
         runtime
     });
-    let runtimes = runtimes.map(told).collect();
+    let mut runtimes: Vec<RuntimeInfo> = runtimes.map(told).collect();
+    match context.platform.added_runtimes().await {
+        Ok(added) => runtimes.extend(added.into_iter().map(images::runtime_info)),
+        Err(error) => tracing::error!(%error, "runtimes could not be read"),
+    }
     Json(ServerInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         runtimes,

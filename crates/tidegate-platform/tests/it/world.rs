@@ -15,9 +15,9 @@ use tidegate_core::{
     SecretUse,
 };
 use tidegate_platform::{
-    Body, CallContext, Digest, Failure, Function, GradualRollout, Holds, KeptRevision, Lower,
-    LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix, ReplyBody,
-    Status, Switch, new_id,
+    Body, CallContext, Digest, Failure, Function, GradualRollout, Holds, ImageUse, KeptRevision,
+    Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix,
+    ReplyBody, Status, Switch, new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -115,6 +115,16 @@ impl Lower for Plain {
             },
             spec: FunctionSpec::deserialize(spec)
                 .map_err(|e| LowerError::new("spec", e.to_string()))?,
+            image: object
+                .spec()
+                .and_then(|spec| spec["image"].as_str())
+                .map(|name| ImageUse {
+                    name: name.to_owned(),
+                    digest: object
+                        .spec()
+                        .and_then(|s| Some(s["imageDigest"].as_str()?.to_owned())),
+                    ..ImageUse::default()
+                }),
             switch: Switch::WhenReady,
             traffic: traffic_of(object),
             rollout: rollout_of(object),
