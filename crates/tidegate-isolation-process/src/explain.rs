@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of a file's head that are looked at; the kernel reads 256 for a `#!` line.
 const HEAD: usize = 256;
@@ -22,19 +22,14 @@ pub(crate) fn exec_error(bundle: &Path, entry: &str, looked_up: bool, errno: i32
 }
 
 fn explain(bundle: &Path, entry: &str, errno: i32, kernel: &io::Error) -> String {
-    let mut head = Vec::new();
-    let in_bundle = |path: &str| match path
-        .strip_prefix("/home/app/")
-        .or(path.strip_prefix("/function/"))
-    {
-        Some(rest) => bundle.join(rest),
-        None => bundle.join(path),
+    let head = match own_file(bundle, entry) {
+        // Not the function's own, so what there is of it is for the sandbox to say.
+        None => Vec::new(),
+        Some(file) => match file.and_then(|file| head_of(bundle, &file)) {
+            Ok(head) => head,
+            Err(error) => return format!("{entry:?} cannot be run: {error}"),
+        },
     };
-    let read =
-        File::open(in_bundle(entry)).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
-    if let Err(error) = read {
-        return format!("{entry:?} cannot be run: {error}");
-    }
     match errno {
         libc::ENOENT | libc::EACCES if head.starts_with(b"#!") => {
             let line = head[2..].split(|&b| b == b'\n').next().unwrap_or_default();
@@ -65,6 +60,26 @@ fn explain(bundle: &Path, entry: &str, errno: i32, kernel: &io::Error) -> String
     }
 }
 
+/// The file of the bundle that an entry is, as the function knows it. `None` for one that is elsewhere: the same path is
+/// another file outside of the sandbox, and none of a function's business.
+fn own_file(bundle: &Path, entry: &str) -> Option<io::Result<PathBuf>> {
+    let inside = ["/home/app/", "/function/"]
+        .iter()
+        .find_map(|folder| entry.strip_prefix(folder))
+        .unwrap_or(entry);
+    (!inside.starts_with('/')).then(|| bundle.join(inside).canonicalize())
+}
+
+fn head_of(bundle: &Path, file: &Path) -> io::Result<Vec<u8>> {
+    // Whatever links and dots there are in it; and a pipe or a device is never waited for.
+    if !file.starts_with(bundle.canonicalize()?) || !file.is_file() {
+        return Err(io::Error::other("it is no file of the function's"));
+    }
+    let mut head = Vec::new();
+    File::open(file)?.take(HEAD as u64).read_to_end(&mut head)?;
+    Ok(head)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +103,24 @@ mod tests {
         assert!(text.contains("no folder in PATH"), "{text}");
         let text = exec_error(folder.path(), "./missing", false, libc::ENOENT).to_string();
         assert!(text.contains("\"./missing\""), "{text}");
+    }
+    #[test]
+    fn no_file_of_the_machine_is_looked_at() {
+        let outside = tempfile::tempdir().unwrap();
+        let secret = outside.path().join("secret");
+        std::fs::write(&secret, "#!/what/stands/here\n").unwrap();
+        let bundle = outside.path().join("bundle");
+        std::fs::create_dir(&bundle).unwrap();
+        std::os::unix::fs::symlink(&secret, bundle.join("link")).unwrap();
+        for entry in [
+            secret.to_str().unwrap(),
+            "../secret",
+            "/home/app/../secret",
+            "link",
+        ] {
+            let text = exec_error(&bundle, entry, false, libc::ENOENT).to_string();
+            assert!(!text.contains("stands"), "{text}");
+            assert!(text.contains("cannot be run"), "{text}");
+        }
     }
 }
