@@ -14,7 +14,6 @@ mod logs;
 mod lower;
 mod openapi;
 mod render;
-mod versions;
 
 pub use api::{Info, MAX_CODE_BYTES, is_open, router};
 pub use call::{Routed, call, route};

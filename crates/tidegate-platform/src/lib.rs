@@ -33,7 +33,7 @@ pub use builds::{
 pub use call_body::CallBody;
 pub use controller::settled_phase;
 pub use error::Error;
-pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch};
+pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch, key_of};
 pub use namespaces::{DEFAULT_NAMESPACE, canonical_namespace};
 pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
 pub use revisions::{KeptRevision, RevisionPhase};

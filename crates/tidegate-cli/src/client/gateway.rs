@@ -182,6 +182,31 @@ impl Gateway {
         }
     }
 
+    /// Deletes a function.
+    pub(crate) async fn delete(&self, namespace: Option<&str>, name: &str) -> Result<(), Error> {
+        let function = json!({ "functionName": name, "namespace": namespace });
+        self.write(Method::DELETE, "/system/functions", &function)
+            .await
+            .map(drop)
+    }
+
+    /// Asks for a number of instances.
+    pub(crate) async fn scale(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+        replicas: u32,
+    ) -> Result<(), Error> {
+        let wish = json!({ "serviceName": name, "replicas": replicas, "namespace": namespace });
+        self.write(
+            Method::POST,
+            &format!("/system/scale-function/{name}"),
+            &wish,
+        )
+        .await
+        .map(drop)
+    }
+
     /// The namespaces that are there.
     pub(crate) async fn namespaces(&self) -> Result<Vec<String>, Error> {
         let request = self.request(Method::GET, "/system/namespaces");
@@ -265,15 +290,7 @@ impl Gateway {
         document: &impl Serialize,
     ) -> Result<Response, Error> {
         let mut request = self.request(method, path);
-        let body = serde_json::to_vec(document).map_err(|source| Error::Unexpected {
-            url: self.shown(),
-            what: "a document that cannot be written".to_owned(),
-            source: Some(source),
-        })?;
-        *request.body_mut() = Some(body.into());
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        body::write(&mut request, self.shown(), document)?;
         self.success(self.client.send(request).await?).await
     }
 

@@ -181,15 +181,7 @@ impl Client {
         mut request: Request,
         document: &impl Serialize,
     ) -> Result<T, Error> {
-        let body = serde_json::to_vec(document).map_err(|source| Error::Unexpected {
-            url: self.shown(),
-            what: "a document that cannot be written".to_owned(),
-            source: Some(source),
-        })?;
-        *request.body_mut() = Some(body.into());
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        body::write(&mut request, self.shown(), document)?;
         let response = self.send(request).await?;
         self.document(response).await
     }

@@ -182,6 +182,9 @@ impl Logout {
         } else {
             context.note(format!("there was no key for {shown}"));
         }
+        if openfaas::key(context.env(), shown).is_some() {
+            context.note("faas-cli is still logged in; 'faas-cli logout' ends that");
+        }
         Ok(())
     }
 }

@@ -472,6 +472,8 @@ fn a_login_writes_what_faas_cli_reads() {
         again.lines().filter(|l| l.starts_with("export ")).count(),
         3
     );
+    let out = home.run(&fake, &["logout"]);
+    assert!(out.contains("'faas-cli logout' ends that"), "{out}");
 
     home.file(".openfaas/config.yml", "auths: nonsense\n");
     check("login-write-clients-damaged", &home.run(&fake, &args));

@@ -151,7 +151,9 @@ impl Wanted {
             Err(Error::NotFound(_)) => {
                 let mut refused = no_namespace(namespace).text;
                 if Name::new(namespace).is_ok() {
-                    refused += &format!("; make it with 'faas-cli namespace create {namespace}'");
+                    refused += &format!(
+                        "; make it with 'faas-cli namespace create {namespace}' or 'tidegate namespace create {namespace}'"
+                    );
                 }
                 return Err(Refusal::bad(refused));
             }
@@ -213,7 +215,7 @@ async fn secrets(platform: &Platform, namespace: &str, spec: &FunctionSpec) -> A
     let shown = shown_namespace(namespace);
     Err(Refusal::bad(format!(
         "unable to fetch secrets: secret {:?} does not exist in namespace {shown}; make it with \
-         'faas-cli secret create' and deploy again",
+         'faas-cli secret create' or 'tidegate secret set' and deploy again",
         missing.name
     )))
 }

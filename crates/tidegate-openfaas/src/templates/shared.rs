@@ -8,7 +8,9 @@ use std::path::Path;
 
 use tidegate_build::{LinkError, check_link};
 
+use super::remarks::Said;
 use super::{Context, TemplateError};
+use crate::{Prepared, WatchdogKind};
 
 /// Largest file that is read to be understood, in bytes: manifests and Dockerfiles are written by hand.
 const MAX_TEXT: u64 = 1 << 20;
@@ -22,6 +24,53 @@ pub(super) const SERVED_AT_ONCE: u32 = 100;
 
 /// Calls that an instance takes at once where each is a process: they share the instance's memory.
 pub(super) const FORKED_AT_ONCE: u32 = 32;
+
+/// What an interpreter runs for a handler: an entry behind of-watchdog, or a classic one, which is a process a call.
+pub(super) struct Interpreted {
+    pub(super) runtime: &'static str,
+    pub(super) entry: &'static str,
+    pub(super) is_classic: bool,
+    /// Which attribute of the entry is the handler, where our host loads it.
+    pub(super) handler: &'static str,
+    /// The template's own word for how its entry is started.
+    pub(super) process: &'static str,
+    /// Whether a process is that entry, which our host stands for.
+    pub(super) is_entry: fn(&str) -> bool,
+    /// What the template's Dockerfile sets.
+    pub(super) env: BTreeMap<String, String>,
+    /// Calls that an instance takes at once, unless it is classic.
+    pub(super) at_once: u32,
+}
+
+impl Interpreted {
+    /// The result for a context, with what its author changed in the template over what the template says.
+    pub(super) fn prepared(self, context: &Context<'_>, mut said: Said) -> Prepared {
+        let process = said
+            .env
+            .remove("fprocess")
+            .unwrap_or_else(|| context.process(self.process));
+        let mut env = self.env;
+        env.append(&mut said.env);
+        let served = !self.is_classic;
+        Prepared {
+            language: context.template.language.clone(),
+            runtime: self.runtime.to_owned(),
+            entry: self.entry.to_owned(),
+            handler: served.then(|| self.handler.to_owned()),
+            hosted: served && (self.is_entry)(&process),
+            watchdog: if served {
+                WatchdogKind::OfWatchdog
+            } else {
+                WatchdogKind::ClassicWatchdog
+            },
+            process,
+            env,
+            concurrency: if served { self.at_once } else { FORKED_AT_ONCE },
+            build: tidegate_core::Build::default(),
+            notes: said.notes,
+        }
+    }
+}
 
 /// An environment.
 pub(super) fn variables(of: &[(&str, &str)]) -> BTreeMap<String, String> {
