@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of a file's head that are looked at: of a `#!` line the kernel reads 256, and a program's headers are a little
 /// longer.
@@ -11,13 +11,6 @@ const HEAD: u64 = 1024;
 
 /// Longest explanation of an image's program, in characters: it goes in one message.
 const MAX_WHY: usize = 500;
-
-/// Whether the program is the machine's and the bundle's, or an image's.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Where {
-    Machine,
-    Image,
-}
 
 /// The kernel's number with what it means for this file, or for this word that was looked up in `PATH`.
 pub(crate) fn exec_error(bundle: &Path, entry: &str, looked_up: bool, errno: i32) -> io::Error {
@@ -28,14 +21,9 @@ pub(crate) fn exec_error(bundle: &Path, entry: &str, looked_up: bool, errno: i32
              named with './'"
         )
     } else {
-        let file = match entry
-            .strip_prefix("/home/app/")
-            .or(entry.strip_prefix("/function/"))
-        {
-            Some(rest) => bundle.join(rest),
-            None => bundle.join(entry),
-        };
-        explain(entry, &file, errno, Where::Machine)
+        let head = own_file(bundle, entry).and_then(|file| head(&file));
+        // What is not the function's own is for the sandbox alone to look at.
+        explain(entry, head.or_else(unless_foreign), errno, None)
     };
     io::Error::new(kernel.kind(), text)
 }
@@ -44,7 +32,7 @@ pub(crate) fn exec_error(bundle: &Path, entry: &str, looked_up: bool, errno: i32
 /// they begin.
 pub(crate) fn in_image(program: &str, path: &str, folder: &Path, errno: i32) -> String {
     let why = if program.contains('/') {
-        explain(program, &folder.join(program), errno, Where::Image)
+        explain_in_image(program, &folder.join(program), errno)
     } else {
         let found = path
             .split(':')
@@ -54,9 +42,9 @@ pub(crate) fn in_image(program: &str, path: &str, folder: &Path, errno: i32) -> 
         match found {
             // One that is executable would have been found.
             Some(file) if errno == libc::ENOENT && !is_executable(&file) => {
-                explain(program, &file, libc::EACCES, Where::Image)
+                explain_in_image(program, &file, libc::EACCES)
             }
-            Some(file) => explain(program, &file, errno, Where::Image),
+            Some(file) => explain_in_image(program, &file, errno),
             None => format!(
                 "{program:?} cannot be run: no folder in PATH has a program of this name in the image; PATH is {path:?}"
             ),
@@ -69,20 +57,28 @@ fn is_executable(file: &Path) -> bool {
     rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
 }
 
-fn explain(entry: &str, file: &Path, errno: i32, place: Where) -> String {
-    let in_image = place == Where::Image;
+fn explain_in_image(entry: &str, file: &Path, errno: i32) -> String {
     let head = match head(file) {
-        Ok(head) => head,
-        Err(error) if in_image && error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return format!("{entry:?} cannot be run: the image has no such file");
         }
         // What may be run need not be readable.
-        Err(error) if in_image && error.kind() == io::ErrorKind::PermissionDenied => Vec::new(),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Vec::new()),
+        head => head,
+    };
+    explain(entry, head, errno, Some(file))
+}
+
+/// `image`: where the file is, if it is an image's.
+fn explain(entry: &str, head: io::Result<Vec<u8>>, errno: i32, image: Option<&Path>) -> String {
+    let in_image = image.is_some();
+    let head = match head {
+        Ok(head) => head,
         Err(error) => return format!("{entry:?} cannot be run: {error}"),
     };
     match errno {
         libc::ENOENT | libc::EACCES
-            if head.starts_with(b"#!") && !(in_image && !is_executable(file)) =>
+            if head.starts_with(b"#!") && image.is_none_or(is_executable) =>
         {
             let line = head[2..].split(|&b| b == b'\n').next().unwrap_or_default();
             let line = String::from_utf8_lossy(line);
@@ -128,6 +124,31 @@ fn explain(entry: &str, file: &Path, errno: i32, place: Where) -> String {
             "{entry:?} cannot be run: {}",
             io::Error::from_raw_os_error(errno)
         ),
+    }
+}
+
+/// The file of the bundle that an entry is, as the function knows it, whatever links and dots there are in it. One that
+/// is elsewhere is denied: the same path is another file outside of the sandbox, and none of a function's business.
+fn own_file(bundle: &Path, entry: &str) -> io::Result<PathBuf> {
+    let inside = ["/home/app/", "/function/"]
+        .iter()
+        .find_map(|folder| entry.strip_prefix(folder))
+        .unwrap_or(entry);
+    if inside.starts_with('/') {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    let file = bundle.join(inside).canonicalize()?;
+    if file.starts_with(bundle.canonicalize()?) {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+fn unless_foreign(error: io::Error) -> io::Result<Vec<u8>> {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Ok(Vec::new()),
+        _ => Err(error),
     }
 }
 
@@ -256,6 +277,26 @@ mod tests {
         check("/", libc::EACCES, "it is a folder");
         let long = in_image(&"x".repeat(5000), path, folder.path(), libc::ENOENT);
         assert_eq!(long.chars().count(), MAX_WHY);
+    }
+
+    #[test]
+    fn no_file_of_the_machine_is_looked_at() {
+        let outside = tempfile::tempdir().unwrap();
+        let secret = outside.path().join("secret");
+        std::fs::write(&secret, "#!/what/stands/here\n").unwrap();
+        let bundle = outside.path().join("bundle");
+        std::fs::create_dir(&bundle).unwrap();
+        std::os::unix::fs::symlink(&secret, bundle.join("link")).unwrap();
+        for entry in [
+            secret.to_str().unwrap(),
+            "../secret",
+            "/home/app/../secret",
+            "link",
+        ] {
+            let text = exec_error(&bundle, entry, false, libc::ENOENT).to_string();
+            assert!(!text.contains("stands"), "{text}");
+            assert!(text.contains("cannot be run"), "{text}");
+        }
     }
 
     /// The head of a program for this machine that names this loader.

@@ -22,6 +22,9 @@ const QUOTED: usize = 60;
 /// Where the code of a function lies, as its author knows it and as it is here.
 const FOLDERS: [&str; 2] = ["/home/app", "/function"];
 
+/// Where the newer watchdog finds what it runs; the older one knows the last alone.
+const NEWER_PROCESS: &[&str] = &["function_process", "fprocess"];
+
 /// Calls an instance takes at once where nothing says how many: a real watchdog takes as many as come, and this is as
 /// many as an instance's limits of memory and processes are likely to bear.
 const CONCURRENCY: u32 = 100;
@@ -141,10 +144,10 @@ impl Watchdog {
         let command = match &mode {
             Mode::Static(_) => Vec::new(),
             Mode::Http(upstream) if upstream.hosted => {
-                env.process(spec)?;
+                env.process(spec, NEWER_PROCESS)?;
                 Vec::new()
             }
-            _ => env.process(spec)?,
+            _ => env.process(spec, NEWER_PROCESS)?,
         };
         Ok(Self {
             mode,
@@ -177,7 +180,7 @@ impl Watchdog {
                 marshal_request: env.truth("marshal_request", truth, false),
                 write_debug: env.truth("write_debug", truth, false),
             }),
-            command: env.process(spec)?,
+            command: env.process(spec, &["fprocess"])?,
             exec_timeout: env.time("exec_timeout").and_then(some),
             write_timeout: env.time("write_timeout").unwrap_or(DEFAULT_TIME),
             max_inflight: env.max_inflight(),
@@ -296,9 +299,10 @@ impl<'a> Env<'a> {
             .map_err(|_| self.wrong("content_type", wanted))
     }
 
-    /// Split on single spaces as the real ones do: there is no shell, and quotes mean nothing.
-    fn process(&self, spec: &FunctionSpec) -> Result<Vec<String>, ContractError> {
-        match self.get("function_process").or(self.get("fprocess")) {
+    /// The first of these that is set, split on single spaces as the real ones do: there is no shell, and quotes mean
+    /// nothing.
+    fn process(&self, spec: &FunctionSpec, names: &[&str]) -> Result<Vec<String>, ContractError> {
+        match names.iter().find_map(|name| self.get(name)) {
             Some(line) => Ok(line.split(' ').map(str::to_owned).collect()),
             None if !spec.command.is_empty() => Ok(spec.command.clone()),
             None => Err(ContractError::Missing {
