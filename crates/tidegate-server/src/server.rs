@@ -139,6 +139,7 @@ impl Server {
             images: ImageOptions {
                 folder: settings.data.join("images"),
                 settings: settings.images.clone(),
+                registries: settings.registries.clone(),
                 docker_config: settings.docker_config.clone(),
             },
             revisions: settings.revisions,

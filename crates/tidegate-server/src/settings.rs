@@ -60,6 +60,8 @@ pub struct Settings {
     pub build: BuildSettings,
     /// What images may be, and how registries are spoken to.
     pub images: ImageSettings,
+    /// Registries that images may come from; any where absent.
+    pub registries: Option<Vec<String>>,
     /// The Docker configuration with the server's own credentials for registries.
     pub docker_config: Option<PathBuf>,
     /// Interpreters of the other languages by name, under `/usr`, where they are not the usual ones.
@@ -323,6 +325,11 @@ const SETTINGS: &[Setting] = &[
         key: "images.idle-timeout",
         default: "30s",
         help: "longest time that a registry may send nothing",
+    },
+    Setting {
+        key: "images.registries",
+        default: "any",
+        help: "registries (docker.io, host, or host:port) that images may come from, separated by commas; 'any', or 'none'",
     },
     Setting {
         key: "images.insecure",
@@ -590,6 +597,15 @@ impl Layers {
             python: self.get("runtimes.python", path, || None),
             build: self.build(environment),
             images: self.images(),
+            registries: self.get(
+                "images.registries",
+                |text| match text {
+                    "any" => Ok(None),
+                    "none" => Ok(Some(Vec::new())),
+                    hosts => registries(hosts).map(Some),
+                },
+                || None,
+            ),
             docker_config: self.get(
                 "images.docker-config",
                 |text| Ok::<_, String>(Some(PathBuf::from(text)).filter(|_| text != "none")),
@@ -686,16 +702,6 @@ impl Layers {
             Ok(n) if n > 0 => Ok(n),
             _ => Err("write a whole number above zero"),
         };
-        let registries = |text: &str| {
-            let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
-            let words: Vec<String> = words.map(str::to_owned).collect();
-            match words.iter().find(|word| word.contains('/')) {
-                Some(bad) => Err(format!(
-                    "{bad:?} is no registry; write registry.example.org or registry.example.org:5000"
-                )),
-                None => Ok(words),
-            }
-        };
         let usual = ImageSettings::default();
         ImageSettings {
             max_image_bytes: self.get("images.max-size", size, || usual.max_image_bytes),
@@ -729,6 +735,17 @@ impl Layers {
                 .push(format!("a proxy of the environment: {error}")),
         }
         policy
+    }
+}
+
+fn registries(text: &str) -> Result<Vec<String>, String> {
+    let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+    let words: Vec<String> = words.map(str::to_owned).collect();
+    match words.iter().find(|word| word.contains('/')) {
+        Some(bad) => Err(format!(
+            "{bad:?} is no registry; write registry.example.org or registry.example.org:5000"
+        )),
+        None => Ok(words),
     }
 }
 

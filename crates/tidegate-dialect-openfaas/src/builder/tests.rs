@@ -82,6 +82,7 @@ impl World {
             images: tidegate_platform::ImageOptions {
                 folder: folder.path().join("images"),
                 settings: tidegate_platform::ImageSettings::default(),
+                registries: Some(Vec::new()),
                 docker_config: None,
             },
             revisions: 3,

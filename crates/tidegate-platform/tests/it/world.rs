@@ -167,6 +167,7 @@ impl World {
             images: tidegate_platform::ImageOptions {
                 folder: folder.join("images"),
                 settings: tidegate_platform::ImageSettings::default(),
+                registries: Some(Vec::new()),
                 docker_config: None,
             },
             revisions: KEPT,
