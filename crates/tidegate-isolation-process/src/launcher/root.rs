@@ -179,16 +179,14 @@ impl Image<'_> {
     /// The same where no link of the image's may be in the way, even one that leads to somewhere inside: process 1 looks
     /// here for what is in use, and the code could put another folder in the place of a link.
     fn show_at_itself(&self, from: &str, at: &str) -> Result<(), StepError> {
-        let unlinked = (|| {
-            let name = at.trim_start_matches('/');
-            match rustix::fs::statat(self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_symlink() => {
-                    rustix::fs::unlinkat(self.root, name, AtFlags::empty())
-                }
-                Ok(_) | Err(Errno::NOENT) => Ok(()),
-                Err(error) => Err(error),
+        let name = at.trim_start_matches('/');
+        let unlinked = match rustix::fs::statat(self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_symlink() => {
+                rustix::fs::unlinkat(self.root, name, AtFlags::empty())
             }
-        })();
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error),
+        };
         step(format!("make {at}"), unlinked)?;
         self.show(from, at)
     }
