@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::cgroup::GroupLimits;
 use crate::channel::Channel;
 use crate::instance::{Inner, Kind, MAIN, ProcessInstance};
-use crate::language::{Command, NODE, PYTHON};
+use crate::language::{Command, NODE, PYTHON, word};
 use crate::node::{NodeStock, Orders};
 use crate::output::{MAX_LINE, Output, REST};
 use crate::protocol::{Payload, Rlimits, Root};
@@ -145,9 +145,17 @@ async fn run(
                 runtime, handler, ..
             },
             Means::Command(command),
-        ) if matches!(runtime.as_str(), PYTHON | NODE) => {
+        ) if matches!(word(runtime), PYTHON | NODE) => {
             let config = configuration(spec, entry, handler.as_deref());
-            executed(supervisor, spec, entry, command, &config, runtime == NODE).await
+            executed(
+                supervisor,
+                spec,
+                entry,
+                command,
+                &config,
+                word(runtime) == NODE,
+            )
+            .await
         }
         (_, Means::Command(command)) => server(supervisor, spec, entry, command).await,
         (Program::Host { handler, .. }, Means::Zygote(zygotes)) => {

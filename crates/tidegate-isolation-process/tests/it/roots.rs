@@ -624,6 +624,10 @@ pub(crate) async fn python_and_node_of_an_image_run_our_hosts(world: &World) {
     drained(&*instance).await;
     // What cannot be loaded is told as ever.
     spec.bundle = world.bundle(&[("app.cjs", "require('no-such-package')\n")]);
+    // A runtime that is an image may have a version in its name.
+    if let Program::Host { runtime, .. } = &mut spec.program {
+        runtime.push_str(":20");
+    }
     let error = world.refused(spec).await.to_string();
     assert!(error.contains("no-such-package"), "{error}");
 }
