@@ -200,6 +200,9 @@ pub enum Metric {
 pub enum Network {
     /// A network namespace of its own with a loopback device and nothing else.
     None,
+    /// The same, with a way out: the server makes the connections of the code in its place, after it has judged them, and
+    /// answers its questions for names. TCP alone.
+    Outbound,
     /// The machine's own network. Chosen by name, since it takes a wall down.
     Host,
 }

@@ -319,6 +319,7 @@ async fn sized(
             body: 1 << 20,
         },
         network: Network::None,
+        outbound: None,
         concurrency: 1,
         ready_within: Duration::from_secs(10),
         logs: Arc::new(Nowhere),

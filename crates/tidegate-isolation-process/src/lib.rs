@@ -36,6 +36,7 @@ mod language;
 mod launcher;
 mod node;
 mod options;
+mod outlet;
 mod output;
 mod protocol;
 mod python;

@@ -18,14 +18,16 @@ use std::time::Instant;
 use base64::Engine;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::{
-    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, move_mount,
+    open_tree, unmount,
 };
 use rustix::net::SocketFlags;
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use tidegate_core::Network;
 
-use super::base::{Base, mount_proc};
-use super::{StepError, early, init, step};
+use super::base::{Base, MACHINE_RESOLVER, mount_proc};
+use super::{StepError, early, init, outlet, step};
 use crate::protocol::{MAX_PAYLOAD, Payload, Rlimits, Word};
 use crate::sys::{self, Fork, Resource};
 use crate::{seccomp, wire};
@@ -215,6 +217,14 @@ fn settle(
         "host name",
         rustix::system::sethostname(payload.hostname.as_bytes()),
     )?;
+    match payload.network {
+        Network::None => {}
+        Network::Outbound => step("open the network", outlet::open())?,
+        Network::Host => {
+            let asked = format!("/etc/{MACHINE_RESOLVER}");
+            step("name servers", mount_bind(asked, "/etc/resolv.conf"))?;
+        }
+    }
     let hang = |mount: &OwnedFd, at: &str| {
         move_mount(mount, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
     };

@@ -10,6 +10,7 @@ mod contain;
 mod job;
 mod languages;
 mod life;
+mod network;
 mod node;
 mod per_call;
 mod python;
@@ -139,6 +140,13 @@ cases! {
         a_memory_hog_dies_alone,
         a_server_of_its_own_is_run,
         the_machines_network_is_there_when_asked_for;
+    network:
+        connections_come_to_the_outlet_with_the_address_that_was_meant,
+        what_is_no_connection_is_refused_at_once,
+        every_kind_of_program_has_it,
+        a_connection_ends_with_its_instance,
+        without_anybody_to_judge_there_is_none,
+        the_machines_network_asks_whom_the_machine_asks;
     life:
         fifty_starts_at_once,
         a_dropped_start_leaves_nothing,
