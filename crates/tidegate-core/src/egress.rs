@@ -207,8 +207,23 @@ mod tests {
             assert_eq!(shown.parse::<Rule>().unwrap(), rule, "{text}");
         }
         for wrong in [
-            "", "*", "a.*.org", "*.", "a b", "a..b", "https://a.org", "a.org:0", "a.org:x",
-            "a.org/8", "1.2.3", "10.0.0.0/33", "1.2.3.4.5", "256.1.1.1", "a.org:1:2", "-:70000", "::ffff:1.2.3.4",
+            "",
+            "*",
+            "a.*.org",
+            "*.",
+            "a b",
+            "a..b",
+            "https://a.org",
+            "a.org:0",
+            "a.org:x",
+            "a.org/8",
+            "1.2.3",
+            "10.0.0.0/33",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "a.org:1:2",
+            "-:70000",
+            "::ffff:1.2.3.4",
         ] {
             let error = wrong.parse::<Rule>().unwrap_err().to_string();
             assert!(error.contains(&format!("{wrong:?}")), "{error}");

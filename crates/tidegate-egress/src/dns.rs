@@ -184,7 +184,10 @@ pub(crate) mod tests {
         assert_eq!((asked.name.as_str(), asked.kind), ("api.example.org", A));
         let answer = asked.addresses(&[Ipv4Addr::new(1, 2, 3, 4)], 30);
         assert!(asked.is_answered_by(&answer));
-        assert_eq!(&answer[..12], [0xab, 0xcd, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(
+            &answer[..12],
+            [0xab, 0xcd, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]
+        );
         assert_eq!(&answer[12..message.len()], &message[12..]);
         assert_eq!(
             &answer[message.len()..],
@@ -194,7 +197,11 @@ pub(crate) mod tests {
         let many = asked.addresses(&[Ipv4Addr::LOCALHOST; 99], 1);
         assert!(many.len() <= 512);
         assert!(!asked.is_answered_by(&question("api.example.org", A)));
-        assert!(!Question::read(&question("other.org", A)).unwrap().is_answered_by(&answer));
+        assert!(
+            !Question::read(&question("other.org", A))
+                .unwrap()
+                .is_answered_by(&answer)
+        );
     }
 
     #[test]
@@ -226,6 +233,9 @@ pub(crate) mod tests {
         long.extend([0, 0, 1, 0, 1]);
         assert!(Question::read(&long).is_err());
         assert!(refuse(Wrong::Noise).is_none());
-        assert_eq!(refuse(Wrong::Unknown([1, 2])).unwrap()[..4], [1, 2, 0x80, 0x84]);
+        assert_eq!(
+            refuse(Wrong::Unknown([1, 2])).unwrap()[..4],
+            [1, 2, 0x80, 0x84]
+        );
     }
 }

@@ -50,7 +50,12 @@ impl Servers {
     }
 
     /// The first answer that comes.
-    pub(crate) async fn ask(&self, question: &Question, message: &[u8], stream: bool) -> Option<Vec<u8>> {
+    pub(crate) async fn ask(
+        &self,
+        question: &Question,
+        message: &[u8],
+        stream: bool,
+    ) -> Option<Vec<u8>> {
         for &server in &self.0 {
             let asked = async {
                 match stream {
@@ -68,7 +73,11 @@ impl Servers {
     }
 }
 
-async fn by_datagram(server: SocketAddr, question: &Question, message: &[u8]) -> io::Result<Vec<u8>> {
+async fn by_datagram(
+    server: SocketAddr,
+    question: &Question,
+    message: &[u8],
+) -> io::Result<Vec<u8>> {
     let any: IpAddr = match server {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -112,7 +121,9 @@ mod tests {
             servers.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert_eq!(
-            of("# a\nsearch x\nnameserver 10.0.0.1\n nameserver fd00::1 \nnameserver x\nnameserver 1.1.1.1\nnameserver 2.2.2.2\n"),
+            of(
+                "# a\nsearch x\nnameserver 10.0.0.1\n nameserver fd00::1 \nnameserver x\nnameserver 1.1.1.1\nnameserver 2.2.2.2\n"
+            ),
             ["10.0.0.1:53", "[fd00::1]:53", "1.1.1.1:53"]
         );
         assert_eq!(of(""), ["127.0.0.1:53"]);

@@ -41,7 +41,9 @@ impl Names {
     /// The one that was asked for last comes first.
     pub(crate) fn of(&self, address: Ipv4Addr) -> Vec<Arc<str>> {
         let names = self.of.get(&address);
-        names.map(|n| n.iter().cloned().collect()).unwrap_or_default()
+        names
+            .map(|n| n.iter().cloned().collect())
+            .unwrap_or_default()
     }
 }
 
@@ -62,7 +64,10 @@ mod tests {
             names.given("many", &[Ipv4Addr::from_bits(0x0a00_0000 + n)]);
         }
         assert!(names.of(one).is_empty());
-        assert_eq!((names.of.len(), names.order.len()), (MAX_ADDRESSES, MAX_ADDRESSES));
+        assert_eq!(
+            (names.of.len(), names.order.len()),
+            (MAX_ADDRESSES, MAX_ADDRESSES)
+        );
         for n in 0..99 {
             names.given(&format!("n{n}"), &[one]);
         }

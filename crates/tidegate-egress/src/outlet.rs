@@ -284,7 +284,11 @@ impl Inner {
             None => to.to_string(),
         };
         for list in &*self.lists {
-            if !list.rules.iter().any(|r| r.permits(&names, to.ip(), to.port())) {
+            if !list
+                .rules
+                .iter()
+                .any(|r| r.permits(&names, to.ip(), to.port()))
+            {
                 return Err(Refused(format!("refused {shown}: {}", list.words())));
             }
         }

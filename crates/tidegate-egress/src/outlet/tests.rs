@@ -11,7 +11,9 @@ struct Log(Mutex<Vec<String>>);
 
 impl LogSink for Log {
     fn line(&self, _: InstanceId, _: LogStream, _: Option<InvocationId>, text: &[u8]) {
-        self.0.lock().push(String::from_utf8_lossy(text).into_owned());
+        self.0
+            .lock()
+            .push(String::from_utf8_lossy(text).into_owned());
     }
 }
 
@@ -105,7 +107,10 @@ async fn far(address: &str) -> SocketAddr {
 }
 
 async fn ask(outlet: &Arc<dyn Outlet>, name: &str, kind: u16) -> (u8, Vec<Ipv4Addr>) {
-    let answer = outlet.answer(&question(name, kind)).await.expect("an answer");
+    let answer = outlet
+        .answer(&question(name, kind))
+        .await
+        .expect("an answer");
     let records = &answer[question(name, kind).len()..];
     let addresses = records
         .chunks(16)
@@ -151,7 +156,10 @@ async fn what_the_operator_does_not_let_through_is_reset_and_told_once() {
     }
     assert_eq!(ask(&outlet, "private.org", dns::A).await, (3, vec![]));
     let told = log.take();
-    assert!(told[0].contains("refused private.org: 10.0.0.9 is a private"), "{told:?}");
+    assert!(
+        told[0].contains("refused private.org: 10.0.0.9 is a private"),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
@@ -168,7 +176,10 @@ async fn a_list_is_matched_by_name_network_and_port() {
     fetch(&outlet, other).await.unwrap_err();
     let told = log.take();
     assert!(
-        told[0].contains(&format!("refused a.example.org:{} (127.0.0.1)", other.port())),
+        told[0].contains(&format!(
+            "refused a.example.org:{} (127.0.0.1)",
+            other.port()
+        )),
         "{told:?}"
     );
     let by_network = far("127.0.0.3:0").await;
@@ -187,7 +198,10 @@ async fn the_platforms_names_lead_inside() {
     // Whatever the lists say.
     let (outlet, log) = outlet(Policy::default(), &["x.org"]);
     assert_eq!(ask(&outlet, "other", dns::A).await, (0, vec![RESOLVER]));
-    assert_eq!(ask(&outlet, "localhost", dns::A).await, (0, vec![Ipv4Addr::LOCALHOST]));
+    assert_eq!(
+        ask(&outlet, "localhost", dns::A).await,
+        (0, vec![Ipv4Addr::LOCALHOST])
+    );
     let at = |port| SocketAddr::from((RESOLVER, port));
     assert_eq!(fetch(&outlet, at(80)).await.unwrap(), "inside 80");
     fetch(&outlet, at(443)).await.unwrap_err();
@@ -198,7 +212,9 @@ async fn the_platforms_names_lead_inside() {
 async fn names_are_asked_for_over_connections_too() {
     let (outlet, _) = outlet(Policy::default(), &[]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut inside = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let mut inside = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     outlet.accept(listener.accept().await.unwrap().0, (RESOLVER, 53).into());
     let asked = question("other", dns::A);
     for _ in 0..2 {
@@ -215,8 +231,13 @@ async fn connections_end_with_the_outlet() {
     let (outlet, _) = outlet(open(), &[]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut inside = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    outlet.accept(listener.accept().await.unwrap().0, far.local_addr().unwrap());
+    let mut inside = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    outlet.accept(
+        listener.accept().await.unwrap().0,
+        far.local_addr().unwrap(),
+    );
     let (mut reached, _) = far.accept().await.unwrap();
     drop(outlet);
     assert_eq!(reached.read(&mut [0; 1]).await.unwrap_or(0), 0);
