@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tidegate_core::{FunctionKey, InstanceId, InvocationId, Limits, Network};
 
+use crate::Outbound;
+
 /// Everything an isolation needs to start one instance.
 #[derive(Clone)]
 pub struct InstanceSpec {
@@ -33,6 +35,8 @@ pub struct InstanceSpec {
     pub limits: Limits,
     /// What of the network it sees.
     pub network: Network,
+    /// What it reaches where that is [`Network::Outbound`]; nothing where absent.
+    pub outbound: Option<Arc<dyn Outbound>>,
     /// Calls it takes at once.
     pub concurrency: u32,
     /// How long it may take until it can be called.

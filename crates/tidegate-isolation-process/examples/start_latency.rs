@@ -400,6 +400,7 @@ fn spec(folder: &Path, bundle: &str, program: Program, memory: u64) -> InstanceS
             body: 1 << 20,
         },
         network: Network::None,
+        outbound: None,
         concurrency: 1,
         ready_within: Duration::from_secs(10),
         logs: Arc::new(Nowhere),

@@ -40,6 +40,7 @@ mod language;
 mod launcher;
 mod node;
 mod options;
+mod outlet;
 mod output;
 mod protocol;
 mod python;

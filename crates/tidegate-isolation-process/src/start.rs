@@ -20,6 +20,7 @@ use crate::channel::Channel;
 use crate::instance::{Inner, Kind, MAIN, ProcessInstance};
 use crate::language::{Command, NODE, PYTHON, word};
 use crate::node::{NodeStock, Orders};
+use crate::outlet;
 use crate::output::{MAX_LINE, Output, REST};
 use crate::protocol::{Payload, Rlimits, Root};
 use crate::supervisor::{Supervisor, Unclaimed, failed};
@@ -78,6 +79,8 @@ const FUNCTION: &str = "/function";
 
 /// Where the dependencies are inside.
 const LAYER: &str = "/layer";
+/// Said where a function gets less than it asks for.
+const NO_OUTBOUND: &str = "this machine lets no connections out of a sandbox ('tidegate doctor' says why): network \"outbound\" is \"none\" here";
 
 /// An environment.
 type Variables = Vec<(String, String)>;
@@ -237,6 +240,11 @@ async fn walls(
             .collect(),
         tmp: spec.limits.tmp,
         memory: spec.limits.memory,
+        network: if lacks_outbound(supervisor, spec) {
+            Network::None
+        } else {
+            spec.network
+        },
         rlimits: rlimits(supervisor, spec),
     };
     let limits = GroupLimits {
@@ -259,14 +267,27 @@ async fn walls(
         }
     };
     let doors = std::mem::take(&mut sandbox.doors);
+    let sockets = sandbox.outlet.take();
     let made_us = sandbox.made_us;
     let control = supervisor.control().clone();
     let output = Output::new(spec.id, spec.logs.clone());
+    if lacks_outbound(supervisor, spec) {
+        output.system(NO_OUTBOUND);
+    }
     let inner = Inner::new(spec, entry, sandbox, output, control.clone());
     // From here on dropping the instance ends the sandbox.
     let instance = ProcessInstance {
         inner: inner.clone(),
     };
+    if spec.network == Network::Outbound
+        && let (Some(outbound), Some(sockets)) = (&spec.outbound, sockets)
+    {
+        let outlet = outbound.open(spec.id, spec.logs.clone());
+        let served = outlet::serve(sockets, outlet, &control);
+        instance
+            .inner
+            .serve_outlet(served.map_err(|e| failed("open the door", e))?);
+    }
     let (ready, is_ready) = oneshot::channel();
     // Both end with the sandbox: the one when its init closes the channel, the other when the launcher has buried it.
     control.spawn(inner.clone().listen(ready));
@@ -292,6 +313,11 @@ async fn walls(
     }
 }
 
+/// Whether it asks for a way out that there is none of: on this machine, or for want of anybody who would judge.
+fn lacks_outbound(supervisor: &Supervisor, spec: &InstanceSpec) -> bool {
+    spec.network == Network::Outbound && !(supervisor.outbound && spec.outbound.is_some())
+}
+
 async fn server(
     supervisor: &Arc<Supervisor>,
     spec: &InstanceSpec,
@@ -304,7 +330,7 @@ async fn server(
     };
     let port = match spec.network {
         _ if own.is_some() => own.unwrap_or(PORT),
-        Network::None => PORT,
+        Network::None | Network::Outbound => PORT,
         Network::Host => free_port().map_err(|e| failed("choose a port", e))?,
     };
     let mut env = environment(spec, &command);

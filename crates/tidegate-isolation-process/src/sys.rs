@@ -287,6 +287,21 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// Lets a socket stand at addresses that are not the namespace's own, and take what the packet filter hands it.
+pub(crate) fn transparent(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the value outlives the call, and the size given is its own.
+    check(libc::c_long::from(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_TRANSPARENT,
+            (&raw const on).cast(),
+            libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(4),
+        )
+    }))
+}
+
 /// Drops everything from the bounding set. What the kernel does not know yet ends the loop.
 pub(crate) fn drop_bounding_set() {
     for capability in 0..64_usize {

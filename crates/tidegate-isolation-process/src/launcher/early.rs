@@ -16,6 +16,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::sandbox::{become_nobody, code, drop_rights};
+use super::stock::Ready;
 use super::{Launcher, StepError, step, tell};
 use crate::cgroup::GroupLimits;
 use crate::protocol::{Early, Rlimits, Tell};
@@ -38,7 +39,11 @@ impl Launcher {
     ) -> Result<(), StepError> {
         let began = Instant::now();
         let message = step("describe the program", serde_json::to_vec(program))?;
-        let (held, doors) = self.take(host_network)?;
+        let Ready {
+            held,
+            doors,
+            outlet,
+        } = self.take(host_network)?;
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         let Some(init) = self.inits.get_mut(&held.pid) else {
             return step("hold", Err(io::Error::from_raw_os_error(libc::ESRCH)));
@@ -52,10 +57,17 @@ impl Launcher {
             slot,
             id: self.entered.foreign_id(self.setup.uid_base, init.seat),
             groups: init.group.dirs(),
+            outlet: outlet.is_some(),
             made_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         };
         drop(doors);
-        let told = tell(&self.socket, &started, &[held.pidfd.as_fd()]);
+        let mut out = vec![held.pidfd.as_fd()];
+        out.extend(
+            outlet
+                .iter()
+                .flat_map(|o| [o.door.as_fd(), o.names.as_fd()]),
+        );
+        let told = tell(&self.socket, &started, &out);
         self.early.insert(slot, held);
         step("answer", told)
     }

@@ -106,7 +106,7 @@ impl Launcher {
             let wrong = io::Error::from_raw_os_error(libc::EINVAL);
             return step("descriptors", Err(wrong));
         };
-        let network = step("network namespace", self.networks.make())?;
+        let network = step("network namespace", self.networks.make_closed())?;
         let mut group = step("control group", self.tree.group())?;
         let seat = self.seats.take();
         let made = step("limits", group.limit(limits))
@@ -134,6 +134,7 @@ impl Launcher {
         };
         let started = Tell::Started {
             slot,
+            outlet: false,
             id: self.entered.foreign_id(self.setup.uid_base, seat),
             groups: group.dirs(),
             made_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),

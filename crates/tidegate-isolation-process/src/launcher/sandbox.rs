@@ -17,13 +17,16 @@ use std::time::Instant;
 
 use base64::Engine;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, mount, open_tree, unmount};
+use rustix::mount::{
+    MountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, open_tree, unmount,
+};
 use rustix::net::SocketFlags;
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use tidegate_core::Network;
 
-use super::base::{Base, mount_proc};
-use super::{StepError, early, init, layers, root, step};
+use super::base::{Base, MACHINE_RESOLVER, mount_proc};
+use super::{StepError, early, init, layers, outlet, root, step};
 use crate::protocol::{MAX_PAYLOAD, Payload, Rlimits, Word};
 use crate::sys::{self, Fork, Resource};
 use crate::{seccomp, wire};
@@ -240,6 +243,14 @@ fn settle(
         "host name",
         rustix::system::sethostname(payload.hostname.as_bytes()),
     )?;
+    match payload.network {
+        Network::None => {}
+        Network::Outbound => step("open the network", outlet::open())?,
+        Network::Host => {
+            let asked = format!("/etc/{MACHINE_RESOLVER}");
+            step("name servers", mount_bind(asked, "/etc/resolv.conf"))?;
+        }
+    }
     if brought.code.len() != payload.code.len() {
         let wrong = io::Error::from_raw_os_error(libc::EINVAL);
         return step("mounts of the code", Err(wrong));

@@ -10,6 +10,7 @@ mod contain;
 mod job;
 mod languages;
 mod life;
+mod network;
 mod node;
 mod per_call;
 mod python;
@@ -153,9 +154,17 @@ cases! {
         layers_on_a_file_system_that_maps_no_ids_are_read,
         a_tree_that_cannot_be_a_root_is_refused,
         a_server_of_an_image_is_called_and_stopped_by_its_signal,
+        an_image_reaches_the_network_as_the_machines_files_do,
         code_is_hung_into_an_image,
         python_and_node_of_an_image_run_our_hosts,
         a_runtime_that_an_image_lacks_is_named;
+    network:
+        connections_come_to_the_outlet_with_the_address_that_was_meant,
+        what_is_no_connection_is_refused_at_once,
+        every_kind_of_program_has_it,
+        a_connection_ends_with_its_instance,
+        without_anybody_to_judge_there_is_none,
+        the_machines_network_asks_whom_the_machine_asks;
     life:
         fifty_starts_at_once,
         a_dropped_start_leaves_nothing,

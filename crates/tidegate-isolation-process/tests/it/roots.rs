@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use tidegate_core::Network;
 use tidegate_instance::{
     Instance, InstanceSpec, Isolation, Program, Reason, RootFs, SecretFile, StartError,
 };
 use tidegate_isolation_process::{ProcessIsolation, State};
 
+use crate::network::outbound;
 use crate::world::{Answer, Recorder, World, call, get, options};
 
 /// What of busybox the cases call by name.
-const APPLETS: [&str; 19] = [
+const APPLETS: [&str; 20] = [
     "cat", "chmod", "chown", "dd", "env", "grep", "head", "hostname", "httpd", "id", "ls", "mkdir",
-    "mount", "mv", "rm", "sh", "sleep", "sort", "stat",
+    "mount", "mv", "nc", "rm", "sh", "sleep", "sort", "stat",
 ];
 
 /// Most layers of an image.
@@ -560,6 +562,27 @@ pub(crate) async fn a_server_of_an_image_is_called_and_stopped_by_its_signal(wor
         assert_eq!((exit.code, exit.reason), (Some(0), Reason::Exited));
         logs.wait_for("told to stop").await;
     }
+}
+
+pub(crate) async fn an_image_reaches_the_network_as_the_machines_files_do(world: &World) {
+    let base = Layer::base(world).link("etc/resolv.conf", "../run/resolv.conf");
+    let script = "echo hello | nc 1.2.3.4 80; head -n 1 /etc/resolv.conf; ls -d /run";
+    let (spec, logs) = program(world, image(&[&base]), &["sh", "-c", script]);
+    let (spec, _) = outbound(spec);
+    let instance = world.start(spec).await;
+    let answer = call(&*instance, b"").await.expect("called");
+    assert_eq!(
+        answer.text(),
+        "hello\n to 1.2.3.4:80nameserver 192.0.0.1\n",
+        "{:?}",
+        logs.lines()
+    );
+    let (mut spec, _) = program(world, image(&[&base]), &["cat", "/etc/resolv.conf"]);
+    spec.network = Network::Host;
+    let instance = world.start(spec).await;
+    let answer = call(&*instance, b"").await.expect("called");
+    let machines = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    assert_eq!(answer.text(), machines);
 }
 
 pub(crate) async fn code_is_hung_into_an_image(world: &World) {
