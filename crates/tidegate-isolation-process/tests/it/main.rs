@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 mod contain;
+mod escape;
 mod job;
 mod languages;
 mod life;
@@ -139,6 +140,9 @@ cases! {
         a_memory_hog_dies_alone,
         a_server_of_its_own_is_run,
         the_machines_network_is_there_when_asked_for;
+    escape:
+        every_attempt_is_answered_as_it_is_written_down,
+        what_one_does_to_itself_its_neighbour_hardly_notices;
     life:
         fifty_starts_at_once,
         a_dropped_start_leaves_nothing,
