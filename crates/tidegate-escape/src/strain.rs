@@ -94,9 +94,10 @@ while True: hog.append(bytearray(b'x') * (8 << 20))",
         script: r"
 for _ in range(20):
     if os.fork() == 0:
-        hog = bytearray(b'x') * (20 << 20); time.sleep(60)
-time.sleep(60)",
-        expect: &["Memory"],
+        hog = bytearray(b'x') * (20 << 20); time.sleep(1); os._exit(0)
+say('HELD' if any(os.WIFSIGNALED(os.wait()[1]) for _ in range(20)) else 'NOT HELD')",
+        // All of them where the kernel ends a group at once, else as many as it takes.
+        expect: &["Memory", "HELD"],
     },
     Strain {
         name: "memory in files without names",
@@ -151,7 +152,7 @@ say(fill('/tmp') + ' ' + fill('/dev/shm'))",
         script: r"
 def fill(make):
     for i in range(100000):
-        try: make('/tmp/%s%d' % ('f' * 200, i))
+        try: make('/tmp/%s%s%d' % (make.__name__[0], 'f' * 200, i))
         except OSError as e: return name(e.errno)
     return 'MADE'
 say(fill(os.mkdir) + ' ' + fill(lambda p: os.symlink('x' * 200, p)))",
@@ -295,7 +296,7 @@ pub async fn all(
     let mut tally = Tally::default();
     for strain in STRAINS.iter().filter(|s| s.name.contains(filter)) {
         let (noticed, mut holes) = one(place, &ground, strain).await?;
-        let slow = noticed.under > FLOOR.max(noticed.quiet * LOOSE);
+        let slow = place.cpu_held && noticed.under > FLOOR.max(noticed.quiet * LOOSE);
         if slow {
             holes.push(format!(
                 "{}: a neighbour's p99 went from {:?} to {:?}",
@@ -347,8 +348,9 @@ async fn one(
     if logged > MOST_LOG {
         holes.push(format!("{}: {logged} bytes of log", strain.name));
     }
-    if !attacker.is_gone() && answer != "ENDLESS" {
-        // The instance goes on, empty, for its next call.
+    if !attacker.is_gone() && answer != "ENDLESS" && answer != "Memory" {
+        // The instance goes on, empty, for its next call. Where its memory is full, of files or segments that nobody
+        // removed, that is its own affair.
         let left = "\nsay(sorted(set(processes()) - {1, os.getpid()}) or 'NONE')";
         match make(&*attacker, left).await {
             Ok((text, _)) if text == "NONE" => {}

@@ -29,6 +29,7 @@ mod channel;
 mod disk;
 mod error;
 mod explain;
+mod fence;
 mod instance;
 mod isolation;
 mod job;

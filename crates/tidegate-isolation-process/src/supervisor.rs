@@ -40,6 +40,8 @@ pub(crate) struct Greeted {
     pub(crate) report: Report,
     /// Whether process limits are resource limits.
     pub(crate) nproc: bool,
+    /// Whether memory is watched rather than held.
+    pub(crate) watched: bool,
 }
 
 /// Starts a launcher and waits for its greeting. Blocks.
@@ -88,11 +90,16 @@ pub(crate) fn greet(options: &Options) -> Result<Greeted, Error> {
         })
         .and_then(|()| first_message(&socket));
     match answer {
-        Ok(Tell::Hello { report, nproc }) => Ok(Greeted {
+        Ok(Tell::Hello {
+            report,
+            nproc,
+            watched,
+        }) => Ok(Greeted {
             socket,
             child,
             report,
             nproc,
+            watched,
         }),
         Ok(Tell::Unable {
             step,
@@ -223,6 +230,7 @@ pub(crate) struct Supervisor {
     /// Cancelled when the launcher ended without being told to.
     lost: CancellationToken,
     pub(crate) nproc: bool,
+    watched: bool,
 }
 
 impl Supervisor {
@@ -235,6 +243,7 @@ impl Supervisor {
             stop: CancellationToken::new(),
             lost: CancellationToken::new(),
             nproc: greeted.nproc,
+            watched: greeted.watched,
         });
         // Runs until the launcher is gone or `shutdown` says so. It owns the channel with us: dropping the isolation calls
         // `stop`, which closes the socket, which ends the launcher.
@@ -252,6 +261,11 @@ impl Supervisor {
     /// Resolves when the launcher has ended without being told to.
     pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         self.lost.clone().cancelled_owned()
+    }
+
+    /// Whether memory is watched rather than held.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched
     }
 
     pub(crate) fn control(&self) -> &Handle {

@@ -13,7 +13,7 @@ use rustix::fs::{CWD, FileType, Mode};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, unmount};
 
 use super::enter::c_path;
-use super::{StepError, is_dir, step};
+use super::{StepError, is_dir, masks, step};
 use crate::report::{Report, State};
 use crate::sys;
 
@@ -200,6 +200,8 @@ fn etc(to: &Path) -> io::Result<()> {
             "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
         ),
         ("resolv.conf", "options timeout:1 attempts:1\n"),
+        // What is covered in `/proc` is covered with it.
+        ("machine-id", ""),
     ];
     for (name, text) in generated {
         fs::write(to.join(name), text)?;
@@ -324,5 +326,6 @@ fn try_proc(root: &Path) -> io::Result<()> {
 pub(super) fn mount_proc(at: &Path, hide: bool) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let options = if hide { c"hidepid=2" } else { c"" };
-    Ok(mount(c"proc", at, c"proc", flags, options)?)
+    mount(c"proc", at, c"proc", flags, options)?;
+    masks::cover(at)
 }

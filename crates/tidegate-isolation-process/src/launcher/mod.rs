@@ -12,6 +12,7 @@ mod ids;
 mod init;
 mod job;
 mod layers;
+mod masks;
 mod network;
 mod root;
 mod sandbox;
@@ -214,7 +215,11 @@ impl Launcher {
             zygotes: HashMap::new(),
             stale: Vec::new(),
         };
-        let hello = Tell::Hello { report, nproc };
+        let hello = Tell::Hello {
+            report,
+            nproc,
+            watched: watchdog,
+        };
         match step("greet the server", tell(&launcher.socket, &hello, &[])) {
             Ok(()) => Ok(launcher),
             Err(error) => Err((Report::default(), launcher.socket, error)),

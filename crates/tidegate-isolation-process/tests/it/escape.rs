@@ -15,6 +15,7 @@ fn place(world: &World) -> Place<'_> {
     Place {
         isolation: &world.isolation,
         own_kernel: false,
+        cpu_held: world.counts_by_kernel("cpu limit"),
         state: world.folder.path().join("state"),
         dress: Box::new(|_| {}),
     }
