@@ -34,7 +34,7 @@ struct Need {
 
 // Every language has functions among the examples, so their tests and the demo need them all. Versions are the oldest that
 // the language hosts and the examples run on; Debian 12 has newer ones of each.
-const FOR_TESTS: [Need; 20] = [
+const FOR_TESTS: [Need; 21] = [
     Need {
         package: "python3",
         why: "Python functions run on it",
@@ -109,6 +109,11 @@ const FOR_TESTS: [Need; 20] = [
         package: "composer",
         why: "packages of PHP functions are installed with it",
         there: || paths::find_tool("composer").is_some(),
+    },
+    Need {
+        package: "busybox-static",
+        why: "images for tests are made of it",
+        there: || paths::find_tool("busybox").is_some(),
     },
     Need {
         package: "gcc",

@@ -15,7 +15,8 @@ pub struct InstanceSpec {
     pub function: FunctionKey,
     /// Which revision, for the code to see and for messages.
     pub revision: Arc<str>,
-    /// The unpacked bundle on this machine; read-only inside, at `/function`.
+    /// The unpacked bundle on this machine; read-only inside, at `/function`. Where there is a root, a folder with nothing in
+    /// it means that all code is the image's, and is not shown.
     pub bundle: PathBuf,
     /// The unpacked dependencies on this machine, where they are apart; read-only inside, at `/layer`.
     pub layer: Option<PathBuf>,
@@ -24,7 +25,7 @@ pub struct InstanceSpec {
     /// What to run.
     pub program: Program,
     /// The whole environment of the code: nothing of the server's is added but `PATH`, `HOME`, `TMPDIR` and `LANG` where
-    /// absent.
+    /// absent; to that of an image's programs only `PATH`, and the `HOME` that the image's list of users has.
     pub env: Vec<(String, String)>,
     /// Files under `/run/secrets`.
     pub secrets: Vec<SecretFile>,
@@ -48,9 +49,9 @@ pub struct RootFs {
     pub layers: Vec<PathBuf>,
     /// User and group inside.
     pub user: (u32, u32),
-    /// Where programs begin, an absolute path inside.
+    /// Where programs begin, an absolute path inside; made where it is missing. Where there is a bundle they begin there.
     pub workdir: String,
-    /// Whether nothing but `/tmp` can be written to. Otherwise what is written is gone with the instance, and bounded by
+    /// Whether nothing but `/tmp` and `/dev/shm` can be written to. Otherwise what is written is gone with the instance, and bounded by
     /// [`Limits::tmp`].
     pub read_only: bool,
     /// Number of the signal that asks the program to end.

@@ -14,6 +14,7 @@ mod life;
 mod node;
 mod per_call;
 mod python;
+mod roots;
 mod server;
 mod tools;
 mod walls;
@@ -59,7 +60,8 @@ cases! {
         secrets_are_there_for_their_function_alone,
         the_network_is_the_loopback_device,
         bad_system_calls_are_refused_and_programs_still_run,
-        the_init_can_neither_be_killed_nor_traced;
+        the_init_can_neither_be_killed_nor_traced,
+        the_second_fence_stands_where_the_kernel_has_it;
     per_call:
         a_script_answers_with_its_exit_code,
         ten_mebibytes_go_through_unchanged,
@@ -142,7 +144,23 @@ cases! {
         the_machines_network_is_there_when_asked_for;
     escape:
         every_attempt_is_answered_as_it_is_written_down,
+        the_same_from_an_image,
         what_one_does_to_itself_its_neighbour_hardly_notices;
+    roots:
+        an_image_is_all_that_is_seen,
+        higher_layers_cover_and_delete,
+        what_is_written_is_bounded_and_gone_with_the_instance,
+        a_read_only_image_refuses_writes,
+        user_workdir_and_environment_are_the_images,
+        the_images_root_has_no_rights,
+        a_setuid_program_has_no_effect,
+        what_cannot_be_run_is_explained,
+        links_in_an_image_lead_nowhere_else,
+        a_tree_that_cannot_be_a_root_is_refused,
+        a_server_of_an_image_is_called_and_stopped_by_its_signal,
+        code_is_hung_into_an_image,
+        python_and_node_of_an_image_run_our_hosts,
+        a_runtime_that_an_image_lacks_is_named;
     life:
         fifty_starts_at_once,
         a_dropped_start_leaves_nothing,
