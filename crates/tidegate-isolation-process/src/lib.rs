@@ -33,6 +33,7 @@ mod channel;
 mod disk;
 mod error;
 mod explain;
+mod fence;
 mod instance;
 mod isolation;
 mod job;

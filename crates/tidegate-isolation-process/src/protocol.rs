@@ -66,6 +66,8 @@ pub(crate) enum Tell {
         report: Report,
         /// Whether the process limit has to be a resource limit.
         nproc: bool,
+        /// Whether memory is watched rather than held.
+        watched: bool,
     },
     /// It cannot go on, and why. The first message, and the last.
     Unable {

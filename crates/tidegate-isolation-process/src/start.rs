@@ -33,6 +33,13 @@ const PORT: u16 = 8080;
 /// Open files of one process: enough for a server with ten thousand connections.
 pub(crate) const OPEN_FILES: u64 = 16 * 1024;
 
+/// The same where the machine gives the server few: at most half of them, so that who uses all it has leaves some of what
+/// the kernel counts by user.
+pub(crate) fn open_files() -> u64 {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    most.map_or(OPEN_FILES, |most| OPEN_FILES.min(most / 2))
+}
+
 /// Files may be as large as `/tmp` is, and a little more, so that a full disk and not a signal is what code meets.
 const FILE_SLACK: u64 = 1024 * 1024;
 
@@ -775,7 +782,7 @@ fn processes(spec: &InstanceSpec) -> u32 {
 
 fn rlimits(supervisor: &Supervisor, spec: &InstanceSpec) -> Rlimits {
     Rlimits {
-        nofile: OPEN_FILES,
+        nofile: open_files(),
         fsize: spec.limits.tmp.saturating_add(FILE_SLACK),
         core: 0,
         nproc: supervisor.nproc.then(|| u64::from(processes(spec))),

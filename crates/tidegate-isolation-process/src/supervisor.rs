@@ -41,6 +41,8 @@ pub(crate) struct Greeted {
     pub(crate) report: Report,
     /// Whether process limits are resource limits.
     pub(crate) nproc: bool,
+    /// Whether memory is watched rather than held.
+    pub(crate) watched: bool,
 }
 
 /// Starts a launcher and waits for its greeting. Blocks.
@@ -89,11 +91,16 @@ pub(crate) fn greet(options: &Options) -> Result<Greeted, Error> {
         })
         .and_then(|()| first_message(&socket));
     match answer {
-        Ok(Tell::Hello { report, nproc }) => Ok(Greeted {
+        Ok(Tell::Hello {
+            report,
+            nproc,
+            watched,
+        }) => Ok(Greeted {
             socket,
             child,
             report,
             nproc,
+            watched,
         }),
         Ok(Tell::Unable {
             step,
@@ -228,6 +235,7 @@ pub(crate) struct Supervisor {
     pub(crate) nproc: bool,
     /// Whether connections are let out of sandboxes here.
     pub(crate) outbound: bool,
+    watched: bool,
 }
 
 impl Supervisor {
@@ -241,6 +249,7 @@ impl Supervisor {
             lost: CancellationToken::new(),
             nproc: greeted.nproc,
             outbound: greeted.report.has_outbound(),
+            watched: greeted.watched,
         });
         // Runs until the launcher is gone or `shutdown` says so. It owns the channel with us: dropping the isolation calls
         // `stop`, which closes the socket, which ends the launcher.
@@ -258,6 +267,11 @@ impl Supervisor {
     /// Resolves when the launcher has ended without being told to.
     pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         self.lost.clone().cancelled_owned()
+    }
+
+    /// Whether memory is watched rather than held.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched
     }
 
     pub(crate) fn control(&self) -> &Handle {

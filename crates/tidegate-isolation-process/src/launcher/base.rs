@@ -15,7 +15,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recu
 use tidegate_instance::RESOLVER;
 
 use super::enter::c_path;
-use super::{StepError, is_dir, step};
+use super::{StepError, is_dir, masks, step};
 use crate::report::{Report, State};
 use crate::sys;
 
@@ -215,6 +215,8 @@ fn etc(to: &Path) -> io::Result<()> {
             // Where nobody answers, the question is refused at once.
             &*format!("nameserver {RESOLVER}\noptions timeout:{PATIENCE} attempts:1\n"),
         ),
+        // What is covered in `/proc` is covered with it.
+        ("machine-id", ""),
     ];
     for (name, text) in generated {
         fs::write(to.join(name), text)?;
@@ -344,5 +346,6 @@ fn try_proc(root: &Path) -> io::Result<()> {
 pub(super) fn mount_proc(at: &Path, hide: bool) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let options = if hide { c"hidepid=2" } else { c"" };
-    Ok(mount(c"proc", at, c"proc", flags, options)?)
+    mount(c"proc", at, c"proc", flags, options)?;
+    masks::cover(at)
 }

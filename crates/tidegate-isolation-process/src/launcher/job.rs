@@ -28,9 +28,10 @@ use rustix::process::Signal;
 use super::base::Base;
 use super::enter::c_path;
 use super::sandbox::{become_nobody, drop_rights, prepare, scratch};
-use super::spawn::{find, spawn};
+use super::spawn::{Walls, find, spawn};
 use super::{Init, Launcher, StepError, ids, step, tell, watch};
 use crate::cgroup::GroupLimits;
+use crate::fence::{Fence, Reach};
 use crate::protocol::{JobFolder, JobPayload, MAX_PAYLOAD, Order, Tell, Word};
 use crate::report::{Report, State};
 use crate::{sys, walk, wire};
@@ -263,7 +264,7 @@ fn settle(
         None => None,
     };
     become_nobody(&proc, outer_id)?;
-    drop_rights(&payload.rlimits)?;
+    drop_rights(&payload.rlimits, watchdog)?;
     Ok(door)
 }
 
@@ -446,5 +447,9 @@ fn exec(payload: &JobPayload, fds: &[OwnedFd]) -> io::Result<i32> {
         &c_string(&payload.workdir)?,
         &env,
         &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        Walls {
+            fence: Fence::new(Reach::Everywhere)?.as_ref(),
+            files: payload.rlimits.nofile,
+        },
     )
 }

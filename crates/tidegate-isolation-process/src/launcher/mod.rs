@@ -12,6 +12,7 @@ mod ids;
 mod init;
 mod job;
 mod layers;
+mod masks;
 mod netlink;
 mod network;
 mod outlet;
@@ -216,7 +217,11 @@ impl Launcher {
             zygotes: HashMap::new(),
             stale: Vec::new(),
         };
-        let hello = Tell::Hello { report, nproc };
+        let hello = Tell::Hello {
+            report,
+            nproc,
+            watched: watchdog,
+        };
         match step("greet the server", tell(&launcher.socket, &hello, &[])) {
             Ok(()) => Ok(launcher),
             Err(error) => Err((Report::default(), launcher.socket, error)),

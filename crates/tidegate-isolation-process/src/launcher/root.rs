@@ -115,7 +115,10 @@ fn assemble(payload: &Payload, layers: &[OwnedFd], outer_id: u32) -> Result<Owne
             "/dev/shm",
             c"tmpfs",
             quiet,
-            &*options(format!("size={},mode=1777", SHM.min(size))),
+            &*options(format!(
+                "size={},nr_inodes={files},mode=1777",
+                SHM.min(size)
+            )),
         ),
     )?;
     step("enter the scratch space", rustix::process::chdir(PLACE))?;

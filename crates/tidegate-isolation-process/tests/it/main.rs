@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 mod contain;
+mod escape;
 mod job;
 mod languages;
 mod life;
@@ -60,7 +61,8 @@ cases! {
         secrets_are_there_for_their_function_alone,
         the_network_is_the_loopback_device,
         bad_system_calls_are_refused_and_programs_still_run,
-        the_init_can_neither_be_killed_nor_traced;
+        the_init_can_neither_be_killed_nor_traced,
+        the_second_fence_stands_where_the_kernel_has_it;
     per_call:
         a_script_answers_with_its_exit_code,
         ten_mebibytes_go_through_unchanged,
@@ -141,6 +143,10 @@ cases! {
         a_memory_hog_dies_alone,
         a_server_of_its_own_is_run,
         the_machines_network_is_there_when_asked_for;
+    escape:
+        every_attempt_is_answered_as_it_is_written_down,
+        the_same_from_an_image,
+        what_one_does_to_itself_its_neighbour_hardly_notices;
     roots:
         an_image_is_all_that_is_seen,
         higher_layers_cover_and_delete,
