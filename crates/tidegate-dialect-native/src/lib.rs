@@ -19,7 +19,7 @@ mod render;
 mod versions;
 
 pub use api::{Info, MAX_CODE_BYTES, is_open, router};
-pub use call::{Routed, call, route};
+pub use call::{Routed, call, inside, route, route_inside};
 pub use error::ApiError;
 pub use lower::{Native, defaults};
 pub use openapi::openapi;

@@ -47,6 +47,8 @@ pub struct Routed {
     target: Target,
     /// Bytes of the path that led to the function.
     prefix: usize,
+    /// How many functions called one another until this.
+    depth: u32,
 }
 
 enum Target {
@@ -75,17 +77,33 @@ struct Count {
     began: Instant,
 }
 
+impl Routed {
+    /// The same for a call that so many functions calling one another led to.
+    #[must_use]
+    pub fn at_depth(mut self, depth: u32) -> Self {
+        self.depth = depth;
+        self
+    }
+}
+
 impl OpenFaas {
     /// Finds the function that a request is for, if its path is one of a call's. `is_admin` is asked only where the
     /// function is private.
     #[must_use]
     pub fn route(&self, uri: &Uri, is_admin: impl FnOnce() -> bool) -> Option<Routed> {
+        self.route_for(uri, |_| is_admin())
+    }
+
+    /// The same for a caller who may call some private functions and others not.
+    #[must_use]
+    pub fn route_for(&self, uri: &Uri, may: impl FnOnce(&Function) -> bool) -> Option<Routed> {
         let path = uri.path();
         let Some(rest) = path.strip_prefix(CALL_PREFIX) else {
             let is_async = path.starts_with(ASYNC_PREFIX);
             return is_async.then_some(Routed {
                 target: Target::Async,
                 prefix: 0,
+                depth: 0,
             });
         };
         let word = rest.split('/').next().unwrap_or("");
@@ -97,7 +115,7 @@ impl OpenFaas {
         });
         let access = found.as_ref().and_then(|f| self.platform().access(f));
         let target = match (found, access) {
-            (Some(_), Some(Access::Private)) if !is_admin() => Target::Private,
+            (Some(function), Some(Access::Private)) if !may(&function) => Target::Private,
             (Some(function), Some(_)) => Target::Function(function),
             _ => Target::Unready {
                 name: name.to_owned(),
@@ -107,6 +125,7 @@ impl OpenFaas {
         Some(Routed {
             target,
             prefix: CALL_PREFIX.len() + word.len(),
+            depth: 0,
         })
     }
 
@@ -142,6 +161,7 @@ impl OpenFaas {
             // What is told of the caller is told above, in this dialect's way.
             caller: None,
             received,
+            depth: routed.depth,
         };
         let called = self.platform().call(&function, request, context).await;
         let mut response = match called {

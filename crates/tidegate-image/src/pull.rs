@@ -7,7 +7,8 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 
 use crate::error::at;
 use crate::images::Shared;
@@ -143,12 +144,14 @@ fn enough_room(shared: &Shared, manifest: &Manifest, described: &Described) -> R
 
 impl Coming {
     async fn layers(&self, manifest: &Manifest, described: &Described) -> Result<(), Error> {
-        let all = manifest
+        // Boxed, and collected: the compiler cannot tell of a lazy one that it may be sent to another thread.
+        let all: Vec<BoxFuture<'_, Result<(), Error>>> = manifest
             .layers
             .iter()
             .zip(&described.diff_ids)
             .enumerate()
-            .map(|(index, (layer, diff_id))| self.layer(index, layer, diff_id));
+            .map(|(index, (layer, diff_id))| self.layer(index, layer, diff_id).boxed())
+            .collect();
         let mut coming = stream::iter(all).buffer_unordered(AT_A_TIME);
         while let Some(layer) = coming.next().await {
             layer?;

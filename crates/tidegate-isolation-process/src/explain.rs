@@ -82,7 +82,7 @@ fn explain(entry: &str, file: &Path, errno: i32, place: Where) -> String {
     };
     match errno {
         libc::ENOENT | libc::EACCES
-            if head.starts_with(b"#!") && !(in_image && !is_executable(file)) =>
+            if head.starts_with(b"#!") && (!in_image || is_executable(file)) =>
         {
             let line = head[2..].split(|&b| b == b'\n').next().unwrap_or_default();
             let line = String::from_utf8_lossy(line);

@@ -64,6 +64,8 @@ pub struct Settings {
     pub registries: Option<Vec<String>>,
     /// The Docker configuration with the server's own credentials for registries.
     pub docker_config: Option<PathBuf>,
+    /// What functions reach that ask for a way out; `None` where none does.
+    pub outbound: Option<EgressPolicy>,
     /// Interpreters of the other languages by name, under `/usr`, where they are not the usual ones.
     pub interpreters: BTreeMap<String, PathBuf>,
     /// Which log lines of the server's.
@@ -292,6 +294,21 @@ const SETTINGS: &[Setting] = &[
         help: "hosts (name, address or network, :port where it matters) that builds reach although they are private; separated by commas",
     },
     Setting {
+        key: "network.outbound",
+        default: "on",
+        help: "'on', functions reach the open network unless they say otherwise; 'off', none does",
+    },
+    Setting {
+        key: "network.allow",
+        default: "",
+        help: "hosts (name, address or network, :port where it matters) that functions reach although they are private or this machine's; separated by commas",
+    },
+    Setting {
+        key: "network.private",
+        default: "off",
+        help: "'on', functions reach all private networks; link-local addresses and this machine's own never",
+    },
+    Setting {
         key: "build.environment",
         default: PACKAGE_VARIABLES,
         help: "variables of the server's environment that builds see, where they are set; separated by commas",
@@ -368,6 +385,9 @@ const INTERPRETERS: [(&str, &str); 4] = [
     ("php", "runtimes.php"),
     ("ruby", "runtimes.ruby"),
 ];
+
+/// Words of what is either so or not.
+const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
 
 /// Bytes of a settings file that are read: it is a page of text.
 const MAX_FILE: u64 = 1 << 20;
@@ -611,6 +631,7 @@ impl Layers {
                 |text| Ok::<_, String>(Some(PathBuf::from(text)).filter(|_| text != "none")),
                 || docker_config(environment),
             ),
+            outbound: self.outbound(),
             interpreters: INTERPRETERS
                 .iter()
                 .filter_map(|&(name, key)| {
@@ -712,6 +733,14 @@ impl Layers {
             insecure: self.get("images.insecure", registries, Vec::new),
             ..usual
         }
+    }
+
+    /// What functions reach: the open network, and what the operator names.
+    fn outbound(&mut self) -> Option<EgressPolicy> {
+        let is_on = self.get("network.outbound", one_of(&SWITCH), || true);
+        let mut policy = self.get("network.allow", allowed, EgressPolicy::default);
+        policy.private = self.get("network.private", one_of(&SWITCH), || false);
+        is_on.then_some(policy)
     }
 
     /// What builds reach: the open network, what the operator names, and the registries that the operator's own

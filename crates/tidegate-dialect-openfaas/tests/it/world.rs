@@ -95,6 +95,7 @@ impl World {
                 ready_within: Duration::from_secs(10),
             },
             bundles: folder.path().join("bundles"),
+            outlets: None,
             builds: BuildOptions {
                 folder: folder.path().join("builds"),
                 limits: BUILD_LIMITS,

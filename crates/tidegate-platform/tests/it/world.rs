@@ -156,6 +156,7 @@ impl World {
                 ready_within: Duration::from_secs(10),
             },
             bundles: folder.join("bundles"),
+            outlets: None,
             builds: BuildOptions {
                 folder: folder.join("builds"),
                 limits: BUILD_LIMITS,
@@ -221,6 +222,7 @@ impl World {
                 waiting: None,
             },
             network: Network::None,
+            egress: None,
             access: Access::Public,
             root: None,
             secrets_generation: 0,
@@ -393,6 +395,7 @@ pub(crate) fn context() -> CallContext {
         prefix: Prefix::default(),
         caller: None,
         received: tokio::time::Instant::now(),
+        depth: 0,
     }
 }
 
