@@ -7,11 +7,12 @@ use tidegate_core::egress::Rule;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target, check};
 use tidegate_core::{
-    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionRef, FunctionSpec,
-    Limits, Metric, Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
+    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionRef, FunctionSpec, Limits, Metric,
+    Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
 };
 use tidegate_platform::{
     CONFIG_FILES, Contract, GradualRollout, Lower, LowerError, Lowered, Object, ObjectKey, Switch,
+    key_of,
 };
 
 use crate::document;
@@ -87,13 +88,7 @@ impl Lower for Native {
     }
 
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {
-        let name = |field: &str, text: &str| {
-            Name::new(text).map_err(|e| LowerError::new(field, e.to_string()))
-        };
-        let key = FunctionKey::new(
-            &name("metadata.namespace", object.key().namespace())?,
-            &name("metadata.name", object.key().name())?,
-        );
+        let key = key_of(object, ["metadata.namespace", "metadata.name"])?;
         let spec = object
             .spec()
             .ok_or_else(|| LowerError::new("spec", "is missing"))?;

@@ -3,23 +3,23 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::{api, images, versions};
+use crate::api::{code, functions, images, list, logs, namespaces, secrets, server, versions};
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Tidegate", description = "Functions, from a file to a URL. Functions are called at /fn/NAME[.NAMESPACE]/rest, which this document does not describe: what they answer is theirs."),
     paths(
-        api::server_info,
-        api::head_code,
-        api::put_code,
-        api::list_all_functions,
-        api::list_functions,
-        api::get_function,
-        api::put_function,
-        api::delete_function,
-        api::scale_function,
-        api::function_logs,
-        api::function_build,
+        server::server_info,
+        code::head_code,
+        code::put_code,
+        list::list_all_functions,
+        list::list_functions,
+        functions::get_function,
+        functions::put_function,
+        functions::delete_function,
+        functions::scale_function,
+        logs::function_logs,
+        logs::function_build,
         versions::list_revisions,
         versions::get_revision,
         versions::put_traffic,
@@ -35,12 +35,12 @@ use crate::{api, images, versions};
         images::list_runtimes,
         images::put_runtime,
         images::delete_runtime,
-        api::list_namespaces,
-        api::create_namespace,
-        api::delete_namespace,
-        api::list_secrets,
-        api::put_secret,
-        api::delete_secret,
+        namespaces::list_namespaces,
+        namespaces::create_namespace,
+        namespaces::delete_namespace,
+        secrets::list_secrets,
+        secrets::put_secret,
+        secrets::delete_secret,
     ),
     modifiers(&Key),
     security(("key" = [])),

@@ -17,11 +17,11 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tidegate_core::{
-    Access, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, SecretUse, parse_bytes,
+    Access, FunctionKey, FunctionRef, FunctionSpec, Limits, Network, SecretUse, parse_bytes,
     parse_cpu, parse_go_duration,
 };
 use tidegate_openfaas::{FunctionDeployment, Image, Prepared, Resources, WatchdogKind};
-use tidegate_platform::{Contract, Lower, LowerError, Lowered, Object, ObjectKey, Switch};
+use tidegate_platform::{Contract, Lower, LowerError, Lowered, Object, ObjectKey, Switch, key_of};
 
 use crate::{annotations, registry};
 
@@ -103,13 +103,7 @@ impl Lower for Deployments {
     }
 
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {
-        let name = |field: &str, text: &str| {
-            Name::new(text).map_err(|e| LowerError::new(field, e.to_string()))
-        };
-        let key = FunctionKey::new(
-            &name("namespace", object.key().namespace())?,
-            &name("service", object.key().name())?,
-        );
+        let key = key_of(object, ["namespace", "service"])?;
         let stored = Stored::of(object)?;
         let deployment = FunctionDeployment::deserialize(&stored.deployment)
             .map_err(|e| LowerError::new("spec.deployment", e.to_string()))?;

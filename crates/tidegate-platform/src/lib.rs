@@ -39,7 +39,7 @@ pub use error::Error;
 pub use images::{
     AddedRuntime, ImageOptions, ImageStatus, ImageUse, Login, PrunedImages, RUNTIME_KIND,
 };
-pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch};
+pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch, key_of};
 pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, canonical_namespace};
 pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
 pub use revisions::{KeptRevision, RevisionPhase};

@@ -2,7 +2,7 @@
 
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::Share;
-use tidegate_core::{Build, FunctionKey, FunctionRef, FunctionSpec};
+use tidegate_core::{Build, FunctionKey, FunctionRef, FunctionSpec, Name};
 use tidegate_store::{Object, ObjectKey};
 
 use crate::ImageUse;
@@ -80,6 +80,19 @@ pub struct LowerError {
     pub field: String,
     /// What is wrong and what would do.
     pub message: String,
+}
+
+/// The function of no group that a document is by its own key. `fields`: what the document calls its namespace and its
+/// name.
+pub fn key_of(object: &Object, fields: [&str; 2]) -> Result<FunctionKey, LowerError> {
+    let [namespace, name] = [object.key().namespace(), object.key().name()];
+    let checked = |field: &str, text: &str| {
+        Name::new(text).map_err(|e| LowerError::new(field, e.to_string()))
+    };
+    Ok(FunctionKey::new(
+        &checked(fields[0], namespace)?,
+        &checked(fields[1], name)?,
+    ))
 }
 
 impl LowerError {

@@ -63,6 +63,44 @@ pub struct Parts {
     pub holders: Vec<Arc<dyn Holds>>,
 }
 
+impl Parts {
+    /// What a platform of one's own is made of, below a folder: small bounds, builds without a network, no dialect yet.
+    /// A server chooses each for itself.
+    #[must_use]
+    pub fn below(folder: &Path, store: Store, isolation: Arc<dyn Isolation>) -> Self {
+        Self {
+            store,
+            isolation,
+            engine: tidegate_engine::Options {
+                lanes: 1,
+                max_instances: 20,
+                max_waiting: 100,
+                max_wait: Duration::from_secs(10),
+                ready_within: Duration::from_secs(10),
+            },
+            bundles: folder.join("bundles"),
+            builds: BuildOptions {
+                folder: folder.join("builds"),
+                limits: crate::BUILD_LIMITS,
+                at_once: 2,
+                egress: None,
+                tools: crate::ToolPaths::default(),
+                env: Vec::new(),
+            },
+            images: ImageOptions {
+                folder: folder.join("images"),
+                settings: crate::ImageSettings::default(),
+                registries: Some(Vec::new()),
+                docker_config: None,
+            },
+            outlets: None,
+            revisions: 3,
+            kinds: Vec::new(),
+            holders: Vec::new(),
+        }
+    }
+}
+
 /// Everything a dialect or a trigger may do. A cheap handle.
 #[derive(Clone)]
 pub struct Platform(Arc<Inner>);

@@ -168,7 +168,9 @@ pub(crate) async fn answer(
     let host = host(&parts);
     let name = short(&host);
     if is_gateway(name) {
-        let Some(routed) = service.openfaas.route_for(&parts.uri, may) else {
+        // One that is not ready yet cannot be asked about, so it has to be public.
+        let known = |function: Option<&Function>| function.is_some_and(may);
+        let Some(routed) = service.openfaas.route_for(&parts.uri, known) else {
             return not_served(&format!("{name}{}", parts.uri.path()));
         };
         let request = Request::from_parts(parts, body);

@@ -84,7 +84,7 @@ async fn answer(
     if let Some(insider) = insider {
         return inside::answer(service, insider, caller, parts, body).await;
     }
-    let is_admin = || service.keys.is_admin(&parts.headers);
+    let is_admin = || service.keys.may_call(&parts.uri, &parts.headers);
     if let Some(routed) = route(&service.platform, &parts.uri, &parts.headers, is_admin) {
         let request = Request::from_parts(parts, body);
         return call(&service.platform, routed, request, Some(caller))

@@ -20,7 +20,7 @@ use tidegate_build::Archive;
 pub(crate) use body::{Lines, MAX_ERROR, of_stream};
 pub(crate) use error::Error;
 pub(crate) use fetch::fetch;
-pub(crate) use gateway::{Gateway, Status, USER, USUAL_NAMESPACE};
+pub(crate) use gateway::{Deployed, Gateway, Status, USER, USUAL_NAMESPACE};
 
 use crate::credentials;
 
@@ -176,24 +176,12 @@ impl Client {
         self.write(request, document).await
     }
 
-    fn json(&self, document: &impl Serialize) -> Result<Vec<u8>, Error> {
-        serde_json::to_vec(document).map_err(|source| Error::Unexpected {
-            url: self.shown(),
-            what: "a document that cannot be written".to_owned(),
-            source: Some(source),
-        })
-    }
-
     async fn write<T: DeserializeOwned>(
         &self,
         mut request: Request,
         document: &impl Serialize,
     ) -> Result<T, Error> {
-        let body = self.json(document)?;
-        *request.body_mut() = Some(body.into());
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        body::write(&mut request, self.shown(), document)?;
         let response = self.send(request).await?;
         self.document(response).await
     }
@@ -231,11 +219,7 @@ impl Client {
     ) -> Result<Lines, Error> {
         let mut request = self.request(Method::POST, path, &[], ANSWER);
         *request.timeout_mut() = None;
-        let body = self.json(document)?;
-        *request.body_mut() = Some(body.into());
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        body::write(&mut request, self.shown(), document)?;
         let response = self.send(request).await?;
         Ok(Lines::new(self.shown(), self.success(response).await?))
     }

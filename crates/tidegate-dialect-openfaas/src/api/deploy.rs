@@ -5,7 +5,7 @@
 //! a number of replicas that somebody had set by hand, since the labels say how many there are to be.
 
 use axum::extract::State;
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize as _;
 use serde_json::Value;
 use tidegate_core::Name;
@@ -27,6 +27,10 @@ const LOGIN: &str = "registryAuth";
 
 /// Members that are never stored.
 const DROPPED: [&str; 1] = [LOGIN];
+
+/// On the answer to an update that asks for what is there already. OpenFaaS's clients do not look; a command that tells
+/// what it changed does.
+const UNCHANGED: HeaderName = HeaderName::from_static("x-tidegate-unchanged");
 
 /// A deployment that reads as one and has a name.
 struct Wanted {
@@ -72,11 +76,12 @@ pub(super) async fn replace(
     State(openfaas): State<OpenFaas>,
     params: Params,
     sent: Sent,
-) -> Answer<StatusCode> {
+) -> Answer<(StatusCode, HeaderMap)> {
     let platform = openfaas.platform();
     let wanted = Wanted::read(&sent, &params)?;
     for _ in 0..TRIES {
         let before = wanted.place.own(platform).await?;
+        let generation = before.generation();
         // What was asked for by hand is over, and must not be taken for what is asked for next.
         let turn = Stored::of(&before).map_or(0, |stored| stored.turn);
         let spec = wanted.object(platform, turn).await?;
@@ -89,6 +94,7 @@ pub(super) async fn replace(
             }
             put => put?.object(),
         };
+        let mut headers = HeaderMap::new();
         // The same once more: whoever sends it wants it tried again.
         if settled_phase(&object) == Some(Phase::Failed) {
             match platform.retry(object).await {
@@ -96,8 +102,10 @@ pub(super) async fn replace(
                 Err(Error::Store(StoreError::Conflict { .. } | StoreError::NotFound { .. })) => {}
                 tried => drop(tried?),
             }
+        } else if object.generation() == generation {
+            headers.insert(UNCHANGED, HeaderValue::from_static("true"));
         }
-        return Ok(StatusCode::ACCEPTED);
+        return Ok((StatusCode::ACCEPTED, headers));
     }
     Err(Refusal::conflict(format!(
         "function {} kept changing while it was to be updated; try again",
@@ -151,7 +159,9 @@ impl Wanted {
             Err(Error::NotFound(_)) => {
                 let mut refused = no_namespace(namespace).text;
                 if Name::new(namespace).is_ok() {
-                    refused += &format!("; make it with 'faas-cli namespace create {namespace}'");
+                    refused += &format!(
+                        "; make it with 'faas-cli namespace create {namespace}' or 'tidegate namespace create {namespace}'"
+                    );
                 }
                 return Err(Refusal::bad(refused));
             }
@@ -233,7 +243,7 @@ async fn secrets(
     let shown = shown_namespace(namespace);
     Err(Refusal::bad(format!(
         "unable to fetch secrets: secret {missing:?} does not exist in namespace {shown}; make it with \
-         'faas-cli secret create' and deploy again"
+         'faas-cli secret create' or 'tidegate secret set' and deploy again"
     )))
 }
 

@@ -14,11 +14,10 @@ use tidegate_core::{
     Access, Build, Code, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, Scale,
     SecretUse,
 };
-use tidegate_engine::Options;
 use tidegate_platform::{
-    BUILD_LIMITS, Body, BuildOptions, CallContext, Digest, Failure, Function, GradualRollout,
-    Holds, ImageUse, KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform,
-    Preconditions, Prefix, ReplyBody, Status, Switch, ToolPaths, new_id,
+    Body, CallContext, Digest, Failure, Function, GradualRollout, Holds, ImageUse, KeptRevision,
+    Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix,
+    ReplyBody, Status, Switch, new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -146,34 +145,10 @@ impl World {
         let (store, report) = opened.unwrap().unwrap();
         assert!(report.is_clean(), "{report:?}");
         let platform = Platform::start(Parts {
-            store,
-            isolation: Arc::new(Handle(fake.clone())),
-            engine: Options {
-                lanes: 1,
-                max_instances: 20,
-                max_waiting: 100,
-                max_wait: Duration::from_secs(10),
-                ready_within: Duration::from_secs(10),
-            },
-            bundles: folder.join("bundles"),
-            outlets: None,
-            builds: BuildOptions {
-                folder: folder.join("builds"),
-                limits: BUILD_LIMITS,
-                at_once: 2,
-                egress: None,
-                tools: ToolPaths::default(),
-                env: Vec::new(),
-            },
-            images: tidegate_platform::ImageOptions {
-                folder: folder.join("images"),
-                settings: tidegate_platform::ImageSettings::default(),
-                registries: Some(Vec::new()),
-                docker_config: None,
-            },
             revisions: KEPT,
             kinds: vec![Arc::new(Plain)],
             holders: vec![Arc::new(Held)],
+            ..Parts::below(folder, store, Arc::new(Handle(fake.clone())))
         })
         .await
         .unwrap();

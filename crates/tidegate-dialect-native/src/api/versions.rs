@@ -11,9 +11,9 @@ use tidegate_core::traffic::LATEST;
 use tidegate_core::{FunctionRef, format_bytes, format_duration};
 use tidegate_platform::{KeptRevision, Member, Object, Platform, Status, TrafficPart};
 
-use crate::api::{
-    Answer, Context, WaitParams, change_spec, function_key, parse, readable, unreadable,
-};
+use super::functions::{WaitParams, change_spec};
+use super::target::{function_key, readable};
+use super::{Answer, Context, parse, unreadable};
 use crate::document::{
     self, ErrorBody, Function, FunctionSpec, Metadata, Promotion, Revision, RevisionList,
     RevisionPhase, RevisionSpec, RevisionStatus, Rollback, RolloutPhase, RolloutStatus, Traffic,

@@ -23,7 +23,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
 use utoipa::IntoParams;
 
-use crate::api::{Answer, Context, ForceParams, parse};
+use super::secrets::ForceParams;
+use super::{Answer, Context, parse};
 use crate::document::{
     AliasRequest, ErrorBody, FunctionSpec, Image, ImageList, Layer, Pruned, PullEvent, PullRequest,
     Runtime, RuntimeInfo, RuntimeList, RuntimeRequest,
