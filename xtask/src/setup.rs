@@ -34,7 +34,7 @@ struct Need {
 
 // Every language has functions among the examples, so their tests and the demo need them all. Versions are the oldest that
 // the language hosts and the examples run on; Debian 12 has newer ones of each.
-const FOR_TESTS: [Need; 20] = [
+const FOR_TESTS: [Need; 21] = [
     Need {
         package: "python3",
         why: "Python functions run on it",
@@ -134,6 +134,11 @@ const FOR_TESTS: [Need; 20] = [
         package: "openssl",
         why: "the tests of TLS make their certificate with it",
         there: || paths::find_program("openssl").is_some(),
+    },
+    Need {
+        package: "docker-registry",
+        why: "the tests of images pull from it",
+        there: || paths::find_program("docker-registry").is_some(),
     },
 ];
 

@@ -7,7 +7,9 @@
 use std::fs::File;
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::sync::RwLock;
 
 use crate::error::at;
 use crate::images::Shared;
@@ -27,6 +29,8 @@ struct Coming {
     progress: Arc<dyn Progress>,
     budget: Arc<Budget>,
     of: usize,
+    /// Shared by the threads that unpack for it, so that whoever has it alone knows that all of them have ended.
+    at_work: Arc<RwLock<()>>,
 }
 
 pub(crate) async fn pull(
@@ -66,6 +70,7 @@ pub(crate) async fn pull(
             progress: Arc::clone(&progress),
             budget: Arc::new(Budget::new(name.clone(), &shared.settings)),
             of: manifest.layers.len(),
+            at_work: Arc::default(),
         };
         let whole = async {
             coming.layers(&manifest, &described).await?;
@@ -82,6 +87,8 @@ pub(crate) async fn pull(
         let outcome = whole.await;
         drop(pins);
         if let Err(error) = outcome {
+            // They look whether they are still wanted, and nobody waits for them any more.
+            drop(coming.at_work.write().await);
             clean_up(shared, &error, &manifest, described.diff_ids).await;
             return Err(error);
         }
@@ -143,12 +150,14 @@ fn enough_room(shared: &Shared, manifest: &Manifest, described: &Described) -> R
 
 impl Coming {
     async fn layers(&self, manifest: &Manifest, described: &Described) -> Result<(), Error> {
-        let all = manifest
+        // Boxed, and collected: the compiler cannot tell of a lazy one that it may be sent to another thread.
+        let all: Vec<BoxFuture<'_, Result<(), Error>>> = manifest
             .layers
             .iter()
             .zip(&described.diff_ids)
             .enumerate()
-            .map(|(index, (layer, diff_id))| self.layer(index, layer, diff_id));
+            .map(|(index, (layer, diff_id))| self.layer(index, layer, diff_id).boxed())
+            .collect();
         let mut coming = stream::iter(all).buffer_unordered(AT_A_TIME);
         while let Some(layer) = coming.next().await {
             layer?;
@@ -182,9 +191,10 @@ impl Coming {
         let (shared, budget) = (Arc::clone(&self.shared), Arc::clone(&self.budget));
         let pins = self.shared.store.pin(std::slice::from_ref(diff_id));
         let diff_id = diff_id.clone();
+        let at_work = Arc::clone(&self.at_work).read_owned().await;
         let made = blocking(move || {
             // Held here, because this goes on for a while after whoever waited has gone.
-            let _held = (of_layer, of_blob, pins);
+            let _held = (of_layer, of_blob, pins, at_work);
             let compressed = File::open(&part).map_err(at(&part))?;
             let made = shared.store.unpack(compressed, &diff_id, &budget, &wanted);
             // Of what is wrong nothing is kept, and of what is done neither.
