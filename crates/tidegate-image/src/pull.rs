@@ -46,8 +46,7 @@ pub(crate) async fn pull(
         &shared.clients,
         settings,
         Arc::clone(&progress),
-    )
-    .await?;
+    )?;
     let name = reference.to_string();
     let (digest, bytes, manifest) = resolve(&registry, reference, shared).await?;
     manifest.check(&name, &shared.settings)?;

@@ -216,8 +216,10 @@ async fn slow_and_silent_registries_are_given_up_on() {
         for blob in [false, true] {
             let made = small();
             let fake = Fake::start(move |asked| {
-                let reply = serve(std::slice::from_ref(&made), asked);
+                let mut reply = serve(std::slice::from_ref(&made), asked);
                 if is_blob(asked, &made) == blob {
+                    // Something is always missing: what is whole is taken, though its answer has no end.
+                    reply.body.pop();
                     reply.then(then)
                 } else {
                     reply
@@ -561,7 +563,6 @@ async fn a_dropped_pull_leaves_only_what_can_be_gone_on_with() {
 #[tokio::test]
 async fn a_full_disk_is_said_and_cleaned_up() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("not root: no small file system to fill");
         return;
     }
     let folder = tempfile::tempdir().unwrap();
