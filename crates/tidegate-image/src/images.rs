@@ -19,7 +19,7 @@ pub struct Images(Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) store: Arc<Store>,
-    pub(crate) clients: Clients,
+    pub(crate) clients: Arc<Clients>,
     /// By diff id.
     pub(crate) locks: Locks,
     /// By the digest of what is fetched.
@@ -36,7 +36,7 @@ impl Images {
         Ok(Self(Arc::new(Shared {
             settings,
             store: Arc::new(Store::open(folder)?),
-            clients: Clients::default(),
+            clients: Arc::default(),
             locks: Locks::default(),
             blob_locks: Locks::default(),
         })))

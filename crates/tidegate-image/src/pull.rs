@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::sync::RwLock;
 
 use crate::error::at;
 use crate::images::Shared;
@@ -28,6 +29,8 @@ struct Coming {
     progress: Arc<dyn Progress>,
     budget: Arc<Budget>,
     of: usize,
+    /// Shared by the threads that unpack for it, so that whoever has it alone knows that all of them have ended.
+    at_work: Arc<RwLock<()>>,
 }
 
 pub(crate) async fn pull(
@@ -43,8 +46,7 @@ pub(crate) async fn pull(
         &shared.clients,
         settings,
         Arc::clone(&progress),
-    )
-    .await?;
+    )?;
     let name = reference.to_string();
     let (digest, bytes, manifest) = resolve(&registry, reference, shared).await?;
     manifest.check(&name, &shared.settings)?;
@@ -67,6 +69,7 @@ pub(crate) async fn pull(
             progress: Arc::clone(&progress),
             budget: Arc::new(Budget::new(name.clone(), &shared.settings)),
             of: manifest.layers.len(),
+            at_work: Arc::default(),
         };
         let whole = async {
             coming.layers(&manifest, &described).await?;
@@ -83,6 +86,8 @@ pub(crate) async fn pull(
         let outcome = whole.await;
         drop(pins);
         if let Err(error) = outcome {
+            // They look whether they are still wanted, and nobody waits for them any more.
+            drop(coming.at_work.write().await);
             clean_up(shared, &error, &manifest, described.diff_ids).await;
             return Err(error);
         }
@@ -185,9 +190,10 @@ impl Coming {
         let (shared, budget) = (Arc::clone(&self.shared), Arc::clone(&self.budget));
         let pins = self.shared.store.pin(std::slice::from_ref(diff_id));
         let diff_id = diff_id.clone();
+        let at_work = Arc::clone(&self.at_work).read_owned().await;
         let made = blocking(move || {
             // Held here, because this goes on for a while after whoever waited has gone.
-            let _held = (of_layer, of_blob, pins);
+            let _held = (of_layer, of_blob, pins, at_work);
             let compressed = File::open(&part).map_err(at(&part))?;
             let made = shared.store.unpack(compressed, &diff_id, &budget, &wanted);
             // Of what is wrong nothing is kept, and of what is done neither.

@@ -73,7 +73,7 @@ pub(crate) async fn import(
             progress,
             wanted,
         };
-        import.run(source, name)
+        import.run(source, name.as_ref())
     })
     .await;
     drop(waiting);
@@ -87,7 +87,7 @@ struct Import {
 }
 
 impl Import {
-    fn run(&self, source: Source, name: Option<Reference>) -> Result<Vec<Image>, Error> {
+    fn run(&self, source: Source, name: Option<&Reference>) -> Result<Vec<Image>, Error> {
         // What archives are expanded to, or folders packed to, on the way.
         let scratch = self.shared.store.scratch()?;
         let limit = self.shared.settings.max_image_bytes.saturating_mul(2);
@@ -103,7 +103,7 @@ impl Import {
                 let platform = &self.shared.settings.platform;
                 let (found, packed) =
                     folder::pack(&path, scratch.path(), limit, platform, &self.wanted)?;
-                let image = self.image(found, &packed, name.as_ref())?;
+                let image = self.image(found, &packed, name)?;
                 return Ok(vec![image]);
             }
         };
@@ -125,7 +125,7 @@ impl Import {
         }
         found
             .into_iter()
-            .map(|found| self.image(found, &*things, name.as_ref()))
+            .map(|found| self.image(found, &*things, name))
             .collect()
     }
 

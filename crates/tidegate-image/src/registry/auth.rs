@@ -140,6 +140,7 @@ impl Registry {
         if let Some(service) = service {
             fields.push(("service", service));
         }
+        let http = self.client(&url).await?;
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -150,8 +151,7 @@ impl Registry {
                     fields.push(("grant_type", "refresh_token".to_owned()));
                     fields.push(("client_id", "tidegate".to_owned()));
                     fields.push(("refresh_token", password.clone()));
-                    self.http
-                        .post(url.clone())
+                    http.post(url.clone())
                         .header("content-type", "application/x-www-form-urlencoded")
                         .body(form(&fields))
                 }
@@ -159,7 +159,7 @@ impl Registry {
                     let mut url = url.clone();
                     url.query_pairs_mut()
                         .extend_pairs(fields.iter().map(|(key, value)| (*key, value.as_str())));
-                    let request = self.http.get(url);
+                    let request = http.get(url);
                     match credentials {
                         Credentials::Basic { user, password } => {
                             request.header("authorization", sensitive(&basic(user, password))?)

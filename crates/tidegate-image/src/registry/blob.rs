@@ -72,7 +72,7 @@ impl Registry {
                 return Err(at(path)(e));
             }
             attempts += 1;
-            fruitless = if part.hasher.length() > before {
+            fruitless = if part.hasher.length() >= before + LEAST {
                 1
             } else {
                 fruitless + 1

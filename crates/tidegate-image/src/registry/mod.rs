@@ -29,7 +29,8 @@ const MAX_ERROR_BYTES: usize = 16 << 10;
 /// Of a message from outside in one of ours, in characters.
 const MAX_SHOWN: usize = 300;
 
-/// Two HTTP clients for all registries: made when first needed, because reading the system's certificates takes a while.
+/// Two HTTP clients for all registries: made when first needed, because reading the system's certificates takes a while. The
+/// one for this machine's own addresses has none, and no proxy.
 #[derive(Default)]
 pub(crate) struct Clients {
     beyond: tokio::sync::OnceCell<reqwest::Client>,
@@ -38,7 +39,7 @@ pub(crate) struct Clients {
 
 /// One repository of a registry, with what has been agreed on with it.
 pub(crate) struct Registry {
-    http: reqwest::Client,
+    clients: Arc<Clients>,
     base: Url,
     registry: String,
     repository: String,
@@ -63,10 +64,10 @@ impl From<Error> for Failure {
 }
 
 impl Registry {
-    pub(crate) async fn new(
+    pub(crate) fn new(
         reference: &Reference,
         credentials: &Credentials,
-        clients: &Clients,
+        clients: &Arc<Clients>,
         settings: Arc<Settings>,
         progress: Arc<dyn Progress>,
     ) -> Result<Self, Error> {
@@ -84,22 +85,8 @@ impl Registry {
         };
         let base = Url::parse(&format!("{scheme}://{host}/v2/{}/", reference.repository()))
             .map_err(|e| Error::invalid(format!("image name {reference}"), e.to_string()))?;
-        let cell = if near {
-            &clients.loopback
-        } else {
-            &clients.beyond
-        };
-        let timeout = settings.connect;
-        let http = cell
-            .get_or_try_init(|| async move {
-                tokio::task::spawn_blocking(move || client(near, timeout))
-                    .await
-                    .map_err(|_| Error::Interrupted)?
-            })
-            .await?
-            .clone();
         Ok(Self {
-            http,
+            clients: Arc::clone(clients),
             base,
             registry,
             repository: reference.repository().to_owned(),
@@ -108,6 +95,19 @@ impl Registry {
             settings,
             progress,
         })
+    }
+
+    /// The client for an address, which may be that of a store of blobs or of a token service.
+    async fn client(&self, url: &Url) -> Result<reqwest::Client, Error> {
+        let near = url.scheme() == "http" && is_loopback_url(url);
+        let cell = if near {
+            &self.clients.loopback
+        } else {
+            &self.clients.beyond
+        };
+        let timeout = self.settings.connect;
+        let made = cell.get_or_try_init(|| crate::pull::blocking(move || client(near, timeout)));
+        made.await.cloned()
     }
 
     /// A manifest or index by tag or digest.
@@ -242,7 +242,11 @@ impl Registry {
     async fn follow(&self, first: &Url, headers: &HeaderMap) -> Result<Response, Failure> {
         let mut url = first.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.http.get(url.clone()).headers(headers.clone());
+            let mut request = self
+                .client(&url)
+                .await?
+                .get(url.clone())
+                .headers(headers.clone());
             if same_origin(&url, first)
                 && let Some(value) = self.authorization.lock().clone()
             {
@@ -400,7 +404,7 @@ fn client(near: bool, connect: Duration) -> Result<reqwest::Client, Error> {
         .connect_timeout(connect)
         .redirect(reqwest::redirect::Policy::none());
     if near {
-        builder = builder.no_proxy();
+        builder = builder.no_proxy().tls_certs_only([]);
     }
     builder
         .build()
