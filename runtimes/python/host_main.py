@@ -7,6 +7,10 @@ the process already.
 import os
 import sys
 
+# An image may have any Python. Said in what the oldest can read.
+if sys.version_info < (3, 9):
+    sys.exit("Python %d.%d is too old; the host runs on 3.9 and newer" % sys.version_info[:2])
+
 _HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, _HERE)
 

@@ -140,6 +140,11 @@ const FOR_TESTS: [Need; 21] = [
         why: "the tests of TLS make their certificate with it",
         there: || paths::find_program("openssl").is_some(),
     },
+    Need {
+        package: "docker-registry",
+        why: "the tests of images pull from it",
+        there: || paths::find_program("docker-registry").is_some(),
+    },
 ];
 
 const FOR_BENCH: [Need; 1] = [Need {

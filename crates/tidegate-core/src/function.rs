@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::egress::Rule;
+
 /// One revision's code and configuration. Immutable: a change makes another.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct FunctionSpec {
@@ -28,6 +30,10 @@ pub struct FunctionSpec {
     pub scale: Scale,
     /// What of the network an instance sees.
     pub network: Network,
+    /// All that an instance reaches where that is [`Network::Outbound`], beside the functions of its namespace; whatever
+    /// the operator lets it where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<Rule>>,
     /// Who may call it.
     pub access: Access,
     /// The file system that the code finds, where it is an image's and not the machine's own.
@@ -216,6 +222,9 @@ pub enum Metric {
 pub enum Network {
     /// A network namespace of its own with a loopback device and nothing else.
     None,
+    /// The same, with a way out: the server makes the connections of the code in its place, after it has judged them, and
+    /// answers its questions for names. TCP alone.
+    Outbound,
     /// The machine's own network. Chosen by name, since it takes a wall down.
     Host,
 }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+pub mod egress;
 mod function;
 mod id;
 mod name;

@@ -72,6 +72,8 @@ pub struct Routed {
     strip_credential: bool,
     /// The revision that the request names.
     named: Option<Box<Named>>,
+    /// How many functions called one another until this.
+    depth: u32,
 }
 
 /// A revision that a request names.
@@ -90,6 +92,53 @@ pub fn route(
     is_admin: impl FnOnce() -> bool,
 ) -> Option<Routed> {
     let target = target(uri, headers)?;
+    Some(routed(platform, target, uri, headers, |_| is_admin(), true))
+}
+
+/// Finds the function that a request of another function is for, by the host that it names: `NAME` in the caller's
+/// namespace, or `NAME.NAMESPACE`. `None`: there is no such function. `may` is asked only where it is private.
+#[must_use]
+pub fn route_inside(
+    platform: &Platform,
+    host: &str,
+    namespace: &str,
+    uri: &Uri,
+    headers: &HeaderMap,
+    may: impl FnOnce(&Function) -> bool,
+) -> Option<Routed> {
+    let key = inside(host, namespace)?;
+    platform.function(key)?;
+    let target = CallTarget {
+        name: key.name,
+        namespace: key.namespace,
+        prefix: 0,
+    };
+    // A credential is for the code: who calls is known without one.
+    Some(routed(platform, target, uri, headers, may, false))
+}
+
+/// The function that a host name means to code in this namespace, whether there is one or not.
+#[must_use]
+pub fn inside<'a>(host: &'a str, namespace: &'a str) -> Option<FunctionRef<'a>> {
+    let (name, namespace) = match host.split_once('.') {
+        Some((name, namespace)) => (name, canonical_namespace(namespace)),
+        None => (host, namespace),
+    };
+    (!name.is_empty() && !namespace.contains('.')).then_some(FunctionRef {
+        namespace,
+        group: "",
+        name,
+    })
+}
+
+fn routed(
+    platform: &Platform,
+    target: CallTarget<'_>,
+    uri: &Uri,
+    headers: &HeaderMap,
+    may: impl FnOnce(&Function) -> bool,
+    takes_credentials: bool,
+) -> Routed {
     let key = FunctionRef {
         namespace: target.namespace,
         group: "",
@@ -105,32 +154,43 @@ pub fn route(
         tag = Some(word);
     }
     let Some(function) = function else {
-        return Some(Routed {
+        return Routed {
             function: Err(Box::new(unknown(target))),
             prefix: Prefix { len: target.prefix },
             strip_credential: false,
             named: None,
-        });
+            depth: 0,
+        };
     };
     let word = tag.map(str::to_owned).or_else(|| named(uri, headers));
     let is_private = platform.access(&function) == Some(Access::Private);
     // For a revision that is named, whether it is needed is known when the revision is.
-    let is_admin = (is_private || word.is_some()) && is_admin();
+    let is_admin = (is_private || word.is_some()) && may(&function);
     let (function, strip_credential, named) = match word {
         None if is_private && !is_admin => (Err(Box::new(private(&function))), false, None),
-        None => (Ok(function), is_private, None),
+        None => (Ok(function), is_private && takes_credentials, None),
         Some(word) => (
             Ok(function),
-            is_admin,
+            is_admin && takes_credentials,
             Some(Box::new(Named { word, is_admin })),
         ),
     };
-    Some(Routed {
+    Routed {
         function,
         prefix: Prefix { len: target.prefix },
         strip_credential,
         named,
-    })
+        depth: 0,
+    }
+}
+
+impl Routed {
+    /// The same for a call that so many functions calling one another led to.
+    #[must_use]
+    pub fn at_depth(mut self, depth: u32) -> Self {
+        self.depth = depth;
+        self
+    }
 }
 
 /// The revision that a header or the query names.
@@ -174,6 +234,7 @@ pub async fn call(
                 prefix: routed.prefix,
                 caller,
                 received,
+                depth: routed.depth,
             };
             let answered = match routed.named {
                 None => Ok(platform.call(&function, request, context).await),

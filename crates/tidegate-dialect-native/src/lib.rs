@@ -17,7 +17,7 @@ mod openapi;
 mod render;
 
 pub use api::{Info, MAX_CODE_BYTES, is_open, router};
-pub use call::{Routed, call, route};
+pub use call::{Routed, call, inside, route, route_inside};
 pub use error::ApiError;
 pub use lower::{Native, defaults};
 pub use openapi::openapi;

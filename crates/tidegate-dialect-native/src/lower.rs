@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize as _;
+use tidegate_core::egress::Rule;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target, check};
 use tidegate_core::{
@@ -63,6 +64,8 @@ const MAX_ENV: usize = 500;
 const MAX_ENV_BYTES: usize = 96 * 1024;
 /// Most secrets of one function.
 const MAX_SECRETS: usize = 64;
+/// Most entries of a list of what may be reached: each connection is compared with all of them.
+const MAX_EGRESS: usize = 256;
 /// Longest rollout.
 const MAX_ROLLOUT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest call.
@@ -140,6 +143,17 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
             ),
         ));
     }
+    let network = match spec.network.as_deref() {
+        None | Some("outbound") => Network::Outbound,
+        Some("none") => Network::None,
+        Some("host") => Network::Host,
+        Some(other) => {
+            return Err(LowerError::new(
+                "spec.network",
+                format!("unknown network {other:?}: choose 'outbound', 'none' or 'host'"),
+            ));
+        }
+    };
     let mut lowered = FunctionSpec {
         runtime: match spec.image {
             Some(_) => crate::image::RUNTIME.to_owned(),
@@ -160,22 +174,8 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
         secrets: secrets(&spec.secrets)?,
         limits: limits(&spec.limits)?,
         scale: UNSCALED,
-        network: match spec.network.as_deref() {
-            None | Some("none") => Network::None,
-            Some("host") => Network::Host,
-            Some("outbound") => {
-                return Err(LowerError::new(
-                    "spec.network",
-                    "\"outbound\" is not available yet: choose 'none', or 'host' to share the machine's own network",
-                ));
-            }
-            Some(other) => {
-                return Err(LowerError::new(
-                    "spec.network",
-                    format!("unknown network {other:?}: choose 'none' or 'host'"),
-                ));
-            }
-        },
+        network,
+        egress: egress(network, spec.egress.as_deref())?,
         access: match spec.access.as_deref() {
             None | Some("public") => Access::Public,
             Some("private") => Access::Private,
@@ -193,6 +193,38 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
         .map_err(|error| LowerError::new(error.field(), error.to_string()))?;
     lowered.scale = scale(&spec.scale, &contract)?;
     Ok(lowered)
+}
+
+/// What is reached, where not all that is.
+fn egress(network: Network, entries: Option<&[String]>) -> Result<Option<Vec<Rule>>, LowerError> {
+    let Some(entries) = entries else {
+        return Ok(None);
+    };
+    if network != Network::Outbound {
+        return Err(LowerError::new(
+            "spec.egress",
+            "is for network \"outbound\" alone: leave one of the two out",
+        ));
+    }
+    if entries.len() > MAX_EGRESS {
+        return Err(LowerError::new(
+            "spec.egress",
+            format!(
+                "has {} entries: at most {MAX_EGRESS} are taken",
+                entries.len()
+            ),
+        ));
+    }
+    let read = |(at, entry): (usize, &String)| {
+        let rule = entry.parse::<Rule>();
+        rule.map_err(|e| LowerError::new(format!("spec.egress[{at}]"), e.to_string()))
+    };
+    entries
+        .iter()
+        .enumerate()
+        .map(read)
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
 /// Who takes the calls.
@@ -666,8 +698,16 @@ mod tests {
                 ["spec.code.entry", "../a", "handler.py"],
             ),
             (
-                serde_json::json!({ "network": "outbound" }),
-                ["spec.network", "outbound", "host"],
+                serde_json::json!({ "network": "inbound" }),
+                ["spec.network", "inbound", "outbound"],
+            ),
+            (
+                serde_json::json!({ "egress": ["a.org", "https://b.org"] }),
+                ["spec.egress[1]", "https://b.org", "*.example.org:443"],
+            ),
+            (
+                serde_json::json!({ "network": "none", "egress": [] }),
+                ["spec.egress", "outbound", "leave"],
             ),
             (
                 serde_json::json!({ "handler": "a b" }),

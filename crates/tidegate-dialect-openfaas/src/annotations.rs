@@ -9,14 +9,17 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_core::egress::{Rule, RuleError};
 use tidegate_core::{Network, parse_go_duration};
 use tidegate_platform::LowerError;
 
-/// What of the network an instance sees: `none`, which is the default, or `host`.
+/// What of the network an instance sees: `outbound`, which is the default, `none`, or `host`.
 pub(crate) const NETWORK: &str = "tidegate.dev/network";
 
 /// Secrets with credentials of registries, separated by commas.
 pub(crate) const PULL_SECRETS: &str = "tidegate.dev/pull-secrets";
+/// All that is reached with `outbound`, divided by commas.
+pub(crate) const EGRESS: &str = "tidegate.dev/egress";
 
 /// What a value has to be.
 #[derive(Clone, Copy)]
@@ -70,18 +73,20 @@ pub(crate) fn check(annotations: &BTreeMap<String, String>) -> Result<(), LowerE
             ));
         }
     }
-    network(annotations).map(drop)
+    network(annotations)?;
+    egress(annotations).map(drop)
 }
 
 /// The network that an annotation asks for.
 pub(crate) fn network(annotations: &BTreeMap<String, String>) -> Result<Network, LowerError> {
     match annotations.get(NETWORK).map(String::as_str) {
-        None | Some("none") => Ok(Network::None),
+        None | Some("outbound") => Ok(Network::Outbound),
+        Some("none") => Ok(Network::None),
         Some("host") => Ok(Network::Host),
         Some(other) => Err(LowerError::new(
             format!("annotations.{NETWORK}"),
             format!(
-                "{other:?} is no network: choose \"none\", or \"host\" to share the machine's own"
+                "{other:?} is no network: choose \"outbound\", \"none\", or \"host\" to share the machine's own"
             ),
         )),
     }
@@ -97,6 +102,26 @@ pub(crate) fn ready_path(annotations: &BTreeMap<String, String>) -> Option<Strin
     .iter()
     .find_map(|name| annotations.get(*name))
     .map(|path| path.trim().to_owned())
+}
+
+/// The list of what is reached that an annotation gives.
+pub(crate) fn egress(
+    annotations: &BTreeMap<String, String>,
+) -> Result<Option<Vec<Rule>>, LowerError> {
+    let Some(list) = annotations.get(EGRESS) else {
+        return Ok(None);
+    };
+    let refuse = |why: String| LowerError::new(format!("annotations.{EGRESS}"), why);
+    if network(annotations)? != Network::Outbound {
+        return Err(refuse(format!(
+            "is for network \"outbound\" alone: leave it or {NETWORK} out"
+        )));
+    }
+    let entries = list.split(',').map(str::trim).filter(|e| !e.is_empty());
+    let rules: Result<_, _> = entries.map(str::parse).collect();
+    rules
+        .map(Some)
+        .map_err(|e: RuleError| refuse(e.to_string()))
 }
 
 fn kind(name: &str) -> Option<Kind> {

@@ -47,6 +47,8 @@ pub struct Routed {
     target: Target,
     /// Bytes of the path that led to the function.
     prefix: usize,
+    /// How many functions called one another until this.
+    depth: u32,
 }
 
 enum Target {
@@ -84,6 +86,15 @@ struct Count {
     began: Instant,
 }
 
+impl Routed {
+    /// The same for a call that so many functions calling one another led to.
+    #[must_use]
+    pub fn at_depth(mut self, depth: u32) -> Self {
+        self.depth = depth;
+        self
+    }
+}
+
 /// The status by which a call counts whose caller left before there was an answer: a common convention of proxies.
 const CALLER_LEFT: u16 = 499;
 
@@ -92,12 +103,20 @@ impl OpenFaas {
     /// function is private, or not known to be public.
     #[must_use]
     pub fn route(&self, uri: &Uri, is_admin: impl Fn() -> bool) -> Option<Routed> {
+        self.route_for(uri, |_| is_admin())
+    }
+
+    /// The same for a caller who may call some private functions and others not. One that is not ready is none to be asked
+    /// about.
+    #[must_use]
+    pub fn route_for(&self, uri: &Uri, may: impl Fn(Option<&Function>) -> bool) -> Option<Routed> {
         let path = uri.path();
         let Some(rest) = path.strip_prefix(CALL_PREFIX) else {
             let is_async = path.starts_with(ASYNC_PREFIX);
             return is_async.then_some(Routed {
                 target: Target::Async,
                 prefix: 0,
+                depth: 0,
             });
         };
         let word = rest.split('/').next().unwrap_or("");
@@ -109,17 +128,18 @@ impl OpenFaas {
         });
         let access = found.as_ref().and_then(|f| self.platform().access(f));
         let target = match (found, access) {
-            (Some(_), Some(Access::Private)) if !is_admin() => Target::Private,
+            (Some(function), Some(Access::Private)) if !may(Some(&function)) => Target::Private,
             (Some(function), Some(access)) => Target::Function(Callee::of(function, access)),
             _ => Target::Unready {
                 name: name.to_owned(),
                 namespace: namespace.to_owned(),
-                is_admin: is_admin(),
+                is_admin: may(None),
             },
         };
         Some(Routed {
             target,
             prefix: CALL_PREFIX.len() + word.len(),
+            depth: 0,
         })
     }
 
@@ -164,6 +184,7 @@ impl OpenFaas {
             // What is told of the caller is told above, in this dialect's way.
             caller: None,
             received,
+            depth: routed.depth,
         };
         let called = self.platform().call(&function, request, context).await;
         let mut response = match called {

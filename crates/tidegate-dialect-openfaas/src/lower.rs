@@ -207,6 +207,7 @@ fn spec_of(
         )?,
         scale,
         network,
+        egress: annotations::egress(notes)?,
         access: Access::Public,
         root: None,
         secrets_generation: 0,

@@ -169,7 +169,8 @@ fn sentence(name: &str, error: &Error) -> String {
         Error::Image(ImageError::Unauthorized { .. }) => {
             "Name a secret with a Docker configuration in the annotation tidegate.dev/pull-secrets, or log the server's user in"
         }
-        Error::Image(ImageError::NotFound { .. } | ImageError::Unreachable { .. }) => {
+        Error::Invalid(_)
+        | Error::Image(ImageError::NotFound { .. } | ImageError::Unreachable { .. }) => {
             "Build it here: 'faas-cli up' with OPENFAAS_REMOTE_BUILDER set to this gateway; or bring it here: 'tidegate image import'"
         }
         _ => return format!("image {name:?} cannot be had: {error}"),

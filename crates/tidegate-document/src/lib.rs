@@ -156,9 +156,14 @@ pub struct FunctionSpec {
     /// How many instances, when.
     #[serde(default, skip_serializing_if = "Scale::is_default")]
     pub scale: Scale,
-    /// `none` (default) or `host`.
+    /// `outbound` (default): connections to the outside, as far as the operator and `egress` let them; `none`; or `host`,
+    /// the machine's own network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// All that is reached with network `outbound`: `api.example.org`, `*.example.org:443`, `10.0.0.0/8`. Whatever the
+    /// operator lets functions reach where absent; functions alone where empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Vec<String>>,
     /// `public` (default) or `private`: calls then need a key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<String>,

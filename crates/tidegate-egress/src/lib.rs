@@ -1,4 +1,7 @@
-//! The outer side of a job's door to the network: an HTTP proxy that decides what may be reached.
+//! The outer side of the doors to the network: what decides what may be reached, and dials it.
+//!
+//! A *function* connects as it likes; its connections come to an outlet here, a name server beside it ([`Outlets`]). A
+//! *job* has a proxy. Both are judged alike.
 //!
 //! A build has to fetch what its project depends on, and what it fetches is code that strangers wrote. So it gets neither
 //! a route nor a resolver, only a proxy, which every package manager knows how to use. What is allowed is decided here, a
@@ -17,8 +20,12 @@
 
 mod address;
 mod dial;
+mod dns;
 mod event;
+mod forward;
 mod meter;
+mod names;
+mod outlet;
 mod policy;
 mod proxy;
 mod target;
@@ -26,6 +33,7 @@ mod upstream;
 
 pub use dial::Resolve;
 pub use event::Event;
+pub use outlet::{Allowed, Inside, Lists, Nothing, Outlets};
 pub use policy::{HostPattern, Limits, Network, Policy};
 pub use proxy::EgressProxy;
 pub use target::{ParseError, Target};

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::arrangement::{self, Chosen};
 use crate::functions::Function;
 use crate::host::Host;
-use crate::pool::{Acquire, Pool, Refusal};
+use crate::pool::{Acquire, Lineage, Pool, Refusal};
 use crate::reply::{Flight, ReplyBody};
 use crate::slot::Slot;
 
@@ -43,6 +43,8 @@ pub struct CallContext {
     pub caller: Option<Caller>,
     /// When it arrived.
     pub received: Instant,
+    /// How many functions called one another until this.
+    pub depth: u32,
 }
 
 /// Why there is no response from the code. Knows no status code: that is the dialect's table.
@@ -182,11 +184,15 @@ async fn acquire(
     context: &CallContext,
 ) -> Result<(Slot, Times), Failure> {
     let asked = Instant::now();
+    let lineage = Lineage {
+        call: Some(context.id),
+        depth: context.depth,
+    };
     loop {
         if host.is_draining() {
             return Err(Failure::shutting_down());
         }
-        let refusal = match pool.acquire() {
+        let refusal = match pool.acquire(lineage) {
             Acquire::Granted(slot) => {
                 return Ok((
                     slot,

@@ -17,7 +17,7 @@ use crate::arrangement::{
 use crate::call::{self, CallContext, Failure};
 use crate::functions::{Function, Functions};
 use crate::host::Host;
-use crate::pool::{Pool, PoolCounts, Revision};
+use crate::pool::{Lineage, Pool, PoolCounts, Revision};
 use crate::reply::ReplyBody;
 use crate::{Resources, StartFailed};
 
@@ -161,6 +161,18 @@ impl Engine {
         let aside = function.aside.lock().clone();
         used.extend(aside.iter().flat_map(|pool| pool.usage()));
         used
+    }
+
+    /// What this instance of the function is doing, or did last. `None` where there is no such instance.
+    #[must_use]
+    pub fn lineage(&self, function: &Function, instance: InstanceId) -> Option<Lineage> {
+        let live = function.live.load();
+        let mut pools = live.iter().flat_map(|live| live.pools());
+        let found = pools.find_map(|pool| pool.lineage(instance));
+        found.or_else(|| {
+            let aside = function.aside.lock().clone();
+            aside.iter().find_map(|pool| pool.lineage(instance))
+        })
     }
 
     /// The revision that takes most of the function's calls.

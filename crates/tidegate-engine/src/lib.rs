@@ -30,7 +30,7 @@ pub use functions::Function;
 pub use ids::new_id;
 pub use logs::{FunctionLog, LogLine, LogQuery, LogTail};
 pub use metrics::{BUCKETS_SECONDS, FunctionMetrics, OUTCOMES};
-pub use pool::{PoolCounts, Revision};
+pub use pool::{Lineage, PoolCounts, Revision};
 pub use reply::ReplyBody;
 
 use std::path::PathBuf;
@@ -38,7 +38,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tidegate_core::{FunctionKey, FunctionSpec};
-use tidegate_instance::{SecretFile, StartError};
+use tidegate_instance::{Outbound, SecretFile, StartError};
 
 /// What an instance needs beside its specification, made ready when one is started and not before.
 #[async_trait]
@@ -59,7 +59,7 @@ pub trait Resources: Send + Sync {
 }
 
 /// See [`Resources`].
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Materials {
     /// The unpacked bundle, readable by everyone; an empty folder where all of the code is in the image.
     pub bundle: PathBuf,
@@ -71,6 +71,8 @@ pub struct Materials {
     pub env: Vec<(String, String)>,
     /// Secrets as files.
     pub files: Vec<SecretFile>,
+    /// What its instances reach, where the function asks for a way out and there is one.
+    pub outbound: Option<Arc<dyn Outbound>>,
 }
 
 /// Why a revision did not take over: the first of its instances that did not start.

@@ -64,6 +64,15 @@ pub(crate) struct Pool {
     progress: watch::Sender<Progress>,
 }
 
+/// What an instance does, as far as it matters to whom it calls: nobody inside has to tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// The call that it has, or had last; `None` where it has had none, or has several at once.
+    pub call: Option<InvocationId>,
+    /// How many functions called one another until this: the most, where it has several calls.
+    pub depth: u32,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     pub(crate) ready: u32,
@@ -77,7 +86,7 @@ struct Starting {
     ended: bool,
 }
 
-struct Waiter(oneshot::Sender<Grant>);
+struct Waiter(oneshot::Sender<Grant>, Lineage);
 
 /// What a waiting call gets.
 pub(crate) type Grant = Result<Slot, Refusal>;
@@ -214,7 +223,7 @@ impl Pool {
     }
 
     /// Asks for a slot. Never waits.
-    pub(crate) fn acquire(self: &Arc<Self>) -> Acquire {
+    pub(crate) fn acquire(self: &Arc<Self>, call: Lineage) -> Acquire {
         let mut effects = Effects::default();
         let answer = {
             let mut state = self.state.lock();
@@ -223,7 +232,7 @@ impl Pool {
             }
             state.arrived += 1;
             if let Some(entry) = state.find_room() {
-                entry.in_flight += 1;
+                entry.take(call);
                 let target = entry.target.clone();
                 state.wake();
                 if state.wants_more() {
@@ -236,7 +245,7 @@ impl Pool {
                 Acquire::Refused(Refusal::Full)
             } else {
                 let (grant, granted) = oneshot::channel();
-                state.waiting.push_back(Waiter(grant));
+                state.waiting.push_back(Waiter(grant, call));
                 state.wake();
                 self.decide(&mut state, &mut effects, false);
                 Acquire::Queued(granted)
@@ -390,6 +399,12 @@ impl Pool {
     }
 
     /// What each instance has used so far, where that is measured.
+    pub(crate) fn lineage(&self, id: InstanceId) -> Option<Lineage> {
+        let state = self.state.lock();
+        let entry = state.ready.iter().find(|entry| entry.id == id)?;
+        Some(entry.lineage)
+    }
+
     pub(crate) fn usage(&self) -> Vec<(InstanceId, Usage)> {
         // Asked outside the lock: the answer is in files.
         let targets: Vec<_> = {
@@ -512,7 +527,7 @@ impl Pool {
                 state.waiting.push_front(waiter);
                 break;
             };
-            entry.in_flight += 1;
+            entry.take(waiter.1);
             let slot = Slot::new(self.clone(), entry.target.clone());
             effects.grants.push((waiter, Ok(slot)));
         }
@@ -633,6 +648,7 @@ impl Pool {
                 secrets: materials.files,
                 limits: spec.limits,
                 network: spec.network,
+                outbound: materials.outbound,
                 concurrency: spec.scale.concurrency,
                 ready_within: self.ready_within(),
                 logs: self.revision.contract.sink(self.log.clone()),
@@ -660,6 +676,7 @@ impl Pool {
                     idle_since,
                     leaving: false,
                     cpu_us: None,
+                    lineage: Lineage::default(),
                 });
                 self.grant(&mut state, &mut effects);
             }

@@ -13,6 +13,7 @@
 
 mod exit;
 mod job;
+mod outbound;
 mod spec;
 mod stream;
 
@@ -23,6 +24,7 @@ use tidegate_core::{InstanceId, InvocationId};
 
 pub use exit::{Exit, Reason};
 pub use job::{EGRESS_PORT, Egress, Folder, Job, JobEnd, JobLimits, JobOutput};
+pub use outbound::{Outbound, Outlet, RESOLVER};
 pub use spec::{InstanceSpec, LogSink, LogStream, Program, RootFs, SecretFile};
 pub use stream::Stream;
 

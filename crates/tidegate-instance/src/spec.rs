@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tidegate_core::{FunctionKey, InstanceId, InvocationId, Limits, Network};
 
+use crate::Outbound;
+
 /// Everything an isolation needs to start one instance.
 #[derive(Clone)]
 pub struct InstanceSpec {
@@ -15,7 +17,8 @@ pub struct InstanceSpec {
     pub function: FunctionKey,
     /// Which revision, for the code to see and for messages.
     pub revision: Arc<str>,
-    /// The unpacked bundle on this machine; read-only inside, at `/function`.
+    /// The unpacked bundle on this machine; read-only inside, at `/function`. Where there is a root, a folder with nothing in
+    /// it means that all code is the image's, and is not shown.
     pub bundle: PathBuf,
     /// The unpacked dependencies on this machine, where they are apart; read-only inside, at `/layer`.
     pub layer: Option<PathBuf>,
@@ -24,7 +27,7 @@ pub struct InstanceSpec {
     /// What to run.
     pub program: Program,
     /// The whole environment of the code: nothing of the server's is added but `PATH`, `HOME`, `TMPDIR` and `LANG` where
-    /// absent.
+    /// absent; to that of an image's programs only `PATH`, and the `HOME` that the image's list of users has.
     pub env: Vec<(String, String)>,
     /// Files under `/run/secrets`.
     pub secrets: Vec<SecretFile>,
@@ -32,6 +35,8 @@ pub struct InstanceSpec {
     pub limits: Limits,
     /// What of the network it sees.
     pub network: Network,
+    /// What it reaches where that is [`Network::Outbound`]; nothing where absent.
+    pub outbound: Option<Arc<dyn Outbound>>,
     /// Calls it takes at once.
     pub concurrency: u32,
     /// How long it may take until it can be called.
@@ -48,9 +53,9 @@ pub struct RootFs {
     pub layers: Vec<PathBuf>,
     /// User and group inside.
     pub user: (u32, u32),
-    /// Where programs begin, an absolute path inside.
+    /// Where programs begin, an absolute path inside; made where it is missing. Where there is a bundle they begin there.
     pub workdir: String,
-    /// Whether nothing but `/tmp` can be written to. Otherwise what is written is gone with the instance, and bounded by
+    /// Whether nothing but `/tmp` and `/dev/shm` can be written to. Otherwise what is written is gone with the instance, and bounded by
     /// [`Limits::tmp`].
     pub read_only: bool,
     /// Number of the signal that asks the program to end.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_core::{FunctionKey, InstanceId, InvocationId, Limits, Name, Network};
 use tidegate_instance::{
-    Exec, Instance, InstanceSpec, Isolation, LogSink, LogStream, Program, StartTimes,
+    Exec, Instance, InstanceSpec, Isolation, LogSink, LogStream, Program, RootFs, StartTimes,
 };
 use tidegate_isolation_process::{Options, ProcessIsolation, is_launcher, launcher_main};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -102,6 +102,8 @@ async fn measure(count: usize) {
     table("program: sandbox ready", &mut rows);
     line("program: one call", &mut calls);
 
+    images(&isolation, folder.path(), count).await;
+
     let (mut rows, mut answers, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..count {
         let began = Instant::now();
@@ -141,6 +143,70 @@ async fn measure(count: usize) {
     line("python: one of 100 at once", &mut took);
     drop(instances);
     isolation.shutdown().await;
+}
+
+/// Layers of the images that are measured: one, and what a language's image has with a function's own on top.
+const LAYERS: [usize; 2] = [1, 12];
+
+/// The same program out of an image: its sandbox, one call, and one that serves.
+async fn images(isolation: &ProcessIsolation, folder: &Path, count: usize) {
+    const BUSYBOX: &str = "/usr/bin/busybox";
+    if !Path::new(BUSYBOX).exists() {
+        println!("image: busybox-static, of which it is made, is not installed");
+        return;
+    }
+    fs::create_dir_all(folder.join("no-code")).expect("a folder");
+    for layers in LAYERS {
+        let layers: Vec<_> = (0..layers)
+            .map(|n| folder.join(format!("layer-{layers}-{n}")))
+            .collect();
+        for (n, layer) in layers.iter().enumerate() {
+            fs::create_dir_all(layer.join("bin")).expect("a folder");
+            fs::write(layer.join(format!("bin/file-{n}")), "x").expect("written");
+        }
+        fs::copy(BUSYBOX, layers[0].join("bin/busybox")).expect("copied");
+        let what = format!("image of {}", layers.len());
+        let root = RootFs {
+            layers,
+            user: (1000, 1000),
+            workdir: "/".to_owned(),
+            read_only: false,
+            stop_signal: 15,
+        };
+        let command = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let (mut rows, mut calls) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let program = Program::PerCall {
+                runtime: "executable".to_owned(),
+                entry: String::new(),
+                command: command(&["busybox", "true"]),
+            };
+            let (instance, took) = rooted(isolation, folder, program, root.clone()).await;
+            rows.push((took, instance.start_times()));
+            let began = Instant::now();
+            let process = instance.exec(Exec::default()).await.expect("called");
+            let _ = process.exit.await;
+            calls.push(began.elapsed());
+            drop(instance);
+            tokio::time::sleep(REST).await;
+        }
+        table(&format!("{what}: sandbox ready"), &mut rows);
+        line(&format!("{what}: one call"), &mut calls);
+        let mut rows = Vec::new();
+        for _ in 0..count {
+            let program = Program::Server {
+                runtime: "executable".to_owned(),
+                entry: String::new(),
+                command: command(&["busybox", "httpd", "-f", "-p", "8080"]),
+                port: None,
+            };
+            let (instance, took) = rooted(isolation, folder, program, root.clone()).await;
+            rows.push((took, instance.start_times()));
+            drop(instance);
+            tokio::time::sleep(REST).await;
+        }
+        table(&format!("{what}: server ready"), &mut rows);
+    }
 }
 
 /// Languages whose hosts are an interpreter each: `(runtime, entry, source)`.
@@ -297,8 +363,23 @@ async fn sized(
     program: Program,
     memory: u64,
 ) -> (Arc<dyn Instance>, Duration) {
+    started(isolation, spec(folder, bundle, program, memory)).await
+}
+
+async fn rooted(
+    isolation: &ProcessIsolation,
+    folder: &Path,
+    program: Program,
+    root: RootFs,
+) -> (Arc<dyn Instance>, Duration) {
+    let mut spec = spec(folder, "no-code", program, 256 << 20);
+    spec.root = Some(root);
+    started(isolation, spec).await
+}
+
+fn spec(folder: &Path, bundle: &str, program: Program, memory: u64) -> InstanceSpec {
     let name = |text| Name::new(text).expect("a name");
-    let spec = InstanceSpec {
+    InstanceSpec {
         layer: None,
         root: None,
         id: InstanceId(0),
@@ -319,10 +400,17 @@ async fn sized(
             body: 1 << 20,
         },
         network: Network::None,
+        outbound: None,
         concurrency: 1,
         ready_within: Duration::from_secs(10),
         logs: Arc::new(Nowhere),
-    };
+    }
+}
+
+async fn started(
+    isolation: &ProcessIsolation,
+    spec: InstanceSpec,
+) -> (Arc<dyn Instance>, Duration) {
     let began = Instant::now();
     let instance = isolation.start(spec).await.expect("it starts");
     (instance, began.elapsed())

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::cgroup;
 use crate::channel::Channel;
 use crate::node::Orders;
+use crate::outlet::Served;
 use crate::output::Output;
 use crate::protocol::{LastWords, Order, Word};
 use crate::supervisor::{Ended, Sandbox};
@@ -81,6 +82,8 @@ pub(crate) struct Inner {
     /// Tasks that read output.
     pub(crate) pumps: TaskTracker,
     pub(crate) times: Mutex<StartTimes>,
+    /// Takes its connections to the outside until it is gone.
+    outlet: Mutex<Option<Served>>,
     next: AtomicU64,
     state: Mutex<State>,
     killed: AtomicBool,
@@ -145,6 +148,7 @@ impl Inner {
             control,
             pumps: TaskTracker::new(),
             times: Mutex::default(),
+            outlet: Mutex::default(),
             next: AtomicU64::new(MAIN + 1),
             state: Mutex::default(),
             killed: AtomicBool::new(false),
@@ -153,6 +157,10 @@ impl Inner {
             measuring: AtomicBool::new(false),
             life: watch::Sender::new(None),
         })
+    }
+
+    pub(crate) fn serve_outlet(&self, served: Served) {
+        *self.outlet.lock() = Some(served);
     }
 
     /// Ends it by our will.
@@ -172,6 +180,7 @@ impl Inner {
 
     /// The sandbox is gone: how it ended can be told now.
     pub(crate) fn buried(&self, last: LastWords) {
+        drop(self.outlet.lock().take());
         let exit = {
             let mut state = self.state.lock();
             state.closed = true;

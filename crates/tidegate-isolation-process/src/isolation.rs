@@ -43,6 +43,7 @@ impl ProcessIsolation {
     pub async fn start(options: Options) -> Result<(Self, Report), Error> {
         let control = Handle::current();
         let minimum = options.minimum;
+        more_descriptors();
         let started = tokio::task::spawn_blocking(move || {
             let sources = python::write_sources(&options.state_dir)?;
             let (languages, greeted) = std::thread::scope(|scope| {
@@ -111,6 +112,20 @@ impl ProcessIsolation {
     /// ended with it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         self.supervisor.lost()
+    }
+}
+
+/// As many descriptors as the machine lets us have: each sandbox takes about ten, and what is under way between processes
+/// is counted by user, sandboxes of an ordinary user's among them.
+fn more_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: now.maximum,
+        maximum: now.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::debug!(%error, "the limit of descriptors stays as it is");
     }
 }
 

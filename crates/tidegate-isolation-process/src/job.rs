@@ -26,7 +26,7 @@ use crate::cgroup::{self, GroupLimits};
 use crate::disk::{self, TooMuch, Watch};
 use crate::output::Output;
 use crate::protocol::{JobFolder, JobPayload, LastWords, MAX_PAYLOAD, Order, Rlimits, Word};
-use crate::start::{DEFAULT_ENV, OPEN_FILES, host_name};
+use crate::start::{DEFAULT_ENV, host_name, open_files};
 use crate::supervisor::{Ended, Sandbox, Supervisor, failed};
 use crate::{usage, walk};
 
@@ -230,7 +230,7 @@ fn payload(
         tmp: job.limits.tmp,
         memory: job.limits.memory,
         rlimits: Rlimits {
-            nofile: OPEN_FILES,
+            nofile: open_files(),
             fsize: job.limits.disk.max(job.limits.tmp),
             core: 0,
             nproc: supervisor

@@ -13,6 +13,10 @@
 //! its pid namespace; a launcher that loses the server ends the inits; an init that loses the launcher is killed. So
 //! nothing is left however the server went.
 //!
+//! An *image* takes the place of the machine's files where a function has one: its layers, which all that run it share, are
+//! mounted over one another with a scratch space on top, and every path in it is resolved as if it were the root already,
+//! since nobody vouches for its links.
+//!
 //! A *job* is a tool that is run once behind the same walls, to build something: it may write into folders that it is
 //! given, and reach the network through a door that the server watches.
 //!
@@ -29,6 +33,7 @@ mod channel;
 mod disk;
 mod error;
 mod explain;
+mod fence;
 mod instance;
 mod isolation;
 mod job;
@@ -36,6 +41,7 @@ mod language;
 mod launcher;
 mod node;
 mod options;
+mod outlet;
 mod output;
 mod protocol;
 mod python;

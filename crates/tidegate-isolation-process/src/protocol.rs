@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use tidegate_core::Network;
+
 use crate::cgroup::GroupLimits;
 use crate::options::Cgroups;
 use crate::report::Report;
@@ -64,6 +66,8 @@ pub(crate) enum Tell {
         report: Report,
         /// Whether the process limit has to be a resource limit.
         nproc: bool,
+        /// Whether memory is watched rather than held.
+        watched: bool,
     },
     /// It cannot go on, and why. The first message, and the last.
     Unable {
@@ -71,12 +75,14 @@ pub(crate) enum Tell {
         errno: i32,
         report: Report,
     },
-    /// A sandbox's init exists. Descriptors: its pidfd, then one `cgroup.procs` a group.
+    /// A sandbox's init exists. Descriptors: its pidfd; the door of its connections and the socket of its name server,
+    /// where it has an outlet; then one `cgroup.procs` a group.
     Started {
         slot: u32,
         /// The user id it runs as, where that is not the server's own.
         id: Option<u32>,
         groups: Vec<PathBuf>,
+        outlet: bool,
         made_us: u64,
     },
     /// A sandbox could not be made.
@@ -142,6 +148,8 @@ pub(crate) struct Payload {
     pub(crate) tmp: u64,
     /// Bytes of memory that the watchdog allows.
     pub(crate) memory: u64,
+    /// What of the network it sees; outbound only where the sandbox has an outlet.
+    pub(crate) network: Network,
     pub(crate) rlimits: Rlimits,
 }
 

@@ -32,11 +32,20 @@ pub enum State {
     Missing,
 }
 
+/// What [`Report::has_outbound`] looks at.
+pub(crate) const OUTBOUND: &str = "outbound network";
+
 impl Report {
     /// The entry of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Capability> {
         self.capabilities.iter().find(|c| c.name == name)
+    }
+
+    /// Whether instances can be given a way out.
+    #[must_use]
+    pub fn has_outbound(&self) -> bool {
+        self.get(OUTBOUND).is_some_and(|c| c.state == State::Ok)
     }
 
     /// What does not work as meant.

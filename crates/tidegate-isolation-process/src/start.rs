@@ -18,8 +18,9 @@ use tokio::time::timeout;
 use crate::cgroup::GroupLimits;
 use crate::channel::Channel;
 use crate::instance::{Inner, Kind, MAIN, ProcessInstance};
-use crate::language::{Command, NODE, PYTHON};
+use crate::language::{Command, NODE, PYTHON, word};
 use crate::node::{NodeStock, Orders};
+use crate::outlet;
 use crate::output::{MAX_LINE, Output, REST};
 use crate::protocol::{Payload, Rlimits, Root};
 use crate::supervisor::{Supervisor, Unclaimed, failed};
@@ -31,6 +32,13 @@ const PORT: u16 = 8080;
 
 /// Open files of one process: enough for a server with ten thousand connections.
 pub(crate) const OPEN_FILES: u64 = 16 * 1024;
+
+/// The same where the machine gives the server few: at most half of them, so that who uses all it has leaves some of what
+/// the kernel counts by user.
+pub(crate) fn open_files() -> u64 {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    most.map_or(OPEN_FILES, |most| OPEN_FILES.min(most / 2))
+}
 
 /// Files may be as large as `/tmp` is, and a little more, so that a full disk and not a signal is what code meets.
 const FILE_SLACK: u64 = 1024 * 1024;
@@ -78,6 +86,8 @@ const FUNCTION: &str = "/function";
 
 /// Where the dependencies are inside.
 const LAYER: &str = "/layer";
+/// Said where a function gets less than it asks for.
+const NO_OUTBOUND: &str = "this machine lets no connections out of a sandbox ('tidegate doctor' says why): network \"outbound\" is \"none\" here";
 
 /// An environment.
 type Variables = Vec<(String, String)>;
@@ -145,9 +155,17 @@ async fn run(
                 runtime, handler, ..
             },
             Means::Command(command),
-        ) if matches!(runtime.as_str(), PYTHON | NODE) => {
+        ) if matches!(word(runtime), PYTHON | NODE) => {
             let config = configuration(spec, entry, handler.as_deref());
-            executed(supervisor, spec, entry, command, &config, runtime == NODE).await
+            executed(
+                supervisor,
+                spec,
+                entry,
+                command,
+                &config,
+                word(runtime) == NODE,
+            )
+            .await
         }
         (_, Means::Command(command)) => server(supervisor, spec, entry, command).await,
         (Program::Host { handler, .. }, Means::Zygote(zygotes)) => {
@@ -229,6 +247,11 @@ async fn walls(
             .collect(),
         tmp: spec.limits.tmp,
         memory: spec.limits.memory,
+        network: if lacks_outbound(supervisor, spec) {
+            Network::None
+        } else {
+            spec.network
+        },
         rlimits: rlimits(supervisor, spec),
     };
     let limits = GroupLimits {
@@ -251,14 +274,27 @@ async fn walls(
         }
     };
     let doors = std::mem::take(&mut sandbox.doors);
+    let sockets = sandbox.outlet.take();
     let made_us = sandbox.made_us;
     let control = supervisor.control().clone();
     let output = Output::new(spec.id, spec.logs.clone());
+    if lacks_outbound(supervisor, spec) {
+        output.system(NO_OUTBOUND);
+    }
     let inner = Inner::new(spec, entry, sandbox, output, control.clone());
     // From here on dropping the instance ends the sandbox.
     let instance = ProcessInstance {
         inner: inner.clone(),
     };
+    if spec.network == Network::Outbound
+        && let (Some(outbound), Some(sockets)) = (&spec.outbound, sockets)
+    {
+        let outlet = outbound.open(spec.id, spec.logs.clone());
+        let served = outlet::serve(sockets, outlet, &control);
+        instance
+            .inner
+            .serve_outlet(served.map_err(|e| failed("open the door", e))?);
+    }
     let (ready, is_ready) = oneshot::channel();
     // Both end with the sandbox: the one when its init closes the channel, the other when the launcher has buried it.
     control.spawn(inner.clone().listen(ready));
@@ -284,6 +320,11 @@ async fn walls(
     }
 }
 
+/// Whether it asks for a way out that there is none of: on this machine, or for want of anybody who would judge.
+fn lacks_outbound(supervisor: &Supervisor, spec: &InstanceSpec) -> bool {
+    spec.network == Network::Outbound && !(supervisor.outbound && spec.outbound.is_some())
+}
+
 async fn server(
     supervisor: &Arc<Supervisor>,
     spec: &InstanceSpec,
@@ -296,7 +337,7 @@ async fn server(
     };
     let port = match spec.network {
         _ if own.is_some() => own.unwrap_or(PORT),
-        Network::None => PORT,
+        Network::None | Network::Outbound => PORT,
         Network::Host => free_port().map_err(|e| failed("choose a port", e))?,
     };
     let mut env = environment(spec, &command);
@@ -741,7 +782,7 @@ fn processes(spec: &InstanceSpec) -> u32 {
 
 fn rlimits(supervisor: &Supervisor, spec: &InstanceSpec) -> Rlimits {
     Rlimits {
-        nofile: OPEN_FILES,
+        nofile: open_files(),
         fsize: spec.limits.tmp.saturating_add(FILE_SLACK),
         core: 0,
         nproc: supervisor.nproc.then(|| u64::from(processes(spec))),

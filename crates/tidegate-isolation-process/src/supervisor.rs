@@ -23,6 +23,7 @@ use crate::channel::Channel;
 use crate::error::Error;
 use crate::launcher::{NAME, STAGE};
 use crate::options::Options;
+use crate::outlet::Sockets;
 use crate::protocol::{Ask, Early, JobPayload, LastWords, Payload, Setup, Tell};
 use crate::report::Report;
 use crate::wire;
@@ -40,6 +41,8 @@ pub(crate) struct Greeted {
     pub(crate) report: Report,
     /// Whether process limits are resource limits.
     pub(crate) nproc: bool,
+    /// Whether memory is watched rather than held.
+    pub(crate) watched: bool,
 }
 
 /// Starts a launcher and waits for its greeting. Blocks.
@@ -88,11 +91,16 @@ pub(crate) fn greet(options: &Options) -> Result<Greeted, Error> {
         })
         .and_then(|()| first_message(&socket));
     match answer {
-        Ok(Tell::Hello { report, nproc }) => Ok(Greeted {
+        Ok(Tell::Hello {
+            report,
+            nproc,
+            watched,
+        }) => Ok(Greeted {
             socket,
             child,
             report,
             nproc,
+            watched,
         }),
         Ok(Tell::Unable {
             step,
@@ -151,6 +159,7 @@ pub(crate) struct Sandbox {
     pub(crate) groups: Vec<PathBuf>,
     /// `cgroup.procs` of each group.
     pub(crate) doors: Vec<OwnedFd>,
+    pub(crate) outlet: Option<Sockets>,
     pub(crate) made_us: u64,
 }
 
@@ -175,6 +184,7 @@ pub(crate) struct Unclaimed {
     pidfd: Option<OwnedFd>,
     id: Option<u32>,
     groups: Vec<PathBuf>,
+    outlet: Option<Sockets>,
     gone: Option<oneshot::Receiver<LastWords>>,
 }
 
@@ -223,6 +233,9 @@ pub(crate) struct Supervisor {
     /// Cancelled when the launcher ended without being told to.
     lost: CancellationToken,
     pub(crate) nproc: bool,
+    /// Whether connections are let out of sandboxes here.
+    pub(crate) outbound: bool,
+    watched: bool,
 }
 
 impl Supervisor {
@@ -235,6 +248,8 @@ impl Supervisor {
             stop: CancellationToken::new(),
             lost: CancellationToken::new(),
             nproc: greeted.nproc,
+            outbound: greeted.report.has_outbound(),
+            watched: greeted.watched,
         });
         // Runs until the launcher is gone or `shutdown` says so. It owns the channel with us: dropping the isolation calls
         // `stop`, which closes the socket, which ends the launcher.
@@ -252,6 +267,11 @@ impl Supervisor {
     /// Resolves when the launcher has ended without being told to.
     pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + 'static {
         self.lost.clone().cancelled_owned()
+    }
+
+    /// Whether memory is watched rather than held.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watched
     }
 
     pub(crate) fn control(&self) -> &Handle {
@@ -312,12 +332,19 @@ impl Supervisor {
             return Err(failed("ask the launcher", error));
         }
         let (tell, fds) = is_started.await.map_err(|_| StartError::ShuttingDown)??;
-        match (tell, fds.into_iter().next()) {
-            (Tell::Started { id, groups, .. }, Some(pidfd)) => Ok(Unclaimed {
+        let mut fds = fds.into_iter();
+        match (tell, fds.next()) {
+            (
+                Tell::Started {
+                    id, groups, outlet, ..
+                },
+                Some(pidfd),
+            ) => Ok(Unclaimed {
                 slot,
                 pidfd: Some(pidfd),
                 id,
                 groups,
+                outlet: Sockets::take(outlet, &mut fds),
                 gone: Some(is_gone),
             }),
             _ => Err(failed(
@@ -383,6 +410,7 @@ impl Supervisor {
             id: waiting.id,
             groups: std::mem::take(&mut waiting.groups),
             doors: Vec::new(),
+            outlet: waiting.outlet.take(),
             made_us,
         };
         Ok((sandbox, gone))
@@ -425,6 +453,7 @@ impl Supervisor {
                 Tell::Started {
                     id,
                     groups,
+                    outlet,
                     made_us,
                     ..
                 },
@@ -435,6 +464,7 @@ impl Supervisor {
                     pidfd,
                     id,
                     groups,
+                    outlet: Sockets::take(outlet, &mut fds),
                     doors: fds.collect(),
                     made_us,
                 },

@@ -287,6 +287,21 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// Lets a socket stand at addresses that are not the namespace's own, and take what the packet filter hands it.
+pub(crate) fn transparent(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the value outlives the call, and the size given is its own.
+    check(libc::c_long::from(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_TRANSPARENT,
+            (&raw const on).cast(),
+            libc::socklen_t::try_from(size_of_val(&on)).unwrap_or(4),
+        )
+    }))
+}
+
 /// Drops everything from the bounding set. What the kernel does not know yet ends the loop.
 pub(crate) fn drop_bounding_set() {
     for capability in 0..64_usize {
@@ -355,12 +370,61 @@ impl Resource {
     }
 }
 
-/// Whether the kernel has Landlock.
-pub(crate) fn has_landlock() -> bool {
+/// The kernel's version of Landlock; 0 where it has none.
+pub(crate) fn landlock_version() -> i32 {
     /// Asks for the version and makes nothing.
     const VERSION: libc::c_uint = 1;
     // SAFETY: with this flag no memory is read.
-    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0_usize, 0_usize, VERSION) > 0 }
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, 0_usize, 0_usize, VERSION) };
+    i32::try_from(version).unwrap_or(0).max(0)
+}
+
+/// A set of Landlock rules without a rule; everything that `attributes` names is refused by it.
+pub(crate) fn landlock_rules(attributes: &[u8]) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel reads as many bytes as it is told; the descriptor that it makes is ours alone.
+    unsafe {
+        let fd = libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            attributes.as_ptr(),
+            attributes.len(),
+            0_u32,
+        );
+        check(fd)?;
+        Ok(OwnedFd::from_raw_fd(
+            RawFd::try_from(fd).map_err(io::Error::other)?,
+        ))
+    }
+}
+
+/// Allows these rights beneath a folder.
+pub(crate) fn landlock_allow(
+    rules: BorrowedFd<'_>,
+    rights: u64,
+    folder: BorrowedFd<'_>,
+) -> io::Result<()> {
+    /// A rule about what is beneath a path.
+    const PATH_BENEATH: libc::c_uint = 1;
+    // The kernel's structure is packed: eight bytes and four.
+    let mut rule = [0_u8; 12];
+    rule[..8].copy_from_slice(&rights.to_ne_bytes());
+    rule[8..].copy_from_slice(&folder.as_raw_fd().to_ne_bytes());
+    // SAFETY: the rule outlives the call.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            rules.as_raw_fd(),
+            PATH_BENEATH,
+            rule.as_ptr(),
+            0_u32,
+        )
+    })
+}
+
+/// Puts the calling thread behind these rules, for good. Allocates nothing.
+pub(crate) fn landlock_enter(rules: RawFd, flags: u32) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, rules, flags) })
 }
 
 /// Bytes of a page.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use base64::Engine;
 use parking_lot::Mutex;
 use rustix::net::SocketFlags;
 use tidegate_core::Backoff;
@@ -20,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use crate::channel::Channel;
+use crate::fence::{self, Reach, Rules};
 use crate::protocol::Rlimits;
 use crate::supervisor::{Ended, Supervisor, failed};
 use crate::{seccomp, wire};
@@ -71,10 +73,31 @@ struct Fork<'a> {
     uid: u32,
     gid: u32,
     seccomp: [String; 1],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fence: Option<Landlock>,
     join: bool,
     /// Whether the sandbox has a network namespace of its own; one cannot enter the machine's from where one is in it.
     netns: bool,
     umask: u32,
+}
+
+/// [`Rules`] as the zygote takes them.
+#[derive(serde::Serialize)]
+struct Landlock {
+    /// Base64.
+    attributes: String,
+    beneath: Vec<(&'static str, u64)>,
+    flags: u32,
+}
+
+impl From<Rules> for Landlock {
+    fn from(rules: Rules) -> Self {
+        Self {
+            attributes: base64::engine::general_purpose::STANDARD.encode(rules.attributes),
+            beneath: rules.beneath,
+            flags: rules.flags,
+        }
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -249,7 +272,8 @@ impl Zygote {
             limits,
             uid: 1000,
             gid: 1000,
-            seccomp: [seccomp::encoded()],
+            seccomp: [seccomp::encoded(self.supervisor.is_watched())],
+            fence: fence::rules(Reach::Scratch).map(Landlock::from),
             join: true,
             netns,
             umask: 0o022,

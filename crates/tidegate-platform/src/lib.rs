@@ -40,7 +40,7 @@ pub use images::{
     AddedRuntime, ImageOptions, ImageStatus, ImageUse, Login, PrunedImages, RUNTIME_KIND,
 };
 pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch, key_of};
-pub use namespaces::{DEFAULT_NAMESPACE, canonical_namespace};
+pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, canonical_namespace};
 pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
 pub use revisions::{KeptRevision, RevisionPhase};
 pub use secrets::SecretInfo;
@@ -51,8 +51,8 @@ pub use views::View;
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, ContractError, Prefix};
 pub use tidegate_engine::{
-    BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, LogLine, LogQuery,
-    LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
+    BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, Lineage, LogLine,
+    LogQuery, LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
 };
 pub use tidegate_image::{
     Config as ImageConfig, Credentials as RegistryCredentials, Error as ImageError,

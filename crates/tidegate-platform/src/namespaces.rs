@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tidegate_core::egress::{Rule, RuleError};
 use tidegate_store::{Object, ObjectKey, Query};
 
 use crate::{Error, Platform};
@@ -15,6 +16,9 @@ const ALIASES: [&str; 3] = ["openfaas-fn", "guest", "_"];
 
 /// What is named of that which keeps a namespace from going.
 const NAMED: usize = 3;
+
+/// Annotation of a namespace: all that its functions reach, whatever they ask for, divided by commas.
+pub const EGRESS: &str = "tidegate.dev/egress";
 
 const API_VERSION: &str = "tidegate.dev/v1";
 const KIND: &str = "Namespace";
@@ -124,6 +128,16 @@ impl Platform {
         }
     }
 
+    /// All that functions of a namespace reach, where it says so. Those of instances that run are what it said when they
+    /// started.
+    pub(crate) async fn namespace_egress(&self, name: &str) -> Result<Option<Vec<Rule>>, Error> {
+        let found = match self.store().objects().get(&key(name)?).await {
+            Err(tidegate_store::Error::NotFound { .. }) => return Ok(None),
+            found => found?,
+        };
+        found.annotation(EGRESS).map(egress).transpose()
+    }
+
     /// Removes an empty namespace.
     ///
     /// # Errors
@@ -190,11 +204,21 @@ fn key(name: &str) -> Result<ObjectKey, Error> {
     Ok(ObjectKey::new(API_VERSION, KIND, "", name)?)
 }
 
+fn egress(list: &str) -> Result<Vec<Rule>, Error> {
+    let entries = list.split(',').map(str::trim).filter(|e| !e.is_empty());
+    let rules: Result<_, _> = entries.map(str::parse).collect();
+    rules.map_err(|e: RuleError| Error::Invalid(format!("annotation {EGRESS}: {e}")))
+}
+
 fn described(
     name: &str,
     labels: &BTreeMap<String, String>,
     annotations: &BTreeMap<String, String>,
 ) -> Result<Object, Error> {
+    annotations
+        .get(EGRESS)
+        .map(|list| egress(list))
+        .transpose()?;
     let object = Object::with_spec(&key(name)?, serde_json::json!({}))?;
     Ok(object.edit_metadata(|metadata| {
         for (field, given) in [("labels", labels), ("annotations", annotations)] {

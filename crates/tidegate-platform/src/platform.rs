@@ -10,8 +10,9 @@ use futures_util::Stream;
 use http::{Request, Response};
 use tidegate_contract::Body;
 use tidegate_core::{FunctionRef, FunctionSpec, InstanceId};
+use tidegate_egress::Outlets;
 use tidegate_engine::{
-    CallContext, Chosen, Engine, Failure, Function, LogQuery, LogTail, Member, PoolCounts,
+    CallContext, Chosen, Engine, Failure, Function, Lineage, LogQuery, LogTail, Member, PoolCounts,
     ReplyBody, UnknownRevision,
 };
 use tidegate_instance::{Isolation, Runtime, Usage};
@@ -52,6 +53,8 @@ pub struct Parts {
     pub builds: BuildOptions,
     /// Where images are kept, and what they may be.
     pub images: ImageOptions,
+    /// What functions reach that ask for a way out; nothing where absent.
+    pub outlets: Option<Outlets>,
     /// Revisions that are kept of a function.
     pub revisions: usize,
     /// The kinds of documents that are functions.
@@ -87,8 +90,10 @@ impl Parts {
             images: ImageOptions {
                 folder: folder.join("images"),
                 settings: crate::ImageSettings::default(),
+                registries: Some(Vec::new()),
                 docker_config: None,
             },
+            outlets: None,
             revisions: 3,
             kinds: Vec::new(),
             holders: Vec::new(),
@@ -108,6 +113,7 @@ struct Inner {
     bundles: Bundles,
     builds: Builds,
     images: ImageStore,
+    outlets: Option<Outlets>,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
     controller: Controller,
@@ -158,6 +164,7 @@ impl Platform {
                 bundles,
                 builds,
                 images,
+                outlets: parts.outlets,
                 kinds: parts.kinds,
                 holders: parts.holders,
                 controller: Controller::default(),
@@ -384,6 +391,12 @@ impl Platform {
         self.0.engine.usage(function)
     }
 
+    /// What one of a function's instances is doing, or did last; `None` where there is no such instance.
+    #[must_use]
+    pub fn lineage(&self, function: &Function, instance: InstanceId) -> Option<Lineage> {
+        self.0.engine.lineage(function, instance)
+    }
+
     /// What a function's current revision says of who may call it.
     #[must_use]
     pub fn access(&self, function: &Function) -> Option<tidegate_core::Access> {
@@ -399,6 +412,10 @@ impl Platform {
     /// Every function.
     pub fn for_each_function(&self, visit: impl FnMut(&Arc<Function>)) {
         self.0.engine.for_each(visit);
+    }
+
+    pub(crate) fn outlets(&self) -> Option<&Outlets> {
+        self.0.outlets.as_ref()
     }
 
     /// Stores an archive that a build made.

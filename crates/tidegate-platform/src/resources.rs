@@ -1,7 +1,8 @@
 //! What an instance needs when it is started: its bundle, its image and its secrets.
 
 use async_trait::async_trait;
-use tidegate_core::{FunctionKey, FunctionSpec};
+use tidegate_core::{FunctionKey, FunctionSpec, Network};
+use tidegate_egress::{Allowed, Lists};
 use tidegate_engine::{Materials, Resources, Revision, UnknownRevision};
 use tidegate_instance::{SecretFile, StartError};
 
@@ -38,6 +39,22 @@ impl Resources for PlatformResources {
         }
         if let Some(layer) = &spec.code.layer {
             materials.layer = Some(unpacked(layer).await?);
+        }
+        if let (Network::Outbound, Some(outlets)) = (spec.network, platform.outlets()) {
+            let mut lists = Vec::new();
+            if let Some(rules) = &spec.egress {
+                let of = Lists::Function;
+                let rules = rules.as_slice().into();
+                lists.push(Allowed { of, rules });
+            }
+            // One that cannot be read opens nothing.
+            let of_namespace = platform.namespace_egress(&function.namespace).await;
+            if let Some(rules) = of_namespace.map_err(|e| code(e.to_string()))? {
+                let of = Lists::Namespace;
+                let rules = rules.into();
+                lists.push(Allowed { of, rules });
+            }
+            materials.outbound = Some(outlets.of(function.clone(), lists));
         }
         for used in &spec.secrets {
             let value = platform

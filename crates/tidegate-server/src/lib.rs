@@ -14,6 +14,7 @@ mod auth;
 mod body;
 mod error;
 mod guard;
+mod inside;
 mod listen;
 mod logging;
 mod metrics;

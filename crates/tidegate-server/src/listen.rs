@@ -69,6 +69,7 @@ pub(crate) async fn accept(
                     stream,
                     peer,
                     permit,
+                    insider: None,
                 };
                 workers.hand_over(accepted).await;
             }

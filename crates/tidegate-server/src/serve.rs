@@ -13,6 +13,7 @@ use tidegate_platform::Caller;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 
+use crate::inside::Insider;
 use crate::patience::{Greeting, Unstalled};
 use crate::service::{Service, serve};
 
@@ -59,6 +60,7 @@ impl Protocol {
 pub(crate) async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
+    insider: Option<Arc<Insider>>,
     protocol: &Protocol,
     service: Arc<Service>,
     watcher: Watcher,
@@ -67,11 +69,15 @@ pub(crate) async fn serve_connection(
         Ok(stream) => Unstalled::new(stream),
         Err(error) => return tracing::debug!(%error, "a connection was gone before it was served"),
     };
-    let Some(tls) = &protocol.tls else {
-        return serve_stream(stream, peer, "http", protocol, service, watcher).await;
+    // What comes from inside has not left the machine.
+    let tls = protocol.tls.as_ref().filter(|_| insider.is_none());
+    let Some(tls) = tls else {
+        return serve_stream(stream, (peer, insider), "http", protocol, service, watcher).await;
     };
     match tokio::time::timeout(protocol.header_timeout, tls.accept(stream)).await {
-        Ok(Ok(stream)) => serve_stream(stream, peer, "https", protocol, service, watcher).await,
+        Ok(Ok(stream)) => {
+            serve_stream(stream, (peer, None), "https", protocol, service, watcher).await;
+        }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "a TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
     }
@@ -85,7 +91,7 @@ fn prepare(stream: TcpStream) -> std::io::Result<tokio::net::TcpStream> {
 
 async fn serve_stream(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
+    (peer, insider): (SocketAddr, Option<Arc<Insider>>),
     scheme: &'static str,
     protocol: &Protocol,
     service: Arc<Service>,
@@ -100,8 +106,9 @@ async fn serve_stream(
         peer: value(SocketAddr::new(ip, peer.port()).to_string()),
         scheme,
     };
-    let answer =
-        hyper::service::service_fn(move |request| serve(service.clone(), caller.clone(), request));
+    let answer = hyper::service::service_fn(move |request| {
+        serve(service.clone(), caller.clone(), insider.clone(), request)
+    });
     let stream = Greeting::new(stream, protocol.header_timeout);
     let connection = protocol
         .builder

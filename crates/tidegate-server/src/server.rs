@@ -8,6 +8,7 @@ use std::time::Duration;
 use tidegate_dialect_native::document::CapabilityInfo;
 use tidegate_dialect_native::{Info, Native, router};
 use tidegate_dialect_openfaas::{Config as OpenFaasConfig, Deployments, Images, OpenFaas};
+use tidegate_egress::Outlets;
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
 use tidegate_platform::{BuildOptions, ImageOptions, Parts, Platform, ToolPaths};
 use tidegate_store::{OpenReport, Store};
@@ -15,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{ADMIN_KEY_FILE, Keys};
+use crate::inside::Door;
 use crate::serve::Protocol;
 use crate::service::Service;
 use crate::settings::{Auth, Settings};
@@ -102,6 +104,7 @@ struct Server {
     stop: CancellationToken,
     grace: Duration,
     lost: LauncherLost,
+    door: Arc<Door>,
 }
 
 /// Resolves when nothing can be started any more.
@@ -124,6 +127,7 @@ impl Server {
         };
         let (isolation, report) = ProcessIsolation::start(isolation_options(settings)).await?;
         let lost: LauncherLost = Box::pin(isolation.lost());
+        let door = Arc::new(Door::default());
         let platform = Platform::start(Parts {
             store,
             isolation: Arc::new(isolation),
@@ -139,8 +143,13 @@ impl Server {
             images: ImageOptions {
                 folder: settings.data.join("images"),
                 settings: settings.images.clone(),
+                registries: settings.registries.clone(),
                 docker_config: settings.docker_config.clone(),
             },
+            outlets: settings
+                .outbound
+                .clone()
+                .map(|policy| Outlets::new(policy, door.clone())),
             revisions: settings.revisions,
             kinds: vec![Arc::new(Native), Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],
@@ -172,9 +181,11 @@ impl Server {
         let protocol = Protocol::new(tls.clone(), settings.header_timeout);
         let (workers, threads) =
             Workers::start(settings.threads, &service, &protocol, &stop, settings.grace)?;
+        let workers = Arc::new(workers);
+        door.open(&platform, &workers, settings.max_connections);
         let accepting = tokio::spawn(listen::accept(
             listener,
-            Arc::new(workers),
+            workers,
             settings.max_connections,
             stop.clone(),
         ));
@@ -207,6 +218,7 @@ impl Server {
             stop,
             grace: settings.grace,
             lost,
+            door,
         })
     }
 
@@ -218,6 +230,7 @@ impl Server {
             stop,
             grace,
             lost,
+            door,
             ..
         } = self;
         let lost = tokio::select! {
@@ -242,6 +255,7 @@ impl Server {
         platform
             .drain(grace.saturating_sub(started.elapsed()))
             .await;
+        door.close();
         tracing::info!("ended");
         if lost {
             Err(Error::LauncherLost)

@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 
 use crate::auth::Keys;
 use crate::body::ServerBody;
+use crate::inside::{self, Insider};
 use crate::{guard, metrics};
 
 /// Largest head of a request in bytes, path and headers: more than any client sends, and less than a process can be given
@@ -46,9 +47,10 @@ pub(crate) struct Service {
 pub(crate) async fn serve(
     service: Arc<Service>,
     caller: Caller,
+    insider: Option<Arc<Insider>>,
     request: Request<Incoming>,
 ) -> Result<Response<ServerBody>, Infallible> {
-    let answered = AssertUnwindSafe(answer(&service, caller, request))
+    let answered = AssertUnwindSafe(answer(&service, caller, insider.as_deref(), request))
         .catch_unwind()
         .await;
     Ok(answered.unwrap_or_else(|_| {
@@ -65,9 +67,10 @@ pub(crate) async fn serve(
 async fn answer(
     service: &Service,
     caller: Caller,
+    insider: Option<&Insider>,
     request: Request<Incoming>,
 ) -> Response<ServerBody> {
-    let (parts, incoming) = request.into_parts();
+    let (mut parts, incoming) = request.into_parts();
     if head_bytes(&parts) > MAX_HEAD {
         return error(ApiError::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -77,6 +80,10 @@ async fn answer(
     }
     // Limits of the body follow when the function, or the route, is known.
     let body = Body::incoming(incoming, u64::MAX, service.body_idle);
+    inside::forget(&mut parts.headers);
+    if let Some(insider) = insider {
+        return inside::answer(service, insider, caller, parts, body).await;
+    }
     let is_admin = || service.keys.may_call(&parts.uri, &parts.headers);
     if let Some(routed) = route(&service.platform, &parts.uri, &parts.headers, is_admin) {
         let request = Request::from_parts(parts, body);
@@ -190,6 +197,6 @@ fn text(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response
 }
 
-fn error(error: ApiError) -> Response<ServerBody> {
+pub(crate) fn error(error: ApiError) -> Response<ServerBody> {
     error.into_response().map(ServerBody::Control)
 }

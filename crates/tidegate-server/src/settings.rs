@@ -60,8 +60,12 @@ pub struct Settings {
     pub build: BuildSettings,
     /// What images may be, and how registries are spoken to.
     pub images: ImageSettings,
+    /// Registries that images may come from; any where absent.
+    pub registries: Option<Vec<String>>,
     /// The Docker configuration with the server's own credentials for registries.
     pub docker_config: Option<PathBuf>,
+    /// What functions reach that ask for a way out; `None` where none does.
+    pub outbound: Option<EgressPolicy>,
     /// Interpreters of the other languages by name, under `/usr`, where they are not the usual ones.
     pub interpreters: BTreeMap<String, PathBuf>,
     /// Which log lines of the server's.
@@ -290,6 +294,21 @@ const SETTINGS: &[Setting] = &[
         help: "hosts (name, address or network, :port where it matters) that builds reach although they are private; separated by commas",
     },
     Setting {
+        key: "network.outbound",
+        default: "on",
+        help: "'on', functions reach the open network unless they say otherwise; 'off', none does",
+    },
+    Setting {
+        key: "network.allow",
+        default: "",
+        help: "hosts (name, address or network, :port where it matters) that functions reach although they are private or this machine's; separated by commas",
+    },
+    Setting {
+        key: "network.private",
+        default: "off",
+        help: "'on', functions reach all private networks; link-local addresses and this machine's own never",
+    },
+    Setting {
         key: "build.environment",
         default: PACKAGE_VARIABLES,
         help: "variables of the server's environment that builds see, where they are set; separated by commas",
@@ -323,6 +342,11 @@ const SETTINGS: &[Setting] = &[
         key: "images.idle-timeout",
         default: "30s",
         help: "longest time that a registry may send nothing",
+    },
+    Setting {
+        key: "images.registries",
+        default: "any",
+        help: "registries (docker.io, host, or host:port) that images may come from, separated by commas; 'any', or 'none'",
     },
     Setting {
         key: "images.insecure",
@@ -361,6 +385,9 @@ const INTERPRETERS: [(&str, &str); 4] = [
     ("php", "runtimes.php"),
     ("ruby", "runtimes.ruby"),
 ];
+
+/// Words of what is either so or not.
+const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
 
 /// Bytes of a settings file that are read: it is a page of text.
 const MAX_FILE: u64 = 1 << 20;
@@ -590,11 +617,21 @@ impl Layers {
             python: self.get("runtimes.python", path, || None),
             build: self.build(environment),
             images: self.images(),
+            registries: self.get(
+                "images.registries",
+                |text| match text {
+                    "any" => Ok(None),
+                    "none" => Ok(Some(Vec::new())),
+                    hosts => registries(hosts).map(Some),
+                },
+                || None,
+            ),
             docker_config: self.get(
                 "images.docker-config",
                 |text| Ok::<_, String>(Some(PathBuf::from(text)).filter(|_| text != "none")),
                 || docker_config(environment),
             ),
+            outbound: self.outbound(),
             interpreters: INTERPRETERS
                 .iter()
                 .filter_map(|&(name, key)| {
@@ -686,16 +723,6 @@ impl Layers {
             Ok(n) if n > 0 => Ok(n),
             _ => Err("write a whole number above zero"),
         };
-        let registries = |text: &str| {
-            let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
-            let words: Vec<String> = words.map(str::to_owned).collect();
-            match words.iter().find(|word| word.contains('/')) {
-                Some(bad) => Err(format!(
-                    "{bad:?} is no registry; write registry.example.org or registry.example.org:5000"
-                )),
-                None => Ok(words),
-            }
-        };
         let usual = ImageSettings::default();
         ImageSettings {
             max_image_bytes: self.get("images.max-size", size, || usual.max_image_bytes),
@@ -706,6 +733,14 @@ impl Layers {
             insecure: self.get("images.insecure", registries, Vec::new),
             ..usual
         }
+    }
+
+    /// What functions reach: the open network, and what the operator names.
+    fn outbound(&mut self) -> Option<EgressPolicy> {
+        let is_on = self.get("network.outbound", one_of(&SWITCH), || true);
+        let mut policy = self.get("network.allow", allowed, EgressPolicy::default);
+        policy.private = self.get("network.private", one_of(&SWITCH), || false);
+        is_on.then_some(policy)
     }
 
     /// What builds reach: the open network, what the operator names, and the registries that the operator's own
@@ -729,6 +764,17 @@ impl Layers {
                 .push(format!("a proxy of the environment: {error}")),
         }
         policy
+    }
+}
+
+fn registries(text: &str) -> Result<Vec<String>, String> {
+    let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+    let words: Vec<String> = words.map(str::to_owned).collect();
+    match words.iter().find(|word| word.contains('/')) {
+        Some(bad) => Err(format!(
+            "{bad:?} is no registry; write registry.example.org or registry.example.org:5000"
+        )),
+        None => Ok(words),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
+use crate::inside::Insider;
 use crate::serve::{Protocol, serve_connection};
 use crate::service::Service;
 
@@ -22,6 +23,8 @@ pub(crate) struct Accepted {
     pub(crate) peer: SocketAddr,
     /// A place among the connections at once; freed with the connection.
     pub(crate) permit: OwnedSemaphorePermit,
+    /// Whose it is, if a function's.
+    pub(crate) insider: Option<Arc<Insider>>,
 }
 
 pub(crate) struct Workers {
@@ -127,8 +130,9 @@ impl Worker {
                     stream,
                     peer,
                     permit,
+                    insider,
                 } = accepted;
-                serve_connection(stream, peer, &protocol, service.clone(), watcher).await;
+                serve_connection(stream, peer, insider, &protocol, service.clone(), watcher).await;
                 drop(permit);
             });
         }

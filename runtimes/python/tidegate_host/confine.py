@@ -46,6 +46,10 @@ _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _SECCOMP_MODE_FILTER = 2
 # The same number on every architecture, as all calls since 5.1.
 _SYS_CLOSE_RANGE = 436
+_SYS_LANDLOCK_CREATE = 444
+_SYS_LANDLOCK_ADD = 445
+_SYS_LANDLOCK_ENTER = 446
+_PATH_BENEATH = 1
 
 # Capability numbers are below 64 by the size of the kernel's sets.
 _CAPABILITIES = 64
@@ -86,6 +90,11 @@ def _check(result):
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def _checked(result):
+    _check(result)
+    return result
 
 
 def setns(fd, kinds):
@@ -148,6 +157,9 @@ def confine(request, fds):
         _close_from(4)
         step = "random"
         _reseed()
+        step = "landlock"
+        if request.get("fence"):
+            _fence(request["fence"])
         step = "seccomp"
         for program in request.get("seccomp") or ():
             _filter(base64.b64decode(program))
@@ -210,6 +222,25 @@ def _reseed():
         tempfile._name_sequence = None
     # OpenSSL is not on this list: the zygote never draws from its generator, so each
     # child seeds one of its own at first use. Seeding it here would cost 1.5 ms.
+
+
+def _fence(fence):
+    """Landlock's rules, as the server made them for this kernel."""
+    attributes = base64.b64decode(fence["attributes"])
+    rules = _checked(
+        _syscall(_SYS_LANDLOCK_CREATE, attributes, ctypes.c_size_t(len(attributes)), 0)
+    )
+    for path, rights in fence["beneath"]:
+        try:
+            folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        # The kernel's structure is packed: eight bytes and four.
+        rule = rights.to_bytes(8, sys.byteorder) + folder.to_bytes(4, sys.byteorder)
+        _checked(_syscall(_SYS_LANDLOCK_ADD, rules, _PATH_BENEATH, rule, 0))
+        os.close(folder)
+    _checked(_syscall(_SYS_LANDLOCK_ENTER, rules, ctypes.c_uint(fence["flags"])))
+    os.close(rules)
 
 
 def _filter(code):

@@ -210,6 +210,9 @@ fn code(page: &mut Page, spec: &FunctionSpec) {
 
 fn access(page: &mut Page, spec: &FunctionSpec) {
     page.row("Network", spec.network.as_deref().unwrap_or(""));
+    if let Some(egress) = &spec.egress {
+        page.row("Egress", &egress.join(", "));
+    }
     page.row("Access", spec.access.as_deref().unwrap_or(""));
 }
 

@@ -61,7 +61,7 @@ struct Inspect {
 
 /// Deploy a function of a store
 ///
-/// Its image has to be one that this server has: images of registries cannot be run yet.
+/// Its image is one that this server has, or else comes from its registry.
 #[derive(Args)]
 struct Deploy {
     /// Its name in the store

@@ -108,6 +108,7 @@ pub(crate) fn spec(contract: &str, env: &[(&str, &str)]) -> FunctionSpec {
             by_hand: None,
         },
         network: Network::None,
+        egress: None,
         access: Access::Public,
         root: None,
         secrets_generation: 0,

@@ -205,7 +205,7 @@ fn a_secret_is_a_file_once_however_often_it_is_named() {
 #[test]
 fn the_machines_network_is_for_those_that_need_no_port() {
     let host = json!({ "tidegate.dev/network": "host" });
-    assert_eq!(of(json!({})).network, Network::None);
+    assert_eq!(of(json!({})).network, Network::Outbound);
     assert_eq!(of(json!({ "annotations": host })).network, Network::Host);
     let error = refused(json!({ "annotations": host, "envProcess": "python own.py" }));
     assert!(
@@ -215,6 +215,23 @@ fn the_machines_network_is_for_those_that_need_no_port() {
     let forked =
         json!({ "annotations": host, "envProcess": "cat", "envVars": { "mode": "streaming" } });
     assert_eq!(of(forked).network, Network::Host);
+}
+
+#[test]
+fn a_list_says_what_is_reached() {
+    let listed = |list: &str| json!({ "annotations": { "tidegate.dev/egress": list } });
+    assert_eq!(of(json!({})).egress, None);
+    let rules = of(listed("a.org, *.b.org:443,10.0.0.0/8")).egress.unwrap();
+    let rules: Vec<_> = rules.iter().map(ToString::to_string).collect();
+    assert_eq!(rules, ["a.org", "*.b.org:443", "10.0.0.0/8"]);
+    assert_eq!(of(listed("")).egress, Some(Vec::new()));
+    let error = refused(listed("https://a.org"));
+    assert!(
+        error.starts_with("annotations.tidegate.dev/egress: "),
+        "{error}"
+    );
+    let both = json!({ "tidegate.dev/egress": "a.org", "tidegate.dev/network": "none" });
+    assert!(refused(json!({ "annotations": both })).contains("outbound"));
 }
 
 #[test]

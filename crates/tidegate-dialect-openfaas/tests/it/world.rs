@@ -64,6 +64,7 @@ impl Lower for Plain {
             key: place(object.key().namespace(), object.key().name()),
             spec: serde_json::from_value::<FunctionSpec>(spec)
                 .map_err(|e| LowerError::new("spec", e.to_string()))?,
+            image: None,
             build: tidegate_core::Build {
                 skip: true,
                 ..Default::default()

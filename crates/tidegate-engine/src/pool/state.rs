@@ -9,7 +9,7 @@ use tidegate_core::scale::{self, Decision, Load, Observation, Ready};
 use tidegate_core::{InstanceId, Metric, Scale};
 use tidegate_instance::StartError;
 
-use super::Waiter;
+use super::{Lineage, Waiter};
 
 pub(super) struct State {
     pub(super) scale: Scale,
@@ -50,6 +50,7 @@ pub(super) struct Entry {
     pub(super) leaving: bool,
     /// Processor time when it was read last, in microseconds.
     pub(super) cpu_us: Option<u64>,
+    pub(super) lineage: Lineage,
 }
 
 impl State {
@@ -319,6 +320,18 @@ impl State {
 }
 
 impl Entry {
+    /// Takes a call. What an instance did last counts until it does something else, since code may go on after its answer.
+    pub(super) fn take(&mut self, call: Lineage) {
+        self.lineage = match self.in_flight {
+            0 => call,
+            _ => Lineage {
+                call: None,
+                depth: self.lineage.depth.max(call.depth),
+            },
+        };
+        self.in_flight += 1;
+    }
+
     fn has_room(&self, concurrency: u32) -> bool {
         self.in_flight < concurrency && !self.leaving
     }

@@ -115,6 +115,7 @@ pub(crate) fn revision(id: &str, change: impl FnOnce(&mut FunctionSpec)) -> Revi
             waiting: None,
         },
         network: Network::None,
+        egress: None,
         access: Access::Public,
         root: None,
         secrets_generation: 0,
@@ -239,6 +240,7 @@ pub(crate) fn context() -> CallContext {
         prefix: Prefix { len: 0 },
         caller: None,
         received: tokio::time::Instant::now(),
+        depth: 0,
     }
 }
 

@@ -175,7 +175,7 @@ impl Languages {
             } => (runtime, entry, None, &command[..], false),
         };
         let (language, interpreter, version) = if in_image {
-            let language = match known(runtime) {
+            let language = match known(word(runtime)) {
                 Err(_) if !own.is_empty() => &table::PROGRAM,
                 other => other?,
             };
@@ -256,6 +256,11 @@ impl Language {
             name => Some(name),
         }
     }
+}
+
+/// The language's name in a runtime's: `python` of `python:3.13`, which only an image can be.
+pub(crate) fn word(runtime: &str) -> &str {
+    runtime.split(':').next().unwrap_or(runtime)
 }
 
 /// The language of this name.

@@ -253,11 +253,22 @@ fn ruby_host(_: &Code<'_>) -> Vec<String> {
     words(&["--disable=gems", "/runtime/ruby/host.rb"])
 }
 
+/// Versions of Ruby that an image may have; of a layer's folders only the one is there that it was built for.
+const RUBIES: [&str; 12] = [
+    "2.7", "3.0", "3.1", "3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "4.0", "4.1", "4.2",
+];
+
 /// Bundler files gems under the version whose extensions they were built for: `3.1.0` for every 3.1.
 fn ruby_env(code: &Code<'_>) -> Vec<(&'static str, String)> {
-    let mut numbers = code.version.split('.');
-    let (major, minor) = (numbers.next().unwrap_or("0"), numbers.next().unwrap_or("0"));
-    vec![("GEM_PATH", format!("/layer/ruby/{major}.{minor}.0"))]
+    let folder = |version: &str| format!("/layer/ruby/{version}.0");
+    let folders = if code.version.is_empty() {
+        RUBIES.map(folder).join(":")
+    } else {
+        let mut numbers = code.version.split('.');
+        let (major, minor) = (numbers.next().unwrap_or("0"), numbers.next().unwrap_or("0"));
+        folder(&format!("{major}.{minor}"))
+    };
+    vec![("GEM_PATH", folders)]
 }
 
 // === PHP

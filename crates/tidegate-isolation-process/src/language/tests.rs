@@ -205,7 +205,7 @@ fn in_an_image_the_interpreter_is_the_images() {
         argv(&host("python", "app.py", None)),
         ["python3", "-I", "-B", "/runtime/python/host_main.py"]
     );
-    let node = argv(&host("node", "app.mjs", None));
+    let node = argv(&host("node:22", "app.mjs", None));
     assert_eq!(node.first().unwrap(), "node");
     assert_eq!(node.last().unwrap(), "/runtime/node/host.cjs");
     assert_eq!(

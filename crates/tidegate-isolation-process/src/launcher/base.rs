@@ -12,8 +12,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, unmount};
 
+use tidegate_instance::RESOLVER;
+
 use super::enter::c_path;
-use super::{StepError, is_dir, step};
+use super::{StepError, is_dir, masks, step};
 use crate::report::{Report, State};
 use crate::sys;
 
@@ -22,6 +24,15 @@ const SIZE: &str = "size=24m,nr_inodes=16384,mode=0755";
 
 /// Most bytes copied into `/etc`: certificates are half a megabyte, the linker's cache a tenth.
 const MAX_COPY: u64 = 16 * 1024 * 1024;
+
+/// In `/etc`: what stands in the place of `resolv.conf` where the network is the machine's own.
+pub(super) const MACHINE_RESOLVER: &str = "resolv.machine";
+
+/// Most bytes of it; the C library reads three servers and a few names.
+const MAX_RESOLVER: usize = 16 * 1024;
+
+/// Seconds until code gives a question for a name up: a little more than the server takes to give it up itself.
+const PATIENCE: u32 = 12;
 
 /// Deepest folder copied from `/etc`.
 const MAX_DEPTH: u32 = 6;
@@ -199,13 +210,24 @@ fn etc(to: &Path) -> io::Result<()> {
             "nsswitch.conf",
             "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n",
         ),
-        ("resolv.conf", "options timeout:1 attempts:1\n"),
+        (
+            "resolv.conf",
+            // Where nobody answers, the question is refused at once.
+            &*format!("nameserver {RESOLVER}\noptions timeout:{PATIENCE} attempts:1\n"),
+        ),
+        // What is covered in `/proc` is covered with it.
+        ("machine-id", ""),
     ];
     for (name, text) in generated {
         fs::write(to.join(name), text)?;
         mode(&to.join(name), 0o644)?;
     }
     let mut left = MAX_COPY;
+    // Whom the machine itself asks, for functions that share its network.
+    let asked = fs::read("/etc/resolv.conf").unwrap_or_default();
+    let asked_here = to.join(MACHINE_RESOLVER);
+    fs::write(&asked_here, &asked[..asked.len().min(MAX_RESOLVER)])?;
+    mode(&asked_here, 0o644)?;
     for name in ETC {
         copy(
             &Path::new("/etc").join(name),
@@ -324,5 +346,6 @@ fn try_proc(root: &Path) -> io::Result<()> {
 pub(super) fn mount_proc(at: &Path, hide: bool) -> io::Result<()> {
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let options = if hide { c"hidepid=2" } else { c"" };
-    Ok(mount(c"proc", at, c"proc", flags, options)?)
+    mount(c"proc", at, c"proc", flags, options)?;
+    masks::cover(at)
 }

@@ -15,9 +15,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use super::sandbox::{become_nobody, code, drop_rights};
+use super::sandbox::{Plan, become_nobody, code, drop_rights};
+use super::stock::Ready;
 use super::{Launcher, StepError, step, tell};
 use crate::cgroup::GroupLimits;
+use crate::fence::{Fence, Reach};
 use crate::protocol::{Early, Rlimits, Tell};
 use crate::sys::{self, Resource};
 
@@ -38,7 +40,11 @@ impl Launcher {
     ) -> Result<(), StepError> {
         let began = Instant::now();
         let message = step("describe the program", serde_json::to_vec(program))?;
-        let (held, doors) = self.take(host_network)?;
+        let Ready {
+            held,
+            doors,
+            outlet,
+        } = self.take(host_network)?;
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         let Some(init) = self.inits.get_mut(&held.pid) else {
             return step("hold", Err(io::Error::from_raw_os_error(libc::ESRCH)));
@@ -52,10 +58,17 @@ impl Launcher {
             slot,
             id: self.entered.foreign_id(self.setup.uid_base, init.seat),
             groups: init.group.dirs(),
+            outlet: outlet.is_some(),
             made_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         };
         drop(doors);
-        let told = tell(&self.socket, &started, &[held.pidfd.as_fd()]);
+        let mut out = vec![held.pidfd.as_fd()];
+        out.extend(
+            outlet
+                .iter()
+                .flat_map(|o| [o.door.as_fd(), o.names.as_fd()]),
+        );
+        let told = tell(&self.socket, &started, &out);
         self.early.insert(slot, held);
         step("answer", told)
     }
@@ -101,7 +114,7 @@ impl Launcher {
 
 /// Starts a program from a process 1 that has its rights still. Gives back its number.
 pub(super) fn start(
-    outer_id: u32,
+    plan: &Plan<'_>,
     proc: &OwnedFd,
     program: &[u8],
     fds: Vec<OwnedFd>,
@@ -122,7 +135,7 @@ pub(super) fn start(
         sys::Fork::Child => {
             // A panic must not unwind into the process 1 that this is a copy of.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                become_program(outer_id, proc, &program, fds, executes)
+                become_program(plan, proc, &program, fds, executes)
             }));
             sys::exit_now(127)
         }
@@ -130,14 +143,20 @@ pub(super) fn start(
 }
 
 fn become_program(
-    outer_id: u32,
+    plan: &Plan<'_>,
     proc: &OwnedFd,
     program: &Early,
     fds: Vec<OwnedFd>,
     executes: OwnedFd,
 ) -> Result<(), StepError> {
-    become_nobody(proc, outer_id)?;
-    drop_rights(&program.rlimits)?;
+    become_nobody(proc, plan.outer_id)?;
+    drop_rights(&program.rlimits, plan.watchdog)?;
+    let files = sys::limit(Resource::Files, program.rlimits.nofile);
+    step("resource limit", files)?;
+    // What it will write to is not mounted yet.
+    if let Some(fence) = step("landlock", Fence::new(Reach::Everywhere))? {
+        step("landlock", fence.enter())?;
+    }
     step("session", rustix::process::setsid())?;
     if fds.len() != DESCRIPTORS {
         let wrong = io::Error::from_raw_os_error(libc::EINVAL);

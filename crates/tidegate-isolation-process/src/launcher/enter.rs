@@ -15,6 +15,7 @@ use rustix::thread::CapabilitySet;
 
 use super::{NAME, STAGE, StepError, base::Base, step};
 use crate::cgroup::{Controller, Found, Tree};
+use crate::fence::{self, Reach};
 use crate::options::{Cgroups, Options};
 use crate::protocol::Setup;
 use crate::report::{Report, State};
@@ -235,19 +236,16 @@ pub(super) fn enter() -> Result<Entered, (Report, StepError)> {
         State::Ok,
         "unknown calls answer ENOSYS, bad ones EPERM",
     );
-    report.note(
-        "landlock",
-        State::Ok,
-        format!(
-            "{}, and not needed: the mount namespace shows a function nothing that it may not read",
-            if sys::has_landlock() {
-                "present"
-            } else {
-                "absent"
-            }
-        ),
-    );
+    report.note("landlock", State::Ok, landlock(fence::version()));
     Ok(Entered { report, many_ids })
+}
+
+/// Not what a function depends on: the mount namespace shows it nothing that it may not read.
+fn landlock(version: i32) -> String {
+    if fence::rules(Reach::Everywhere).is_none() {
+        return "absent, and the first fence stands without it: the mount namespace".to_owned();
+    }
+    format!("version {version}, a second fence around files, devices and signals")
 }
 
 /// A user namespace in which we are root and nobody else exists, and a pid namespace for our children.

@@ -13,9 +13,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::enter::c_path;
-use super::spawn::{find, search_path, spawn};
+use super::spawn::{Walls, find, search_path, spawn};
 use super::watch;
 use crate::explain::in_image;
+use crate::fence::{Fence, Reach};
 use crate::instance::MAIN;
 use crate::protocol::{MAX_PAYLOAD, Order, Payload, Word};
 use crate::{sys, wire};
@@ -32,6 +33,9 @@ struct Init {
     folder: CString,
     /// Whether what is seen is an image, into which nobody else can look.
     is_image: bool,
+    fence: Option<Fence>,
+    /// Most descriptors that a program may have at once.
+    files: u64,
     /// Runs by the process number of their first process.
     runs: HashMap<i32, u64>,
 }
@@ -63,6 +67,23 @@ pub(super) fn run(
         return;
     };
     let limit = payload.memory;
+    let files = payload.rlimits.nofile;
+    let reach = match &payload.root {
+        Some(root) if !root.read_only => Reach::Everywhere,
+        _ => Reach::Scratch,
+    };
+    let fence = match Fence::new(reach) {
+        Ok(fence) => fence,
+        Err(error) => {
+            let word = Word::Broken {
+                step: "landlock".to_owned(),
+                errno: error.raw_os_error().unwrap_or(libc::EIO),
+            };
+            let bytes = serde_json::to_vec(&word).unwrap_or_default();
+            let _ = wire::send(&channel, &bytes, &[]);
+            return;
+        }
+    };
     let mut init = Init {
         channel,
         // A zero byte in one leaves none, and an `exec` is refused.
@@ -72,6 +93,8 @@ pub(super) fn run(
         env: payload.env,
         folder: CString::new(payload.workdir).unwrap_or_default(),
         is_image: payload.root.is_some(),
+        fence,
+        files,
         runs: early.map(|pid| (pid, MAIN)).into_iter().collect(),
     };
     init.say(&Word::Ready { setup_us }, &[]);
@@ -220,7 +243,11 @@ impl Init {
             .chain(more)
             .map(AsFd::as_fd)
             .collect();
-        spawn(&argv, &self.folder, &env, &streams)
+        let walls = Walls {
+            fence: self.fence.as_ref(),
+            files: self.files,
+        };
+        spawn(&argv, &self.folder, &env, &streams, walls)
     }
 
     /// Collects what ended. When the last run is over, what it left behind is killed and collected too, before the server

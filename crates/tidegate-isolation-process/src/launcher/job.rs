@@ -28,9 +28,10 @@ use rustix::process::Signal;
 use super::base::Base;
 use super::enter::c_path;
 use super::sandbox::{become_nobody, drop_rights, prepare, scratch};
-use super::spawn::{find, spawn};
+use super::spawn::{Walls, find, spawn};
 use super::{Init, Launcher, StepError, ids, step, tell, watch};
 use crate::cgroup::GroupLimits;
+use crate::fence::{Fence, Reach};
 use crate::protocol::{JobFolder, JobPayload, MAX_PAYLOAD, Order, Tell, Word};
 use crate::report::{Report, State};
 use crate::{sys, walk, wire};
@@ -106,7 +107,7 @@ impl Launcher {
             let wrong = io::Error::from_raw_os_error(libc::EINVAL);
             return step("descriptors", Err(wrong));
         };
-        let network = step("network namespace", self.networks.make())?;
+        let network = step("network namespace", self.networks.make_closed())?;
         let mut group = step("control group", self.tree.group())?;
         let seat = self.seats.take();
         let made = step("limits", group.limit(limits))
@@ -134,6 +135,7 @@ impl Launcher {
         };
         let started = Tell::Started {
             slot,
+            outlet: false,
             id: self.entered.foreign_id(self.setup.uid_base, seat),
             groups: group.dirs(),
             made_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -262,7 +264,7 @@ fn settle(
         None => None,
     };
     become_nobody(&proc, outer_id)?;
-    drop_rights(&payload.rlimits)?;
+    drop_rights(&payload.rlimits, watchdog)?;
     Ok(door)
 }
 
@@ -445,5 +447,9 @@ fn exec(payload: &JobPayload, fds: &[OwnedFd]) -> io::Result<i32> {
         &c_string(&payload.workdir)?,
         &env,
         &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        Walls {
+            fence: Fence::new(Reach::Everywhere)?.as_ref(),
+            files: payload.rlimits.nofile,
+        },
     )
 }

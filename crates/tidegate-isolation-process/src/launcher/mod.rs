@@ -12,7 +12,10 @@ mod ids;
 mod init;
 mod job;
 mod layers;
+mod masks;
+mod netlink;
 mod network;
+mod outlet;
 mod root;
 mod sandbox;
 mod spawn;
@@ -36,9 +39,9 @@ use crate::report::Report;
 use crate::{sys, wire};
 
 use enter::{Entered, Prepared};
-use network::Networks;
+use network::{Made, Networks};
 use sandbox::Held;
-use stock::{Seats, Stock, Wants};
+use stock::{Ready, Seats, Stock, Wants};
 
 /// The launcher's name in the process list, and how it knows itself.
 pub(crate) const NAME: &str = "tidegate-launcher";
@@ -189,7 +192,7 @@ impl Launcher {
                 entered.foreign_id(setup.uid_base, 0),
                 &mut report,
             );
-            let networks = Networks::new()?;
+            let networks = Networks::new(&mut report)?;
             Ok((setup, signals, base, networks))
         })();
         let (setup, signals, base, networks) = match made {
@@ -214,7 +217,11 @@ impl Launcher {
             zygotes: HashMap::new(),
             stale: Vec::new(),
         };
-        let hello = Tell::Hello { report, nproc };
+        let hello = Tell::Hello {
+            report,
+            nproc,
+            watched: watchdog,
+        };
         match step("greet the server", tell(&launcher.socket, &hello, &[])) {
             Ok(()) => Ok(launcher),
             Err(error) => Err((Report::default(), launcher.socket, error)),
@@ -347,7 +354,11 @@ impl Launcher {
             return step("descriptors", Err(wrong));
         };
         let code = sandbox::code(code)?;
-        let (held, doors) = self.take(host_network)?;
+        let Ready {
+            held,
+            doors,
+            outlet,
+        } = self.take(host_network)?;
         let seat = self.inits.get(&held.pid).map(|init| init.seat);
         let layers = match seat {
             Some(seat) => self.layers(seat, layers),
@@ -370,24 +381,30 @@ impl Launcher {
         }
         init.slot = Some(slot);
         let mut out = vec![held.pidfd.as_fd()];
+        out.extend(
+            outlet
+                .iter()
+                .flat_map(|o| [o.door.as_fd(), o.names.as_fd()]),
+        );
         out.extend(doors.iter().map(AsFd::as_fd));
         let started = Tell::Started {
             slot,
             id: self.entered.foreign_id(self.setup.uid_base, init.seat),
             groups: init.group.dirs(),
+            outlet: outlet.is_some(),
             made_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
         };
         step("answer", tell(&self.socket, &started, &out))
     }
 
     /// A held sandbox from the stock, or one made now.
-    fn take(&mut self, host_network: bool) -> Result<(Held, Vec<OwnedFd>), StepError> {
+    fn take(&mut self, host_network: bool) -> Result<Ready, StepError> {
         self.stock.is_wanted();
         if !host_network {
-            while let Some((held, doors)) = self.stock.take() {
+            while let Some(ready) = self.stock.take() {
                 // It may have been killed meanwhile, by whatever was in want of memory.
-                if self.inits.contains_key(&held.pid) {
-                    return Ok((held, doors));
+                if self.inits.contains_key(&ready.held.pid) {
+                    return Ok(ready);
                 }
             }
         }
@@ -406,12 +423,12 @@ impl Launcher {
         self.hold(network, group)
     }
 
-    fn hold(
-        &mut self,
-        network: Option<OwnedFd>,
-        mut group: Group,
-    ) -> Result<(Held, Vec<OwnedFd>), StepError> {
+    fn hold(&mut self, made: Option<Made>, mut group: Group) -> Result<Ready, StepError> {
         let seat = self.seats.take();
+        let (network, outlet) = match made {
+            Some(Made { network, outlet }) => (Some(network), outlet),
+            None => (None, None),
+        };
         let made = step("control group", group.doors()).and_then(|doors| {
             let plan = sandbox::Plan {
                 network,
@@ -420,10 +437,15 @@ impl Launcher {
                 outer_id: self.entered.sandbox_id(self.setup.uid_base, seat),
                 watchdog: self.watchdog,
             };
-            Ok((sandbox::hold(&plan)?, doors))
+            let held = sandbox::hold(&plan)?;
+            Ok(Ready {
+                held,
+                doors,
+                outlet,
+            })
         });
         match &made {
-            Ok((held, _)) => {
+            Ok(Ready { held, .. }) => {
                 let slot = None;
                 self.inits.insert(held.pid, Init { slot, group, seat });
             }
@@ -448,8 +470,8 @@ impl Launcher {
                 .is_ok(),
             Wants::Group => self.tree.group().map(|g| self.stock.put_group(g)).is_ok(),
             Wants::Held(network, group) => match self.hold(Some(network), group) {
-                Ok((held, doors)) => {
-                    self.stock.put(held, doors);
+                Ok(ready) => {
+                    self.stock.put(ready);
                     true
                 }
                 Err(_) => false,

@@ -17,7 +17,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 use rustix::process::{Gid, Uid};
@@ -45,7 +45,7 @@ const OPENFAAS_SECRETS: &str = "/var/openfaas/secrets";
 /// The base root's folder of language hosts, and where it is inside.
 const RUNTIME: &str = "/runtime";
 
-/// What of the base root's every image gets, in this order: what is a link in the image may lead to what was hung before.
+/// What of the base root's every image gets.
 const SHOWN: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Bytes of an image's list of users that are read.
@@ -67,9 +67,9 @@ pub(super) fn enter(
     // Before anything else is in it, so that what is written lands in the scratch space.
     image.names(&payload.hostname)?;
     for place in SHOWN {
-        image.show(place, place)?;
+        image.show_at_itself(place, place)?;
     }
-    image.show("tmp", "/tmp")?;
+    image.show_at_itself("tmp", "/tmp")?;
     if !payload.secrets.is_empty() {
         image.show(SECRETS, SECRETS)?;
         image.show(SECRETS, OPENFAAS_SECRETS)?;
@@ -115,7 +115,10 @@ fn assemble(payload: &Payload, layers: &[OwnedFd], outer_id: u32) -> Result<Owne
             "/dev/shm",
             c"tmpfs",
             quiet,
-            &*options(format!("size={},mode=1777", SHM.min(size))),
+            &*options(format!(
+                "size={},nr_inodes={files},mode=1777",
+                SHM.min(size)
+            )),
         ),
     )?;
     step("enter the scratch space", rustix::process::chdir(PLACE))?;
@@ -174,6 +177,21 @@ impl Image<'_> {
             .map_err(io::Error::from)
             .and_then(|mount| self.hang(&mount, at));
         step(format!("mount {at}"), shown)
+    }
+
+    /// The same where no link of the image's may be in the way, even one that leads to somewhere inside: process 1 looks
+    /// here for what is in use, and the code could put another folder in the place of a link.
+    fn show_at_itself(&self, from: &str, at: &str) -> Result<(), StepError> {
+        let name = at.trim_start_matches('/');
+        let unlinked = match rustix::fs::statat(self.root, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_symlink() => {
+                rustix::fs::unlinkat(self.root, name, AtFlags::empty())
+            }
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(error),
+        };
+        step(format!("make {at}"), unlinked)?;
+        self.show(from, at)
     }
 
     fn hang(&self, mount: &OwnedFd, at: &str) -> io::Result<()> {

@@ -17,13 +17,16 @@ use std::time::Instant;
 
 use base64::Engine;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, mount, open_tree, unmount};
+use rustix::mount::{
+    MountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, open_tree, unmount,
+};
 use rustix::net::SocketFlags;
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use tidegate_core::Network;
 
-use super::base::{Base, mount_proc};
-use super::{StepError, early, init, layers, root, step};
+use super::base::{Base, MACHINE_RESOLVER, mount_proc};
+use super::{StepError, early, init, layers, outlet, root, step};
 use crate::protocol::{MAX_PAYLOAD, Payload, Rlimits, Word};
 use crate::sys::{self, Fork, Resource};
 use crate::{seccomp, wire};
@@ -36,6 +39,16 @@ pub(super) const MIN_TMP: u64 = 64 * 1024;
 
 /// Shared memory under `/dev/shm` in bytes at most; it counts as memory like all of it.
 pub(super) const SHM: u64 = 64 * 1024 * 1024;
+
+/// How many times as many descriptors as a program process 1 may have, which is how many may be under way between
+/// processes: the kernel counts those by user, so that a program which sends all it may would leave process 1 none to send
+/// a connection with.
+const OWN_FILES: u64 = 2;
+
+/// Files and folders in a scratch space: one for each so many bytes that it may hold, and some in any case. An empty one
+/// takes a kilobyte of the kernel's memory.
+const BYTES_A_FILE: u64 = 4096;
+const LEAST_FILES: u64 = 1024;
 
 /// Space for secrets in bytes.
 const SECRETS_OPTIONS: &std::ffi::CStr = c"size=8m,nr_inodes=1024,mode=0755";
@@ -157,7 +170,7 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
             (SETTLE, _) => break fds,
             (LAYERS, _) => layers.extend(fds),
             // One that does not start is missed at its channel, which nobody holds then.
-            (program, Ok(proc)) => early = early::start(plan.outer_id, proc, program, fds).ok(),
+            (program, Ok(proc)) => early = early::start(plan, proc, program, fds).ok(),
             (_, Err(_)) => {}
         }
     };
@@ -173,7 +186,7 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
             code: &code,
             layers: &layers,
         };
-        settle(plan.outer_id, &proc, &brought, early)
+        settle(plan, &proc, &brought, early)
     });
     drop((buffer, file, code, layers));
     match settled {
@@ -213,7 +226,7 @@ pub(super) fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError>
         step("standard streams", sys::dup_onto(null.as_fd(), fd))?;
     }
     // Touched here, so that the page is ours before it is wanted in a hurry.
-    let _ = seccomp::PROGRAM.len();
+    let _ = seccomp::program(watchdog).len();
     Ok(proc)
 }
 
@@ -226,11 +239,12 @@ struct Brought<'a> {
 
 /// The part that makes it somebody's, after which it has no rights.
 fn settle(
-    outer_id: u32,
+    plan: &Plan<'_>,
     proc: &OwnedFd,
     brought: &Brought<'_>,
     early: Option<i32>,
 ) -> Result<Payload, StepError> {
+    let (outer_id, watchdog) = (plan.outer_id, plan.watchdog);
     let bytes = step(
         "read payload",
         wire::read_memory_file(brought.payload, MAX_PAYLOAD),
@@ -240,6 +254,14 @@ fn settle(
         "host name",
         rustix::system::sethostname(payload.hostname.as_bytes()),
     )?;
+    match payload.network {
+        Network::None => {}
+        Network::Outbound => step("open the network", outlet::open())?,
+        Network::Host => {
+            let asked = format!("/etc/{MACHINE_RESOLVER}");
+            step("name servers", mount_bind(asked, "/etc/resolv.conf"))?;
+        }
+    }
     if brought.code.len() != payload.code.len() {
         let wrong = io::Error::from_raw_os_error(libc::EINVAL);
         return step("mounts of the code", Err(wrong));
@@ -265,7 +287,7 @@ fn settle(
     if let Some(pid) = early {
         early::limit(pid, &payload.rlimits)?;
     }
-    drop_rights(&payload.rlimits)?;
+    drop_rights(&payload.rlimits, watchdog)?;
     if payload.root.is_some() && !payload.env.iter().any(|(name, _)| name == "HOME") {
         payload.env.push(("HOME".to_owned(), root::home(inner.0)));
     }
@@ -276,7 +298,9 @@ fn settle(
 pub(super) fn scratch(tmp: u64) -> Result<(), StepError> {
     let quiet = MountFlags::NOSUID | MountFlags::NODEV;
     let sized = |size: u64| {
-        CString::new(format!("size={size},mode=1777")).expect("digits hold no zero byte")
+        let files = LEAST_FILES + size / BYTES_A_FILE;
+        CString::new(format!("size={size},nr_inodes={files},mode=1777"))
+            .expect("digits hold no zero byte")
     };
     let tmp = tmp.max(MIN_TMP);
     step(
@@ -394,9 +418,13 @@ pub(super) fn become_mapped(
     )
 }
 
-pub(super) fn drop_rights(rlimits: &Rlimits) -> Result<(), StepError> {
+/// `watchdog`: memory is watched rather than held, so what a watchdog cannot see is refused.
+pub(super) fn drop_rights(rlimits: &Rlimits, watchdog: bool) -> Result<(), StepError> {
     for (resource, value) in [
-        (Resource::Files, Some(rlimits.nofile)),
+        (
+            Resource::Files,
+            Some(rlimits.nofile.saturating_mul(OWN_FILES)),
+        ),
         (Resource::Core, Some(rlimits.core)),
         (Resource::FileSize, Some(rlimits.fsize)),
         (Resource::Processes, rlimits.nproc),
@@ -428,5 +456,5 @@ pub(super) fn drop_rights(rlimits: &Rlimits) -> Result<(), StepError> {
         "not dumpable",
         rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable),
     )?;
-    step("seccomp", sys::seccomp(&seccomp::PROGRAM))
+    step("seccomp", sys::seccomp(seccomp::program(watchdog)))
 }

@@ -6,8 +6,19 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// The borrowed child's stack in bytes: it makes eight system calls.
+use crate::fence::Fence;
+use crate::sys::Resource;
+
+/// The borrowed child's stack in bytes: it makes a dozen system calls.
 const STACK: usize = 64 * 1024;
+
+/// What a program has around it that process 1 has not.
+#[derive(Clone, Copy)]
+pub(super) struct Walls<'a> {
+    pub(super) fence: Option<&'a Fence>,
+    /// Most descriptors at once.
+    pub(super) files: u64,
+}
 
 struct Start<'a> {
     path: &'a CStr,
@@ -15,6 +26,7 @@ struct Start<'a> {
     argv: Vec<*const libc::c_char>,
     envp: Vec<*const libc::c_char>,
     streams: Vec<libc::c_int>,
+    walls: Walls<'a>,
     errno: libc::c_int,
 }
 
@@ -25,6 +37,7 @@ pub(super) fn spawn(
     folder: &CStr,
     env: &[CString],
     streams: &[BorrowedFd<'_>],
+    walls: Walls<'_>,
 ) -> io::Result<i32> {
     let ends_null = |strings: &mut dyn Iterator<Item = *const libc::c_char>| {
         strings.chain([std::ptr::null()]).collect::<Vec<_>>()
@@ -38,6 +51,7 @@ pub(super) fn spawn(
         argv: ends_null(&mut argv.iter().map(|a| a.as_ptr())),
         envp: ends_null(&mut env.iter().map(|e| e.as_ptr())),
         streams: streams.iter().map(AsRawFd::as_raw_fd).collect(),
+        walls,
         errno: 0,
     };
     let mut stack = vec![0_u128; STACK / 16];
@@ -80,6 +94,11 @@ extern "C" fn child(start: *mut c_void) -> libc::c_int {
             return fail(start);
         }
         crate::sys::reset_signals();
+        if crate::sys::limit(Resource::Files, start.walls.files).is_err()
+            || start.walls.fence.is_some_and(|f| f.enter().is_err())
+        {
+            return fail(start);
+        }
         libc::execve(
             start.path.as_ptr(),
             start.argv.as_ptr(),

@@ -2,18 +2,28 @@
 
 use std::os::fd::OwnedFd;
 
+use super::network::Made;
+use super::outlet::Outlet;
 use super::sandbox::Held;
 use crate::cgroup::Group;
 
 pub(super) struct Stock {
     target: usize,
-    held: Vec<(Held, Vec<OwnedFd>)>,
-    network: Option<OwnedFd>,
+    held: Vec<Ready>,
+    network: Option<Made>,
     group: Option<Group>,
     /// Not filled until the first sandbox was asked for: a server with nothing deployed holds nothing ready.
     wanted: bool,
     /// After a failure the stock waits for the next request, which will say what is wrong.
     failed: bool,
+}
+
+/// A sandbox that waits, and the server's part of it.
+pub(super) struct Ready {
+    pub(super) held: Held,
+    /// `cgroup.procs` of each of its groups.
+    pub(super) doors: Vec<OwnedFd>,
+    pub(super) outlet: Option<Outlet>,
 }
 
 /// What the stock lacks next.
@@ -22,7 +32,7 @@ pub(super) enum Wants {
     Network,
     Group,
     /// A sandbox of these two.
-    Held(OwnedFd, Group),
+    Held(Made, Group),
 }
 
 impl Stock {
@@ -58,7 +68,7 @@ impl Stock {
         }
     }
 
-    pub(super) fn put_network(&mut self, network: OwnedFd) {
+    pub(super) fn put_network(&mut self, network: Made) {
         self.network = Some(network);
     }
 
@@ -66,8 +76,8 @@ impl Stock {
         self.group = Some(group);
     }
 
-    pub(super) fn put(&mut self, held: Held, doors: Vec<OwnedFd>) {
-        self.held.push((held, doors));
+    pub(super) fn put(&mut self, ready: Ready) {
+        self.held.push(ready);
     }
 
     pub(super) fn failed(&mut self) {
@@ -80,11 +90,11 @@ impl Stock {
         self.failed = false;
     }
 
-    pub(super) fn take(&mut self) -> Option<(Held, Vec<OwnedFd>)> {
+    pub(super) fn take(&mut self) -> Option<Ready> {
         self.held.pop()
     }
 
-    pub(super) fn take_network(&mut self) -> Option<OwnedFd> {
+    pub(super) fn take_network(&mut self) -> Option<Made> {
         self.network.take()
     }
 

@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_program_answers_as_the_table_says_for_every_number() {
-        let rules = table::rules();
+        let rules = table::rules(false);
         let program = compile(rules.clone());
         let mut most = 0;
         for number in (0..1024).chain([0x4000_0000, 0x4000_0001, u32::MAX]) {
@@ -173,8 +173,19 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_a_watchdog_cannot_see_is_refused_where_there_is_one() {
+        for (watched, expected) in [(false, RET_ALLOW), (true, verdict(libc::ENOSYS))] {
+            let program = compile(table::rules(watched));
+            for call in [libc::SYS_memfd_create, libc::SYS_shmget] {
+                let number = u32::try_from(call).unwrap();
+                assert_eq!(run(&program, AUDIT_ARCH, number, [0; 6]).0, expected);
+            }
+        }
+    }
+
+    #[test]
     fn arguments_are_looked_at() {
-        let program = compile(table::rules());
+        let program = compile(table::rules(false));
         let answer = |call: libc::c_long, arguments: [u32; 6]| {
             run(
                 &program,
@@ -226,5 +237,22 @@ mod tests {
         assert_eq!(answer(libc::SYS_personality, with(0, -1)), RET_ALLOW);
         assert_eq!(answer(libc::SYS_personality, with(0, 0x0040_0000)), eperm);
         assert_eq!(answer(libc::SYS_clone3, [0; 6]), verdict(libc::ENOSYS));
+        assert_eq!(
+            answer(libc::SYS_socketpair, with(0, libc::AF_UNIX)),
+            RET_ALLOW
+        );
+        assert_eq!(
+            answer(libc::SYS_socketpair, with(0, libc::AF_TIPC)),
+            verdict(libc::EAFNOSUPPORT)
+        );
+        // Itself, and nobody else.
+        for (call, at) in [
+            (libc::SYS_prlimit64, 0),
+            (libc::SYS_sched_setscheduler, 0),
+            (libc::SYS_setpriority, 1),
+        ] {
+            assert_eq!(answer(call, with(at, 0)), RET_ALLOW);
+            assert_eq!(answer(call, with(at, 1)), eperm);
+        }
     }
 }

@@ -17,13 +17,23 @@ use std::sync::LazyLock;
 use base64::Engine;
 
 /// The program for this machine's architecture.
-pub(crate) static PROGRAM: LazyLock<Vec<libc::sock_filter>> =
-    LazyLock::new(|| compile::compile(table::rules()));
+static PROGRAM: LazyLock<Vec<libc::sock_filter>> =
+    LazyLock::new(|| compile::compile(table::rules(false)));
+
+/// The same where memory is watched rather than held.
+static WATCHED: LazyLock<Vec<libc::sock_filter>> =
+    LazyLock::new(|| compile::compile(table::rules(true)));
+
+/// The program. `watched`: no control group counts memory, and what a watchdog cannot see is refused too.
+pub(crate) fn program(watched: bool) -> &'static [libc::sock_filter] {
+    if watched { &WATCHED } else { &PROGRAM }
+}
 
 /// The program as a language host's zygote takes it: the kernel's own layout, in base64.
-pub(crate) fn encoded() -> String {
-    let mut bytes = Vec::with_capacity(PROGRAM.len() * 8);
-    for step in PROGRAM.iter() {
+pub(crate) fn encoded(watched: bool) -> String {
+    let program = program(watched);
+    let mut bytes = Vec::with_capacity(program.len() * 8);
+    for step in program {
         bytes.extend_from_slice(&step.code.to_ne_bytes());
         bytes.extend_from_slice(&[step.jt, step.jf]);
         bytes.extend_from_slice(&step.k.to_ne_bytes());

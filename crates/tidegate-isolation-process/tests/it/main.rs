@@ -7,9 +7,11 @@
 #![allow(clippy::print_stdout)]
 
 mod contain;
+mod escape;
 mod job;
 mod languages;
 mod life;
+mod network;
 mod node;
 mod per_call;
 mod python;
@@ -59,7 +61,8 @@ cases! {
         secrets_are_there_for_their_function_alone,
         the_network_is_the_loopback_device,
         bad_system_calls_are_refused_and_programs_still_run,
-        the_init_can_neither_be_killed_nor_traced;
+        the_init_can_neither_be_killed_nor_traced,
+        the_second_fence_stands_where_the_kernel_has_it;
     per_call:
         a_script_answers_with_its_exit_code,
         ten_mebibytes_go_through_unchanged,
@@ -140,6 +143,10 @@ cases! {
         a_memory_hog_dies_alone,
         a_server_of_its_own_is_run,
         the_machines_network_is_there_when_asked_for;
+    escape:
+        every_attempt_is_answered_as_it_is_written_down,
+        the_same_from_an_image,
+        what_one_does_to_itself_its_neighbour_hardly_notices;
     roots:
         an_image_is_all_that_is_seen,
         higher_layers_cover_and_delete,
@@ -150,11 +157,20 @@ cases! {
         a_setuid_program_has_no_effect,
         what_cannot_be_run_is_explained,
         links_in_an_image_lead_nowhere_else,
+        layers_on_a_file_system_that_maps_no_ids_are_read,
         a_tree_that_cannot_be_a_root_is_refused,
         a_server_of_an_image_is_called_and_stopped_by_its_signal,
+        an_image_reaches_the_network_as_the_machines_files_do,
         code_is_hung_into_an_image,
         python_and_node_of_an_image_run_our_hosts,
         a_runtime_that_an_image_lacks_is_named;
+    network:
+        connections_come_to_the_outlet_with_the_address_that_was_meant,
+        what_is_no_connection_is_refused_at_once,
+        every_kind_of_program_has_it,
+        a_connection_ends_with_its_instance,
+        without_anybody_to_judge_there_is_none,
+        the_machines_network_asks_whom_the_machine_asks;
     life:
         fifty_starts_at_once,
         a_dropped_start_leaves_nothing,

@@ -8,18 +8,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use tidegate_core::Network;
 use tidegate_instance::{
     Instance, InstanceSpec, Isolation, Program, Reason, RootFs, SecretFile, StartError,
 };
-use tidegate_isolation_process::State;
+use tidegate_isolation_process::{ProcessIsolation, State};
 
-use crate::world::{Answer, Recorder, World, call, get};
+use crate::network::outbound;
+use crate::world::{Answer, Recorder, World, call, get, options};
 
 /// What of busybox the cases call by name.
-const APPLETS: [&str; 18] = [
+const APPLETS: [&str; 20] = [
     "cat", "chmod", "chown", "dd", "env", "grep", "head", "hostname", "httpd", "id", "ls", "mkdir",
-    "mount", "rm", "sh", "sleep", "sort", "stat",
+    "mount", "mv", "nc", "rm", "sh", "sleep", "sort", "stat",
 ];
+
+/// Most layers of an image.
+const MOST: usize = 127;
 
 /// A layer of an image that is being made.
 struct Layer(PathBuf);
@@ -204,6 +209,22 @@ pub(crate) async fn higher_layers_cover_and_delete(world: &World) {
     )
     .await;
     assert_eq!(answer.text(), "covered high\nkept low\nmiddle\n");
+    // As many as there may be, the highest of which covers all.
+    let many: Vec<_> = (1..MOST)
+        .map(|n| Layer::new(world).file("data/covered", &format!("{n}\n")))
+        .collect();
+    let layers: Vec<_> = std::iter::once(&base).chain(&many).collect();
+    let text = once(world, image(&layers), "cat /data/covered")
+        .await
+        .text();
+    assert_eq!(text, format!("{}\n", MOST - 1));
+    let (spec, _) = program(
+        world,
+        image(&[&layers[..], &[&high, &high]].concat()),
+        &["sh"],
+    );
+    let error = world.refused(spec).await.to_string();
+    assert!(error.contains("129 layers"), "{error}");
 }
 
 pub(crate) async fn what_is_written_is_bounded_and_gone_with_the_instance(world: &World) {
@@ -425,35 +446,84 @@ pub(crate) async fn links_in_an_image_lead_nowhere_else(world: &World) {
                     "{link} to {way}"
                 );
             }
-            // A link that goes through itself, or through what `/proc` makes of the launcher's own processes.
+            // A link through what `/proc` makes of the launcher's own processes.
             Err(error) => assert!(
-                error.to_string().contains("symbolic links"),
+                !AT_THEMSELVES.contains(&link) && error.to_string().contains("symbolic links"),
                 "{link} to {way}: {error}"
             ),
         }
         assert_eq!(listing(&victim), before, "{link} to {way}");
     }
     // Those that lead to where the image has nothing.
-    assert!(started >= 14, "{started} started");
+    assert!(started >= 24, "{started} started");
+    // What process 1 looks at is no link that the code could replace.
+    let mut base = Layer::base(world);
+    for link in AT_THEMSELVES {
+        base = base
+            .folder(&format!("other/{link}"))
+            .link(link, format!("other/{link}"));
+    }
+    let script = "ls -d /proc/self/status /dev/null; ls /other/*
+        for at in proc dev sys tmp; do mv /$at /moved 2>/dev/null && echo moved $at; done";
+    let text = once(world, image(&[&base]), script).await.text();
+    assert_eq!(
+        text,
+        "/dev/null\n/proc/self/status\n/other/dev:\n\n/other/proc:\n\n/other/sys:\n\n/other/tmp:\n"
+    );
+}
+
+/// Where no link is followed.
+const AT_THEMSELVES: [&str; 4] = ["dev", "proc", "sys", "tmp"];
+
+pub(crate) async fn layers_on_a_file_system_that_maps_no_ids_are_read(world: &World) {
+    if !rustix::process::geteuid().is_root() {
+        println!("       an ordinary user's instances have his own id: nothing is to be mapped");
+        return;
+    }
+    let place = world.bundle(&[("made", "")]);
+    rustix::mount::mount(
+        c"layers",
+        &place,
+        c"ramfs",
+        rustix::mount::MountFlags::empty(),
+        c"mode=0755",
+    )
+    .expect("a file system that maps no ids");
+    let base = Layer::base(world).program("etc/shadow", b"", 0o600);
+    let status = Command::new("cp")
+        .arg("-a")
+        .args([&base.0, &place.join("base")])
+        .status();
+    assert!(status.expect("cp runs").success());
+    let root = RootFs {
+        layers: vec![place.join("base")],
+        ..image(&[])
+    };
+    // The launcher sees what was mounted before it started, and says what it makes of it.
+    let (isolation, report) = ProcessIsolation::start(options(&place))
+        .await
+        .expect("started");
+    let images = report.get("images").expect("it is noted");
+    assert_eq!(images.state, State::Degraded, "{}", images.detail);
+    let script = "id -u; head -n 1 /etc/passwd; cat /etc/shadow 2>/dev/null || echo not read; mkdir /new && echo made";
+    let (spec, _) = program(world, root, &["sh", "-c", script]);
+    let instance = isolation.start(spec).await.expect("started");
+    let text = call(&*instance, b"").await.expect("called").text();
+    drop(instance);
+    isolation.shutdown().await;
+    rustix::mount::unmount(&place, rustix::mount::UnmountFlags::DETACH).expect("unmounted");
+    assert_eq!(text, "0\nroot:x:0:0:root:/root:/bin/sh\nnot read\nmade\n");
 }
 
 pub(crate) async fn a_tree_that_cannot_be_a_root_is_refused(world: &World) {
-    for (what, step) in [
-        ("proc", "mount /proc"),
-        ("tmp", "mount /tmp"),
-        ("etc", "open /etc"),
-    ] {
-        let base = Layer::base(world);
-        if what == "etc" {
-            fs::remove_dir_all(base.0.join("etc")).expect("removed");
-        }
-        let (spec, _) = program(world, image(&[&base.link(what, what)]), &["sh"]);
-        let error = world.refused(spec).await.to_string();
-        assert!(
-            error.contains(step) && error.contains("symbolic links"),
-            "{error}"
-        );
-    }
+    let base = Layer::base(world);
+    fs::remove_dir_all(base.0.join("etc")).expect("removed");
+    let (spec, _) = program(world, image(&[&base.link("etc", "etc")]), &["sh"]);
+    let error = world.refused(spec).await.to_string();
+    assert!(
+        error.contains("open /etc") && error.contains("symbolic links"),
+        "{error}"
+    );
     // A file where a folder has to be.
     let base = Layer::base(world).file("proc", "");
     let (spec, _) = program(world, image(&[&base]), &["sh"]);
@@ -469,8 +539,7 @@ pub(crate) async fn a_tree_that_cannot_be_a_root_is_refused(world: &World) {
 
 pub(crate) async fn a_server_of_an_image_is_called_and_stopped_by_its_signal(world: &World) {
     let base = Layer::base(world).file("srv/page", "from the image\n");
-    let script =
-        "trap 'echo told to stop; exit 0' USR2; echo on $PORT; httpd -f -p $PORT -h /srv & wait";
+    let script = "trap 'echo told to stop > /dev/stderr; exit 0' USR2; echo on $PORT > /dev/stdout; httpd -f -p $PORT -h /srv & wait";
     for port in [None, Some(9000)] {
         let root = RootFs {
             user: (33, 33),
@@ -493,6 +562,27 @@ pub(crate) async fn a_server_of_an_image_is_called_and_stopped_by_its_signal(wor
         assert_eq!((exit.code, exit.reason), (Some(0), Reason::Exited));
         logs.wait_for("told to stop").await;
     }
+}
+
+pub(crate) async fn an_image_reaches_the_network_as_the_machines_files_do(world: &World) {
+    let base = Layer::base(world).link("etc/resolv.conf", "../run/resolv.conf");
+    let script = "echo hello | nc 1.2.3.4 80; head -n 1 /etc/resolv.conf; ls -d /run";
+    let (spec, logs) = program(world, image(&[&base]), &["sh", "-c", script]);
+    let (spec, _) = outbound(spec);
+    let instance = world.start(spec).await;
+    let answer = call(&*instance, b"").await.expect("called");
+    assert_eq!(
+        answer.text(),
+        "hello\n to 1.2.3.4:80nameserver 192.0.0.1\n",
+        "{:?}",
+        logs.lines()
+    );
+    let (mut spec, _) = program(world, image(&[&base]), &["cat", "/etc/resolv.conf"]);
+    spec.network = Network::Host;
+    let instance = world.start(spec).await;
+    let answer = call(&*instance, b"").await.expect("called");
+    let machines = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    assert_eq!(answer.text(), machines);
 }
 
 pub(crate) async fn code_is_hung_into_an_image(world: &World) {
@@ -557,6 +647,10 @@ pub(crate) async fn python_and_node_of_an_image_run_our_hosts(world: &World) {
     drained(&*instance).await;
     // What cannot be loaded is told as ever.
     spec.bundle = world.bundle(&[("app.cjs", "require('no-such-package')\n")]);
+    // A runtime that is an image may have a version in its name.
+    if let Program::Host { runtime, .. } = &mut spec.program {
+        runtime.push_str(":20");
+    }
     let error = world.refused(spec).await.to_string();
     assert!(error.contains("no-such-package"), "{error}");
 }

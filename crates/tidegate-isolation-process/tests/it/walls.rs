@@ -257,3 +257,54 @@ print('still here')
     }
     assert!(!instance.is_gone());
 }
+
+const FENCED: &str = "
+import errno, os
+def tried(f):
+    try: f()
+    except OSError as e: return errno.errorcode[e.errno]
+    return 'DONE'
+def answers():
+    return ' '.join([
+        tried(lambda: os.kill(1, 0)),
+        tried(lambda: os.mknod('/tmp/device', 0o20666, os.makedev(1, 3))),
+        tried(lambda: os.mkfifo('/tmp/pipe')),
+        tried(lambda: (os.mkdir('/tmp/folder'), os.rename('/tmp/pipe', '/tmp/folder/pipe'))),
+        tried(lambda: open('/dev/null', 'w').close()),
+        tried(lambda: open('/proc/self/comm', 'w').write('x')),
+    ])
+";
+
+/// Programs, programs that are run once a call, and a zygote's children are all behind it.
+pub(crate) async fn the_second_fence_stands_where_the_kernel_has_it(world: &World) {
+    let detail = &world.report.get("landlock").expect("it is told").detail;
+    let version: u32 = detail
+        .strip_prefix("version ")
+        .and_then(|rest| rest.split(',').next()?.parse().ok())
+        .unwrap_or(0);
+    if version < 6 {
+        println!("this kernel's Landlock does not hold signals: {detail}");
+        return;
+    }
+    let expected = "EPERM EACCES DONE DONE DONE DONE";
+    let script = format!("#!/usr/bin/python3\n{FENCED}\nprint(answers())\n");
+    assert_eq!(world.once(&script).await.text().trim(), expected);
+
+    let handler = format!("{FENCED}\ndef handler(event, context): return answers()\n");
+    let (spec, _) = world.python(&handler);
+    let instance = world.start(spec).await;
+    let answer = crate::world::get(&*instance, "/", None)
+        .await
+        .expect("called");
+    assert!(answer.ends_with(expected), "{answer}");
+
+    let (spec, _) = world.node(
+        "const fs = require('fs');
+module.exports = () => { try { process.kill(1, 0); return 'DONE' } catch (e) { return e.code } };",
+    );
+    let instance = world.start(spec).await;
+    let answer = crate::world::get(&*instance, "/", None)
+        .await
+        .expect("called");
+    assert!(answer.ends_with("EPERM"), "{answer}");
+}

@@ -23,6 +23,9 @@ pub(crate) const LAUNCHER: &str = "TIDEGATE_TEST_LAUNCHER";
 /// A case that takes longer hangs.
 const CASE: Duration = Duration::from_secs(60);
 
+/// The same for a case that is a suite of its own.
+const SUITE: Duration = Duration::from_secs(300);
+
 pub(crate) fn launcher() -> PathBuf {
     std::env::var_os(LAUNCHER).map_or_else(
         || PathBuf::from(env!("CARGO_BIN_EXE_tidegate-launcher-test")),
@@ -140,10 +143,15 @@ impl World {
 
     /// Runs a case on this runtime; false when it panicked or hung.
     pub(crate) fn run(&self, name: &str, case: impl Future<Output = ()>) -> bool {
+        let limit = if name.starts_with("escape::") {
+            SUITE
+        } else {
+            CASE
+        };
         let began = Instant::now();
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             self.runtime
-                .block_on(async { tokio::time::timeout(CASE, case).await })
+                .block_on(async { tokio::time::timeout(limit, case).await })
         }));
         let ok = matches!(result, Ok(Ok(())));
         let word = match result {
@@ -198,6 +206,7 @@ impl World {
                 body: 16 << 20,
             },
             network: Network::None,
+            outbound: None,
             concurrency: 1,
             ready_within: Duration::from_secs(10),
             logs: logs.clone(),

@@ -40,6 +40,8 @@ pub struct ImageOptions {
     pub folder: PathBuf,
     /// Their bounds, and how registries are spoken to.
     pub settings: Settings,
+    /// The registries that images may come from, as names have them; any where absent.
+    pub registries: Option<Vec<String>>,
     /// The Docker configuration whose credentials are used where a namespace's own have none for a registry.
     pub docker_config: Option<PathBuf>,
 }
@@ -55,6 +57,7 @@ pub enum Login<'a> {
 
 pub(crate) struct ImageStore {
     images: Images,
+    registries: Option<Vec<String>>,
     docker_config: Option<PathBuf>,
     room: tokio::sync::Semaphore,
 }
@@ -73,11 +76,13 @@ impl ImageStore {
         let ImageOptions {
             folder,
             settings,
+            registries,
             docker_config,
         } = options;
         let opened = tokio::task::spawn_blocking(move || Images::open(&folder, settings)).await;
         Ok(Self {
             images: crate::builds::joined(opened)?,
+            registries,
             docker_config,
             room: tokio::sync::Semaphore::new(AT_ONCE),
         })
@@ -97,11 +102,22 @@ impl Platform {
         login: Login<'_>,
         progress: Arc<dyn Progress>,
     ) -> Result<Image, Error> {
+        let (store, registry) = (self.image_store(), name.registry());
+        if let Some(known) = &store.registries
+            && !known.iter().any(|known| known == registry)
+        {
+            let known = match known.len() {
+                0 => "none".to_owned(),
+                _ => known.join(", "),
+            };
+            return Err(Error::Invalid(format!(
+                "registry {registry} is not one that images may come from: the setting 'images.registries' has {known}"
+            )));
+        }
         let credentials = match login {
             Login::Given(credentials) => credentials,
             Login::Secrets(names) => self.registry_login(namespace, name, names).await?,
         };
-        let store = self.image_store();
         let _room = store.room.acquire().await;
         let image = store.images.pull(name, &credentials, progress).await?;
         tracing::info!(image = %name, digest = %image.digest, "pulled an image");

@@ -197,6 +197,7 @@ impl World {
                 waiting: None,
             },
             network: Network::None,
+            egress: None,
             access: Access::Public,
             root: None,
             secrets_generation: 0,
@@ -369,6 +370,7 @@ pub(crate) fn context() -> CallContext {
         prefix: Prefix::default(),
         caller: None,
         received: tokio::time::Instant::now(),
+        depth: 0,
     }
 }
 

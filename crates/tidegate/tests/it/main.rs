@@ -12,6 +12,7 @@ mod crash;
 mod develop;
 mod executables;
 mod faults;
+mod images;
 mod languages;
 mod limits;
 mod openfaas;

@@ -88,7 +88,7 @@ const TRIES: usize = 4;
 pub(crate) struct Deploy {
     /// The file or folder, an archive, a manifest, or the address of a git repository: URL.git[#REF][:FOLDER]
     #[arg(value_name = "PATH", required_unless_present = "image")]
-    target: Option<PathBuf>,
+    given: Option<PathBuf>,
     #[arg(skip)]
     pub(super) path: PathBuf,
     /// The function's name; by default made from that of the file or folder
@@ -165,7 +165,7 @@ impl What {
     /// The deploy of a path.
     pub(super) fn of(self, path: PathBuf) -> Deploy {
         Deploy {
-            target: None,
+            given: None,
             path,
             image: ImageSettings::default(),
             name: self.name,
@@ -192,7 +192,7 @@ impl Deploy {
         if let Some(image) = self.image.image.clone() {
             return self.run_image(context, &image).await;
         }
-        self.path = self.target.take().unwrap_or_default();
+        self.path = self.given.take().unwrap_or_default();
         let fetched = match self.path.to_str().filter(|p| is_address(p)) {
             Some(address) => {
                 let _spinner = Spinner::new(context.draws(), format!("fetching {address}"));
@@ -222,8 +222,8 @@ impl Deploy {
 
     /// Has the server get an image, and deploys that.
     async fn run_image(mut self, context: &mut Context, image: &str) -> Result {
-        if let Some(target) = self.target.take() {
-            let text = target.to_string_lossy();
+        if let Some(given) = self.given.take() {
+            let text = given.to_string_lossy();
             if self.name.is_some() {
                 return Err(Error::usage(format!(
                     "{text:?} is given beside --name; with --image both are the function's name"

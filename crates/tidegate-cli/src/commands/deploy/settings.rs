@@ -59,8 +59,11 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     idle: Option<String>,
     /// What an instance sees of the network
-    #[arg(long, value_parser = ["none", "host"])]
+    #[arg(long, value_parser = ["outbound", "none", "host"])]
     network: Option<String>,
+    /// All that it reaches: a host, *.host or network, with :port where only one is meant; can be given many times
+    #[arg(long, value_name = "HOST")]
+    egress: Vec<String>,
     /// Who may call it: anyone, or holders of a key
     #[arg(long, value_parser = ["public", "private"])]
     access: Option<String>,
@@ -106,6 +109,11 @@ impl Settings {
         one.set(&mut scale.initial, &self.initial, "initial");
         one.set(&mut scale.idle, &self.idle, "idle");
         one.set(&mut spec.network, &self.network, "network");
+        match &spec.egress {
+            _ if !self.egress.is_empty() => spec.egress = Some(self.egress.clone()),
+            Some(before) => one.0.push(format!("egress {}", before.join(" "))),
+            None => {}
+        }
         one.set(&mut spec.access, &self.access, "access");
         one.map("labels", labels, &self.labels);
         match (spec.scale.min, spec.scale.max) {

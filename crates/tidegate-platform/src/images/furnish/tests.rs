@@ -40,6 +40,7 @@ fn spec() -> FunctionSpec {
             waiting: None,
         },
         network: Network::None,
+        egress: None,
         access: Access::Public,
         root: None,
         secrets_generation: 0,

@@ -3,6 +3,7 @@
 mod command;
 mod faas;
 mod http;
+mod images;
 mod instances;
 mod projects;
 mod server;
@@ -11,6 +12,7 @@ mod wait;
 pub(crate) use command::{Ran, bare, program};
 pub(crate) use faas::{context, signature, template};
 pub(crate) use http::{Call, Connection, Reply};
+pub(crate) use images::{Image, Item, Registry, copy_program, layer, write};
 pub(crate) use instances::{code_of, groups_of, is_alive, processes_of, tagged};
 pub(crate) use projects::{Files, example, sample};
 pub(crate) use server::{Server, UNPRIVILEGED};
