@@ -540,7 +540,8 @@ pub(crate) async fn a_tree_that_cannot_be_a_root_is_refused(world: &World) {
 pub(crate) async fn a_server_of_an_image_is_called_and_stopped_by_its_signal(world: &World) {
     let base = Layer::base(world).file("srv/page", "from the image\n");
     let script = "trap 'echo told to stop > /dev/stderr; exit 0' USR2; echo on $PORT > /dev/stdout; httpd -f -p $PORT -h /srv & wait";
-    for port in [None, Some(9000)] {
+    // A port that would be root's alone on the machine.
+    for port in [None, Some(80)] {
         let root = RootFs {
             user: (33, 33),
             stop_signal: 12,
