@@ -163,6 +163,7 @@ cases! {
         an_image_reaches_the_network_as_the_machines_files_do,
         code_is_hung_into_an_image,
         python_and_node_of_an_image_run_our_hosts,
+        every_other_language_runs_on_the_interpreter_of_an_image,
         a_runtime_that_an_image_lacks_is_named;
     network:
         connections_come_to_the_outlet_with_the_address_that_was_meant,

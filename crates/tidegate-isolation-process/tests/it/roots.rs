@@ -14,6 +14,7 @@ use tidegate_instance::{
 };
 use tidegate_isolation_process::{ProcessIsolation, State};
 
+use crate::languages::java_bundle;
 use crate::network::outbound;
 use crate::world::{Answer, Recorder, World, call, get, options};
 
@@ -654,6 +655,54 @@ pub(crate) async fn python_and_node_of_an_image_run_our_hosts(world: &World) {
     }
     let error = world.refused(spec).await.to_string();
     assert!(error.contains("no-such-package"), "{error}");
+}
+
+pub(crate) async fn every_other_language_runs_on_the_interpreter_of_an_image(world: &World) {
+    if !rustix::process::geteuid().is_root() {
+        println!("       the machine's root, which is the image here, can be taken by root alone");
+        return;
+    }
+    // Of the machine's files an image that is all of them has this one too, and a sandbox without an image has not.
+    let ruby = "def handler(event) = \"#{RUBY_ENGINE} #{Process.uid} #{File.exist?('/etc/os-release')}\"\n";
+    let php = "<?php function handler() { return 'php ' . fileowner('/proc/self') . ' ' . (file_exists('/etc/os-release') ? 'true' : 'false'); }\n";
+    let java = "public class Handler { public String handle() { return \"java 1234 \" + new java.io.File(\"/etc/os-release\").exists(); } }\n";
+    for (language, entry, source) in [
+        ("ruby", "handler.rb", ruby),
+        ("php", "handler.php", php),
+        ("java", "Handler.class", java),
+    ] {
+        if world.isolation.prepare(language).await.is_err() {
+            println!("       {language} is not installed");
+            continue;
+        }
+        let bundle = if language == "java" {
+            java_bundle(world, &[("Handler.java", source)])
+        } else {
+            world.bundle(&[(entry, source)])
+        };
+        let (mut spec, _) = world.spec(
+            &bundle,
+            Program::Host {
+                runtime: format!("{language}:1"),
+                entry: entry.to_owned(),
+                handler: None,
+            },
+        );
+        spec.ready_within = Duration::from_secs(30);
+        spec.root = Some(RootFs {
+            layers: vec!["/".into()],
+            user: (1234, 1234),
+            read_only: true,
+            ..image(&[])
+        });
+        let instance = world.start(spec).await;
+        let answer = get(&*instance, "/", None).await.expect("called");
+        assert!(
+            answer.ends_with(&format!("{language} 1234 true")),
+            "{answer}"
+        );
+        drained(&*instance).await;
+    }
 }
 
 /// A call of Python's that is busy ends, and its instance goes on.
