@@ -159,7 +159,14 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
     let began = Instant::now();
     let settled = held.and_then(|proc| {
         let code = (&bundle, layer.as_ref());
-        settle(plan.outer_id, &proc, &file, code, early)
+        settle(
+            plan.outer_id,
+            &proc,
+            &file,
+            code,
+            early,
+            plan.network.is_some(),
+        )
     });
     drop((buffer, file, bundle, layer));
     match settled {
@@ -210,6 +217,7 @@ fn settle(
     file: &OwnedFd,
     (bundle, layer): (&OwnedFd, Option<&OwnedFd>),
     early: Option<i32>,
+    own_network: bool,
 ) -> Result<Payload, StepError> {
     let bytes = step("read payload", wire::read_memory_file(file, MAX_PAYLOAD))?;
     let payload: Payload = step("read payload", serde_json::from_slice(&bytes))?;
@@ -219,6 +227,11 @@ fn settle(
     )?;
     match payload.network {
         Network::None => {}
+        // In the machine's own namespace, the route would cut the machine off.
+        Network::Outbound if !own_network => {
+            let wrong = io::Error::from_raw_os_error(libc::EINVAL);
+            return step("open the network", Err(wrong));
+        }
         Network::Outbound => step("open the network", outlet::open())?,
         Network::Host => {
             let asked = format!("/etc/{MACHINE_RESOLVER}");
