@@ -87,7 +87,7 @@ const FUNCTION: &str = "/function";
 /// Where the dependencies are inside.
 const LAYER: &str = "/layer";
 /// Said where a function gets less than it asks for.
-const NO_OUTBOUND: &str = "this machine lets no connections out of a sandbox ('tidegate doctor' says why): network \"outbound\" is \"none\" here";
+const NO_OUTBOUND: &str = "no connections are let out of sandboxes here ('tidegate doctor' says why, or network.outbound is off): network \"outbound\" is \"none\"";
 
 /// An environment.
 type Variables = Vec<(String, String)>;

@@ -372,6 +372,7 @@ impl Kind {
             Self::Code => "a path, or { digest, entry }".to_owned(),
             Self::Triggers => "a list of { kind }".to_owned(),
             Self::List(Self::Name) => "a list of names".to_owned(),
+            Self::List(Kind::Text) => "a list of texts".to_owned(),
             Self::List(_) => "a list of maps".to_owned(),
             Self::Map(_) => "a map".to_owned(),
             Self::Functions => "a map of functions by name".to_owned(),

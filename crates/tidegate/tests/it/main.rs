@@ -14,6 +14,7 @@ mod executables;
 mod faults;
 mod languages;
 mod limits;
+mod network;
 mod openfaas;
 mod protocols;
 mod python;
