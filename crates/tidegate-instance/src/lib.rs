@@ -13,6 +13,7 @@
 
 mod exit;
 mod job;
+pub mod output;
 mod spec;
 mod stream;
 

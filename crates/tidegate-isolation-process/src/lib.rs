@@ -41,7 +41,6 @@ mod language;
 mod launcher;
 mod node;
 mod options;
-mod output;
 mod protocol;
 mod python;
 mod report;
@@ -53,6 +52,8 @@ mod usage;
 mod walk;
 mod wire;
 mod zygote;
+
+use tidegate_instance::output;
 
 pub use error::Error;
 pub use isolation::{ProcessIsolation, languages, probe};
