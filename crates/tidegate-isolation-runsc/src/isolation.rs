@@ -278,7 +278,10 @@ impl RunscIsolation {
             let left = limit.saturating_sub(began.elapsed());
             serve(&inner, port, left, limit).await?;
         }
-        inner.times.lock().load_us = micros(began).saturating_sub(inner.times.lock().sandbox_us);
+        {
+            let mut times = inner.times.lock();
+            times.load_us = micros(began).saturating_sub(times.sandbox_us);
+        }
         Ok(held)
     }
 }

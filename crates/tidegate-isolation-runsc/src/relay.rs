@@ -20,6 +20,9 @@ use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::protocol::{Header, MAX_LINE, Order, RELAY, SOCKET, USER, What, Word};
 
+/// Bytes carried at once.
+const PIECE: usize = 16 * 1024;
+
 /// Between looks at what is left of a run that was killed.
 const AGAIN: Duration = Duration::from_millis(1);
 
@@ -164,7 +167,7 @@ impl Relay {
         drop(command);
         if let Some(mut to) = child.stdin.take() {
             let mut from = stdin;
-            thread::spawn(move || io::copy(&mut from, &mut to));
+            thread::spawn(move || copy(&mut from, &mut to));
         }
         carry(out, stdout);
         if let (Some(from), Some(to)) = (child.stderr.take(), stderr) {
@@ -187,11 +190,11 @@ impl Relay {
         match both {
             Ok((mut from, to, mut back, mut unix)) => {
                 thread::spawn(move || {
-                    let _ = io::copy(&mut from, &mut back);
+                    copy(&mut from, &mut back);
                     let _ = back.shutdown(Shutdown::Write);
                 });
                 let mut to = to;
-                let _ = io::copy(&mut unix, &mut to);
+                copy(&mut unix, &mut to);
                 let _ = to.shutdown(Shutdown::Write);
             }
             Err(error) => self.say(&Word::Refused {
@@ -268,9 +271,22 @@ fn number(pid: u32) -> Option<Pid> {
 
 fn carry(mut from: impl Read + Send + 'static, mut to: UnixStream) {
     thread::spawn(move || {
-        let _ = io::copy(&mut from, &mut to);
+        copy(&mut from, &mut to);
         let _ = to.shutdown(Shutdown::Write);
     });
+}
+
+/// The library's own would have the kernel move the bytes, which gVisor's does not do for sockets of the machine.
+fn copy(from: &mut impl Read, to: &mut impl Write) {
+    let mut piece = [0; PIECE];
+    loop {
+        match from.read(&mut piece) {
+            Ok(0) => return,
+            Ok(len) if to.write_all(&piece[..len]).is_ok() => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
 }
 
 fn secret(name: &str, value: &[u8]) -> io::Result<()> {
