@@ -86,6 +86,7 @@ cases! {
         a_fork_bomb_stays_in_its_box,
         a_memory_hog_dies_alone,
         a_server_over_its_memory_is_told_so,
+        the_limit_that_ended_a_run_is_told_and_logged,
         endless_output_is_bounded,
         a_full_tmp_is_an_error_for_its_writer;
     python:
