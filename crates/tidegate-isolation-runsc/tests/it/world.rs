@@ -148,6 +148,7 @@ impl World {
                 body: 16 << 20,
             },
             network: Network::None,
+            outbound: None,
             concurrency: 1,
             ready_within: Duration::from_secs(30),
             logs: logs.clone(),
