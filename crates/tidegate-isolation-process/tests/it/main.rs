@@ -8,6 +8,7 @@
 
 mod contain;
 mod escape;
+mod image;
 mod job;
 mod languages;
 mod life;
