@@ -30,6 +30,10 @@ pub enum Limit {
     Idle,
     /// Memory of the instance.
     Memory,
+    /// Processes and threads of the instance.
+    Processes,
+    /// What the instance may write to files.
+    Disk,
     /// Size of the request body.
     Body,
     /// All instances busy and the waiting room full, or the wait too long.
@@ -62,6 +66,8 @@ impl Limit {
             Self::FirstByte => "limit-first-byte",
             Self::Idle => "limit-idle",
             Self::Memory => "limit-memory",
+            Self::Processes => "limit-processes",
+            Self::Disk => "limit-disk",
             Self::Body => "limit-body",
             Self::Concurrency => "limit-concurrency",
             Self::Capacity => "limit-capacity",

@@ -55,7 +55,9 @@ impl ApiError {
             Outcome::Platform | Outcome::Limit(Limit::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Outcome::Limit(Limit::Timeout | Limit::FirstByte) => StatusCode::GATEWAY_TIMEOUT,
             Outcome::Limit(Limit::Idle) => StatusCode::REQUEST_TIMEOUT,
-            Outcome::Limit(Limit::Memory) => StatusCode::INTERNAL_SERVER_ERROR,
+            Outcome::Limit(Limit::Memory | Limit::Processes | Limit::Disk) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Outcome::Limit(Limit::Body) => StatusCode::PAYLOAD_TOO_LARGE,
             Outcome::Limit(Limit::Concurrency) => StatusCode::TOO_MANY_REQUESTS,
             Outcome::Cancelled => StatusCode::BAD_REQUEST,

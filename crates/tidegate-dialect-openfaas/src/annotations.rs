@@ -208,7 +208,7 @@ mod tests {
             ("com.openfaas.retry.codes", "429,9000"),
             ("com.openfaas.retry.min_wait", "soon"),
             ("schedule", "daily"),
-            (NETWORK, "outbound"),
+            (NETWORK, "inbound"),
         ] {
             let error = check_one(name, value).unwrap_err();
             assert!(

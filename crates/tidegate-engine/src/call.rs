@@ -320,6 +320,17 @@ fn start_failure(function: &Function, error: &StartError) -> Failure {
     }
 }
 
+/// What an end means for the call that it ended.
+const fn outcome_of(reason: Reason) -> Outcome {
+    match reason {
+        Reason::Memory => Outcome::Limit(Limit::Memory),
+        Reason::Processes => Outcome::Limit(Limit::Processes),
+        Reason::Disk => Outcome::Limit(Limit::Disk),
+        Reason::Time => Outcome::Limit(Limit::Timeout),
+        Reason::Exited | Reason::Killed => Outcome::Function,
+    }
+}
+
 /// Says why a call failed, waiting a moment for the instance's own end to be known.
 async fn describe(
     error: CallError,
@@ -338,11 +349,10 @@ async fn describe(
         }
         CallError::Exit(exit) => {
             flight.release();
-            let outcome = match exit.reason {
-                Reason::Memory => Outcome::Limit(Limit::Memory),
-                _ => Outcome::Function,
-            };
-            Failure::new(outcome, format!("the function's process {exit}"))
+            Failure::new(
+                outcome_of(exit.reason),
+                format!("the function's process {exit}"),
+            )
         }
         CallError::Exec(source) => {
             flight.discard();
@@ -372,7 +382,7 @@ async fn describe(
                     "the function used more memory than it may; raise its memory limit".to_owned(),
                 ),
                 Ok(exit) => Failure::new(
-                    Outcome::Function,
+                    outcome_of(exit.reason),
                     format!("the function's instance {exit} before it answered"),
                 ),
                 Err(_) => Failure::new(

@@ -11,7 +11,7 @@ pub const BUCKETS_SECONDS: [f64; 12] = [
 ];
 
 /// Every outcome, in the order of [`FunctionMetrics::invocations`].
-pub const OUTCOMES: [Outcome; 12] = [
+pub const OUTCOMES: [Outcome; 14] = [
     Outcome::Ok,
     Outcome::Application,
     Outcome::Function,
@@ -21,6 +21,8 @@ pub const OUTCOMES: [Outcome; 12] = [
     Outcome::Limit(Limit::FirstByte),
     Outcome::Limit(Limit::Idle),
     Outcome::Limit(Limit::Memory),
+    Outcome::Limit(Limit::Processes),
+    Outcome::Limit(Limit::Disk),
     Outcome::Limit(Limit::Body),
     Outcome::Limit(Limit::Concurrency),
     Outcome::Limit(Limit::Capacity),

@@ -734,7 +734,9 @@ impl Pool {
                 }
             }
         };
-        if !expected || exit.reason == Reason::Memory {
+        // What a limit ended is told in any case.
+        let unlimited = matches!(exit.reason, Reason::Exited | Reason::Killed);
+        if !expected || !unlimited {
             tracing::info!(function = %self.key, instance = %id, %exit, "an instance ended");
             self.log.line(
                 id,

@@ -190,7 +190,10 @@ impl Flight {
 const fn is_own_fault(outcome: Outcome) -> bool {
     matches!(
         outcome,
-        Outcome::Function | Outcome::Limit(Limit::Timeout | Limit::FirstByte | Limit::Memory)
+        Outcome::Function
+            | Outcome::Limit(
+                Limit::Timeout | Limit::FirstByte | Limit::Memory | Limit::Processes | Limit::Disk
+            )
     )
 }
 

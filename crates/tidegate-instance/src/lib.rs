@@ -14,6 +14,7 @@
 mod exit;
 mod job;
 mod outbound;
+pub mod output;
 mod spec;
 mod stream;
 

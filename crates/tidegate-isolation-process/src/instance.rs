@@ -193,6 +193,8 @@ impl Inner {
                 Reason::Memory
             } else if state.main.is_none() {
                 Reason::Killed
+            } else if is_over_size(ended) {
+                Reason::Disk
             } else if last.fork_refusals > 0 && ended.0 != Some(0) {
                 Reason::Processes
             } else {
@@ -437,15 +439,22 @@ impl Inner {
             Reason::Memory
         } else if ended.0 == Some(0) {
             Reason::Exited
+        } else if is_over_size(ended) {
+            Reason::Disk
         } else {
             self.reason_of_failure()
         };
+        let end = Exit {
+            code: ended.0,
+            signal: ended.1,
+            reason,
+        };
+        // What the watchdog ended it has told of itself.
+        if !over_memory && !matches!(reason, Reason::Exited | Reason::Killed) {
+            self.output.system(&format!("the process {end}"));
+        }
         if let Some(exit) = run.exit {
-            let _ = exit.send(Exit {
-                code: ended.0,
-                signal: ended.1,
-                reason,
-            });
+            let _ = exit.send(end);
         }
         let idle = self.state.lock().runs.is_empty();
         if idle && self.draining.load(Ordering::Acquire) {
@@ -720,6 +729,11 @@ impl Drop for ProcessInstance {
     fn drop(&mut self) {
         self.inner.kill();
     }
+}
+
+/// Whether it was ended for a file larger than it may write. One that ignores the signal meets an error, and goes on.
+fn is_over_size(ended: Ended) -> bool {
+    ended.1 == Some(libc::SIGXFSZ)
 }
 
 fn gone() -> io::Error {

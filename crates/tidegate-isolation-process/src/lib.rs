@@ -42,7 +42,6 @@ mod launcher;
 mod node;
 mod options;
 mod outlet;
-mod output;
 mod protocol;
 mod python;
 mod report;
@@ -54,6 +53,8 @@ mod usage;
 mod walk;
 mod wire;
 mod zygote;
+
+use tidegate_instance::output;
 
 pub use error::Error;
 pub use isolation::{ProcessIsolation, languages, probe};

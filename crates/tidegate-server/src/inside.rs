@@ -26,11 +26,12 @@ use crate::worker::{Accepted, Workers};
 /// Functions that may call one another, one the next, until it is taken for a circle. Real chains have a handful.
 const MAX_DEPTH: u32 = 32;
 
-/// The function that calls: `namespace/name`.
-const CALLER: HeaderName = HeaderName::from_static("x-tidegate-caller");
+/// The function that calls: `namespace/name`. Unlike what the platform says to language hosts, whose headers begin with
+/// `x-tidegate-`, this and the next are for the code.
+const CALLER: HeaderName = HeaderName::from_static("tidegate-caller");
 
 /// The call that this one was made for, where that is known exactly.
-const CAUSE: HeaderName = HeaderName::from_static("x-tidegate-cause");
+const CAUSE: HeaderName = HeaderName::from_static("tidegate-cause");
 
 /// Where functions are called by their names, and where OpenFaaS's gateway is in its own world.
 const PORTS: [u16; 2] = [80, 8080];

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tidegate_contract::BodyFault;
 use tidegate_core::{Limit, Outcome};
+use tidegate_instance::Reason;
 
 use crate::world::{World, arriving, ended, failure, get, post, read, until};
 use tokio::io::AsyncWriteExt as _;
@@ -23,12 +24,22 @@ async fn death_before_the_head_is_the_functions_failure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn death_for_want_of_memory_names_the_limit() {
-    let (world, f) = World::of(|_| {});
-    let held = world.hold(&f, 1).await;
-    world.fake.only().exhaust_memory();
-    let failure = failure(held.into_iter().next().unwrap().await.unwrap());
-    assert_eq!(failure.outcome, Outcome::Limit(Limit::Memory));
+async fn death_at_a_limit_names_it_to_the_caller_and_in_the_log() {
+    for (reason, limit, text) in [
+        (Reason::Memory, Limit::Memory, "over its memory limit"),
+        (Reason::Processes, Limit::Processes, "at its process limit"),
+        (Reason::Disk, Limit::Disk, "over its disk limit"),
+    ] {
+        let (world, f) = World::of(|_| {});
+        let held = world.hold(&f, 1).await;
+        world.fake.only().exhaust(reason);
+        let failure = failure(held.into_iter().next().unwrap().await.unwrap());
+        assert_eq!(failure.outcome, Outcome::Limit(limit));
+        assert_eq!(ended(&f, Outcome::Limit(limit)), 1);
+        world.settled(&f).await;
+        let log = f.log().tail(Default::default(), None).read();
+        assert!(log.iter().any(|l| l.text.contains(text)), "{text}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

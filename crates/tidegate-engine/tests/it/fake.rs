@@ -313,12 +313,12 @@ impl FakeInstance {
         self.gone.cancel();
     }
 
-    /// Ends it as the kernel does one that used too much memory.
-    pub(crate) fn exhaust_memory(&self) {
+    /// Ends it as the kernel does one that used too much of something.
+    pub(crate) fn exhaust(&self, reason: Reason) {
         self.exit(Exit {
             code: None,
             signal: Some(9),
-            reason: Reason::Memory,
+            reason,
         });
     }
 

@@ -358,7 +358,7 @@ fn maps_all_ids() -> bool {
     covers("/proc/self/uid_map") && covers("/proc/self/gid_map")
 }
 
-fn kernel_version() -> (u32, u32) {
+pub(super) fn kernel_version() -> (u32, u32) {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy();
     let mut numbers = release

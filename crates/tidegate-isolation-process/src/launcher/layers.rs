@@ -18,6 +18,7 @@ use rustix::fs::CWD;
 use rustix::mount::{MountFlags, MoveMountFlags, OpenTreeFlags, mount, move_mount, open_tree};
 
 use super::base::Base;
+use super::enter::kernel_version;
 use super::{Launcher, StepError, ids, step};
 use crate::report::{Report, State};
 use crate::sys;
@@ -28,12 +29,18 @@ pub(super) const MAX_LAYERS: usize = 128;
 /// Maps that are kept, a descriptor each: more sandboxes with an image at once than most machines run.
 const MAX_MAPS: usize = 256;
 
+/// From here on a layer may be a mount whose ids are mapped.
+const MAPS_LAYERS: (u32, u32) = (5, 19);
+
 /// The report's entry about images.
 const REPORT: &str = "images";
 
-/// Maps of ids by seat.
-#[derive(Default)]
-pub(super) struct Maps(HashMap<u32, OwnedFd>);
+/// Maps of ids.
+pub(super) struct Maps {
+    by_seat: HashMap<u32, OwnedFd>,
+    /// Whether images are mounted with any: before kernel 5.19 layers may have none, and elsewhere the file system decides.
+    wanted: bool,
+}
 
 impl Launcher {
     /// Opens layers for the sandbox in this seat.
@@ -51,17 +58,18 @@ impl Launcher {
             );
         }
         let outer = self.entered.foreign_id(self.setup.uid_base, seat);
-        let Some(outer) = outer.filter(|_| !folders.is_empty()) else {
+        let is_wanted = self.maps.wanted && !folders.is_empty();
+        let Some(outer) = outer.filter(|_| is_wanted) else {
             return folders.iter().map(|folder| open(folder, None)).collect();
         };
         let Self { maps, .. } = self;
         let made;
-        let ids = if let Some(ids) = maps.0.get(&seat) {
+        let ids = if let Some(ids) = maps.by_seat.get(&seat) {
             ids
         } else {
             let ids = ids::map_to(outer)?;
-            if maps.0.len() < MAX_MAPS {
-                maps.0.entry(seat).or_insert(ids)
+            if maps.by_seat.len() < MAX_MAPS {
+                maps.by_seat.entry(seat).or_insert(ids)
             } else {
                 made = ids;
                 &made
@@ -92,37 +100,41 @@ fn copy(folder: &Path) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, folder, flags)?)
 }
 
-/// Says whether images can be mounted, by mounting one of two empty layers. `id` is one that a sandbox would have, where
-/// that is not the server's own.
-pub(super) fn note(base: &Base, state_dir: &Path, id: Option<u32>, report: &mut Report) {
-    let ids = id.map(ids::map_to).transpose();
-    let tried = match &ids {
-        Ok(Some(ids)) => attempt(base, state_dir, Some(ids.as_fd())),
-        Ok(None) => attempt(base, state_dir, None),
-        Err(StepError { errno, .. }) => Err(io::Error::from_raw_os_error(*errno)),
-    };
-    let Err(error) = tried else {
-        return report.note(
-            REPORT,
-            State::Ok,
-            "their layers are mounted one over another",
-        );
-    };
-    if id.is_some() && attempt(base, state_dir, None).is_ok() {
-        return report.note(
-            REPORT,
-            State::Degraded,
-            format!(
-                "what an image lets its root alone read cannot be read: the file system of {} maps no ids ({error})",
-                state_dir.display()
+impl Maps {
+    /// Says whether images can be mounted, by mounting one. `id` is one that a sandbox would have, where that is not the
+    /// server's own.
+    pub(super) fn new(base: &Base, state_dir: &Path, id: Option<u32>, report: &mut Report) -> Self {
+        let tried = id.map(ids::map_to).transpose();
+        let tried = match tried {
+            Ok(ids) => attempt(base, state_dir, ids.as_ref().map(AsFd::as_fd)),
+            Err(StepError { errno, .. }) => Err(io::Error::from_raw_os_error(errno)),
+        };
+        let mut maps = Self {
+            by_seat: HashMap::new(),
+            wanted: true,
+        };
+        match tried {
+            Ok(()) => report.note(REPORT, State::Ok, "their layers are mounted one over another"),
+            Err(error) if id.is_some() && attempt(base, state_dir, None).is_ok() => {
+                // Another file system may, but no overlay of an old kernel.
+                maps.wanted = kernel_version() >= MAPS_LAYERS;
+                report.note(
+                    REPORT,
+                    State::Degraded,
+                    format!(
+                        "what an image lets its root alone read cannot be read: no ids are mapped of layers in {} ({error})",
+                        state_dir.display()
+                    ),
+                );
+            }
+            Err(error) => report.note(
+                REPORT,
+                State::Missing,
+                format!("the kernel mounts no overlay here ({error}); functions run without, on the machine's own files"),
             ),
-        );
+        }
+        maps
     }
-    report.note(
-        REPORT,
-        State::Missing,
-        format!("the kernel mounts no overlay here ({error}); functions run without, on the machine's own files"),
-    );
 }
 
 /// Mounts an image in a process of its own, whose mounts go with it.

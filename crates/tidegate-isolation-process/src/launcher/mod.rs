@@ -186,16 +186,16 @@ impl Launcher {
                 entered.foreign_id(setup.uid_base, 0),
                 &mut report,
             );
-            layers::note(
+            let maps = layers::Maps::new(
                 &base,
                 &setup.state_dir,
                 entered.foreign_id(setup.uid_base, 0),
                 &mut report,
             );
             let networks = Networks::new(&mut report)?;
-            Ok((setup, signals, base, networks))
+            Ok((setup, signals, base, maps, networks))
         })();
-        let (setup, signals, base, networks) = match made {
+        let (setup, signals, base, maps, networks) = match made {
             Ok(made) => made,
             Err(error) => return Err((report, socket, error)),
         };
@@ -211,7 +211,7 @@ impl Launcher {
             tree: prepared.tree,
             watchdog,
             seats: Seats::default(),
-            maps: layers::Maps::default(),
+            maps,
             inits: HashMap::new(),
             early: HashMap::new(),
             zygotes: HashMap::new(),

@@ -1,6 +1,6 @@
 //! Network namespaces: what takes longest of a sandbox to make.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -8,6 +8,9 @@ use super::outlet::Outlet;
 use super::{StepError, step};
 use crate::report::{OUTBOUND, Report, State};
 use crate::{sys, wire};
+
+/// The setting of a network namespace that says from which port on anybody may listen.
+const LEAST_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
 /// A namespace, and its way out where this machine's kernel lets one be made.
 pub(super) struct Made {
@@ -81,6 +84,9 @@ impl Networks {
 /// The current namespace with what belongs into it.
 fn furnish(outlet: bool) -> io::Result<Made> {
     sys::loopback_up()?;
+    // Programs of images listen where they always have, at 80 for one, and no other would do for whoever calls them. Where
+    // the machine keeps its settings from us they cannot.
+    let _ = fs::write(LEAST_PORT, "0");
     Ok(Made {
         outlet: outlet.then(Outlet::make).transpose()?,
         network: File::open("/proc/self/ns/net")?.into(),

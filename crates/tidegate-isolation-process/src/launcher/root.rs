@@ -48,6 +48,10 @@ const RUNTIME: &str = "/runtime";
 /// What of the base root's every image gets.
 const SHOWN: [&str; 3] = ["/proc", "/sys", "/dev"];
 
+/// How often a path is resolved before that is given up: where one goes up a folder while anything on the machine is mounted
+/// or renamed, the kernel cannot vouch for it and asks for another attempt.
+const ATTEMPTS: u32 = 10_000;
+
 /// Bytes of an image's list of users that are read.
 const MAX_PASSWD: u64 = 1024 * 1024;
 
@@ -209,6 +213,12 @@ impl Image<'_> {
         };
         let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = flags | OFlags::CLOEXEC;
+        for _ in 1..ATTEMPTS {
+            match rustix::fs::openat2(self.root, path, flags, Mode::empty(), inside) {
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                other => return other,
+            }
+        }
         rustix::fs::openat2(self.root, path, flags, Mode::empty(), inside)
     }
 

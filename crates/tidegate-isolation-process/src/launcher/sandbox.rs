@@ -245,6 +245,7 @@ fn settle(
     early: Option<i32>,
 ) -> Result<Payload, StepError> {
     let (outer_id, watchdog) = (plan.outer_id, plan.watchdog);
+    let own_network = plan.network.is_some();
     let bytes = step(
         "read payload",
         wire::read_memory_file(brought.payload, MAX_PAYLOAD),
@@ -256,6 +257,11 @@ fn settle(
     )?;
     match payload.network {
         Network::None => {}
+        // In the machine's own namespace, the route would cut the machine off.
+        Network::Outbound if !own_network => {
+            let wrong = io::Error::from_raw_os_error(libc::EINVAL);
+            return step("open the network", Err(wrong));
+        }
         Network::Outbound => step("open the network", outlet::open())?,
         Network::Host => {
             let asked = format!("/etc/{MACHINE_RESOLVER}");

@@ -128,6 +128,31 @@ pub(crate) async fn a_full_tmp_is_an_error_for_its_writer(world: &World) {
     );
 }
 
+pub(crate) async fn the_limit_that_ended_a_run_is_told_and_logged(world: &World) {
+    // A file larger than it may be, from a program that knows nothing of the signal.
+    let (mut spec, logs) = world.per_call(
+        "#!/usr/bin/python3
+import os, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+os.ftruncate(os.open('/tmp/x', os.O_CREAT | os.O_RDWR), 1 << 40)
+",
+    );
+    spec.limits.tmp = 4 << 20;
+    let instance = world.start(spec).await;
+    let answer = call(&*instance, b"").await.expect("called");
+    assert_eq!(answer.exit.reason, Reason::Disk, "{answer:?}");
+    let line = logs.wait_for("over its disk limit").await;
+    assert_eq!(line.stream, LogStream::System);
+
+    let (mut spec, logs) = world.per_call(HOG);
+    spec.limits.memory = 64 << 20;
+    let instance = world.start(spec).await;
+    let answer = call(&*instance, b"").await.expect("called");
+    assert_eq!(answer.exit.reason, Reason::Memory, "{answer:?}");
+    // In the kernel's words or in the watchdog's.
+    logs.wait_for("memory").await;
+}
+
 impl World {
     /// Whether a control group holds this limit here.
     pub(crate) fn counts_by_kernel(&self, name: &str) -> bool {

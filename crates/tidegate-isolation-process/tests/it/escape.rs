@@ -77,7 +77,9 @@ const PROGRAMS: [&str; 8] = ["python3", "env", "id", "sh", "true", "grep", "slee
 fn image(world: &World) -> RootFs {
     let layer = world.folder.path().join("image-of-attempts");
     let bin = layer.join("usr/bin");
-    fs::create_dir_all(&bin).expect("a folder");
+    for folder in ["bin", "lib", "lib64"] {
+        fs::create_dir_all(layer.join("usr").join(folder)).expect("a folder");
+    }
     for (link, to) in [
         ("bin", "usr/bin"),
         ("lib", "usr/lib"),

@@ -277,7 +277,7 @@ pub(crate) async fn what_a_host_cannot_load_is_quoted(world: &World) {
 }
 
 /// Compiles sources and our host into a bundle, as a build does.
-fn java_bundle(world: &World, files: &[(&str, &str)]) -> PathBuf {
+pub(crate) fn java_bundle(world: &World, files: &[(&str, &str)]) -> PathBuf {
     let bundle = world.bundle(files);
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes/java/dev/tidegate/host");
     // As an ordinary user the workspace may be out of reach; then the sources are beside the binary.

@@ -8,6 +8,7 @@
 
 mod contain;
 mod escape;
+mod image;
 mod job;
 mod languages;
 mod life;
@@ -86,6 +87,7 @@ cases! {
         a_fork_bomb_stays_in_its_box,
         a_memory_hog_dies_alone,
         a_server_over_its_memory_is_told_so,
+        the_limit_that_ended_a_run_is_told_and_logged,
         endless_output_is_bounded,
         a_full_tmp_is_an_error_for_its_writer;
     python:
@@ -163,6 +165,7 @@ cases! {
         an_image_reaches_the_network_as_the_machines_files_do,
         code_is_hung_into_an_image,
         python_and_node_of_an_image_run_our_hosts,
+        every_other_language_runs_on_the_interpreter_of_an_image,
         a_runtime_that_an_image_lacks_is_named;
     network:
         connections_come_to_the_outlet_with_the_address_that_was_meant,

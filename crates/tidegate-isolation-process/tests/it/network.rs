@@ -232,7 +232,7 @@ print(s.connect_ex(('1.1.1.1', 80)))
     let instance = world.start(spec).await;
     let answer = call(&*instance, b"").await.expect("called");
     assert_eq!(answer.text(), "101\n");
-    logs.wait_for("network \"outbound\" is \"none\" here").await;
+    logs.wait_for("network \"outbound\" is \"none\"").await;
 }
 
 pub(crate) async fn the_machines_network_asks_whom_the_machine_asks(world: &World) {

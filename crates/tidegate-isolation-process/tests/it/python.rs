@@ -185,7 +185,7 @@ pub(crate) async fn a_killed_zygote_is_replaced_and_its_children_live(world: &Wo
     let state = world.folder.path().to_string_lossy().into_owned();
     let zygotes = || processes_with(&format!("{state}/state/python-"));
     // The instances that the zygote forked carry its arguments; itself it is the oldest.
-    let zygote = *zygotes().iter().min().expect("it runs");
+    let zygote = (zygotes().into_iter().min_by_key(|&pid| started(pid))).expect("it runs");
     let pid = rustix::process::Pid::from_raw(zygote).expect("a number");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("killed");
     until("end of the zygote", || (!exists(zygote)).then_some(())).await;
@@ -213,6 +213,14 @@ pub(crate) async fn a_killed_zygote_is_replaced_and_its_children_live(world: &Wo
         .expect_err("unknown")
         .to_string();
     assert!(error.contains("executable, go, java"), "{error}");
+}
+
+/// When a process was started, in the kernel's ticks: numbers begin anew from time to time.
+fn started(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = after_name.split_whitespace().nth(19);
+    ticks.and_then(|t| t.parse().ok()).unwrap_or(u64::MAX)
 }
 
 pub(crate) async fn drain_ends_a_host(world: &World) {

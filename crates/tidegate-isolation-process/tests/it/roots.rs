@@ -1,132 +1,24 @@
-//! Images as roots. The images are folders that the cases put together from the machine's own files.
+//! Images as roots.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use tidegate_core::Network;
 use tidegate_instance::{
     Instance, InstanceSpec, Isolation, Program, Reason, RootFs, SecretFile, StartError,
 };
 use tidegate_isolation_process::{ProcessIsolation, State};
 
+use crate::image::{Layer, image};
+use crate::languages::java_bundle;
 use crate::network::outbound;
 use crate::world::{Answer, Recorder, World, call, get, options};
 
-/// What of busybox the cases call by name.
-const APPLETS: [&str; 20] = [
-    "cat", "chmod", "chown", "dd", "env", "grep", "head", "hostname", "httpd", "id", "ls", "mkdir",
-    "mount", "mv", "nc", "rm", "sh", "sleep", "sort", "stat",
-];
-
 /// Most layers of an image.
 const MOST: usize = 127;
-
-/// A layer of an image that is being made.
-struct Layer(PathBuf);
-
-impl Layer {
-    fn new(world: &World) -> Self {
-        // The same numbers as bundles have: nothing else does.
-        let folder = world.bundle(&[("made", "")]);
-        fs::remove_file(folder.join("made")).expect("removed");
-        Self(folder)
-    }
-
-    /// A shell and what goes with it.
-    fn base(world: &World) -> Self {
-        let layer = Self::new(world);
-        fs::create_dir_all(layer.0.join("bin")).expect("a folder");
-        fs::copy("/usr/bin/busybox", layer.0.join("bin/busybox")).expect("busybox is installed");
-        for applet in APPLETS {
-            symlink("busybox", layer.0.join("bin").join(applet)).expect("a link");
-        }
-        layer.file(
-            "etc/passwd",
-            "root:x:0:0:root:/root:/bin/sh\napp:x:100:101::/home/app:/bin/sh\n",
-        )
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::create_dir_all(path.parent().expect("it is in the layer")).expect("a folder");
-        path
-    }
-
-    fn file(self, name: &str, text: &str) -> Self {
-        fs::write(self.path(name), text).expect("a file");
-        self
-    }
-
-    fn program(self, name: &str, text: &[u8], mode: u32) -> Self {
-        let path = self.path(name);
-        fs::write(&path, text).expect("a file");
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
-        self
-    }
-
-    fn folder(self, name: &str) -> Self {
-        fs::create_dir_all(self.path(name)).expect("a folder");
-        self
-    }
-
-    fn link(self, name: &str, to: impl AsRef<Path>) -> Self {
-        symlink(to, self.path(name)).expect("a link");
-        self
-    }
-
-    /// Marks what lower layers have here as deleted.
-    fn gone(self, name: &str) -> Self {
-        let path = self.path(name);
-        rustix::fs::mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), 0)
-            .expect("a mark");
-        self
-    }
-
-    /// A folder that hides what lower layers have in it.
-    fn opaque(self, name: &str) -> Self {
-        let layer = self.folder(name);
-        let path = layer.path(name);
-        rustix::fs::setxattr(path, "user.overlay.opaque", b"y", XattrFlags::empty())
-            .expect("a mark");
-        layer
-    }
-
-    /// A program of the machine's with the libraries that it names, under another name.
-    fn machines(self, program: &str, name: &str) -> Self {
-        fs::copy(program, self.path(name)).expect("the program is installed");
-        self.libraries(&[program.into()])
-    }
-
-    /// The libraries that these name.
-    fn libraries(self, programs: &[PathBuf]) -> Self {
-        let listed = Command::new("ldd")
-            .args(programs)
-            .output()
-            .expect("ldd runs");
-        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-        // A line with a colon names the program, not what it wants.
-        let is_named = |word: &&str| word.starts_with('/') && !word.ends_with(':');
-        for library in listed.split_whitespace().filter(is_named) {
-            fs::copy(library, self.path(library.trim_start_matches('/'))).expect("a library");
-        }
-        self
-    }
-}
-
-fn image(layers: &[&Layer]) -> RootFs {
-    RootFs {
-        layers: layers.iter().map(|layer| layer.0.clone()).collect(),
-        user: (0, 0),
-        workdir: "/".to_owned(),
-        read_only: false,
-        stop_signal: 15,
-    }
-}
 
 /// A program of an image's that is run once a call; there is no code beside it.
 fn program(world: &World, root: RootFs, command: &[&str]) -> (InstanceSpec, Arc<Recorder>) {
@@ -540,7 +432,8 @@ pub(crate) async fn a_tree_that_cannot_be_a_root_is_refused(world: &World) {
 pub(crate) async fn a_server_of_an_image_is_called_and_stopped_by_its_signal(world: &World) {
     let base = Layer::base(world).file("srv/page", "from the image\n");
     let script = "trap 'echo told to stop > /dev/stderr; exit 0' USR2; echo on $PORT > /dev/stdout; httpd -f -p $PORT -h /srv & wait";
-    for port in [None, Some(9000)] {
+    // A port that would be root's alone on the machine.
+    for port in [None, Some(80)] {
         let root = RootFs {
             user: (33, 33),
             stop_signal: 12,
@@ -653,6 +546,54 @@ pub(crate) async fn python_and_node_of_an_image_run_our_hosts(world: &World) {
     }
     let error = world.refused(spec).await.to_string();
     assert!(error.contains("no-such-package"), "{error}");
+}
+
+pub(crate) async fn every_other_language_runs_on_the_interpreter_of_an_image(world: &World) {
+    if !rustix::process::geteuid().is_root() {
+        println!("       the machine's root, which is the image here, can be taken by root alone");
+        return;
+    }
+    // Of the machine's files an image that is all of them has this one too, and a sandbox without an image has not.
+    let ruby = "def handler(event) = \"#{RUBY_ENGINE} #{Process.uid} #{File.exist?('/etc/os-release')}\"\n";
+    let php = "<?php function handler() { return 'php ' . fileowner('/proc/self') . ' ' . (file_exists('/etc/os-release') ? 'true' : 'false'); }\n";
+    let java = "public class Handler { public String handle() { return \"java 1234 \" + new java.io.File(\"/etc/os-release\").exists(); } }\n";
+    for (language, entry, source) in [
+        ("ruby", "handler.rb", ruby),
+        ("php", "handler.php", php),
+        ("java", "Handler.class", java),
+    ] {
+        if world.isolation.prepare(language).await.is_err() {
+            println!("       {language} is not installed");
+            continue;
+        }
+        let bundle = if language == "java" {
+            java_bundle(world, &[("Handler.java", source)])
+        } else {
+            world.bundle(&[(entry, source)])
+        };
+        let (mut spec, _) = world.spec(
+            &bundle,
+            Program::Host {
+                runtime: format!("{language}:1"),
+                entry: entry.to_owned(),
+                handler: None,
+            },
+        );
+        spec.ready_within = Duration::from_secs(30);
+        spec.root = Some(RootFs {
+            layers: vec!["/".into()],
+            user: (1234, 1234),
+            read_only: true,
+            ..image(&[])
+        });
+        let instance = world.start(spec).await;
+        let answer = get(&*instance, "/", None).await.expect("called");
+        assert!(
+            answer.ends_with(&format!("{language} 1234 true")),
+            "{answer}"
+        );
+        drained(&*instance).await;
+    }
 }
 
 /// A call of Python's that is busy ends, and its instance goes on.

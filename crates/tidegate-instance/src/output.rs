@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tidegate_core::{InstanceId, InvocationId};
-use tidegate_instance::{LogSink, LogStream};
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::{LogSink, LogStream};
 
 /// Longest line in bytes; a longer one is split.
-pub(crate) const MAX_LINE: usize = 16 * 1024;
+pub const MAX_LINE: usize = 16 * 1024;
 
 /// Bytes that may come at once.
 const BURST: u64 = 1024 * 1024;
@@ -20,7 +20,7 @@ const RATE: u64 = 256 * 1024;
 
 /// How long the reader rests after each piece (at most [`PIECE`] bytes) while output is being dropped: who prints a
 /// gigabyte a second is slowed by a full pipe to 1.6 MiB/s, instead of making the server throw it away as fast.
-pub(crate) const REST: Duration = Duration::from_millis(5);
+pub const REST: Duration = Duration::from_millis(5);
 
 /// Bytes read at once: small, since every instance has two readers and most are silent.
 const PIECE: usize = 8 * 1024;
@@ -31,9 +31,9 @@ const QUOTED: usize = 400;
 /// What a line costs besides its text, so that endless empty lines are bounded too.
 const LINE_COST: u64 = 16;
 
-/// Where the output of one instance goes.
+/// Where the output of one instance goes: what isolations share of it.
 #[derive(Clone)]
-pub(crate) struct Output {
+pub struct Output {
     instance: InstanceId,
     sink: Arc<dyn LogSink>,
     bucket: Arc<Mutex<Bucket>>,
@@ -79,7 +79,9 @@ impl Bucket {
 }
 
 impl Output {
-    pub(crate) fn new(instance: InstanceId, sink: Arc<dyn LogSink>) -> Self {
+    /// An instance's.
+    #[must_use]
+    pub fn new(instance: InstanceId, sink: Arc<dyn LogSink>) -> Self {
         Self {
             instance,
             sink,
@@ -93,7 +95,7 @@ impl Output {
     }
 
     /// One line.
-    pub(crate) fn line(&self, stream: LogStream, invocation: Option<InvocationId>, text: &[u8]) {
+    pub fn line(&self, stream: LogStream, invocation: Option<InvocationId>, text: &[u8]) {
         if stream == LogStream::Stderr && !text.is_empty() {
             let mut last = self.last.lock();
             last.clear();
@@ -107,24 +109,26 @@ impl Output {
     }
 
     /// A message of the platform's about the instance.
-    pub(crate) fn system(&self, text: &str) {
+    pub fn system(&self, text: &str) {
         self.sink
             .line(self.instance, LogStream::System, None, text.as_bytes());
     }
 
     /// The last line of standard error, shortened.
-    pub(crate) fn last_line(&self) -> String {
+    #[must_use]
+    pub fn last_line(&self) -> String {
         self.last.lock().clone()
     }
 
     /// Says what was dropped at the end, when no line came after it.
-    pub(crate) fn finish(&self) {
+    pub fn finish(&self) {
         let dropped = std::mem::take(&mut self.bucket.lock().dropped);
         self.tell_dropped(dropped);
     }
 
     /// Whether more comes than may pass: whoever reads it should rest.
-    pub(crate) fn is_dropping(&self) -> bool {
+    #[must_use]
+    pub fn is_dropping(&self) -> bool {
         self.bucket.lock().dropped > 0
     }
 
@@ -138,9 +142,9 @@ impl Output {
     }
 
     /// Reads a pipe to its end, line by line.
-    pub(crate) async fn pump(
+    pub async fn pump(
         self,
-        mut pipe: pipe::Receiver,
+        mut pipe: impl AsyncRead + Unpin,
         stream: LogStream,
         invocation: Option<InvocationId>,
     ) {
