@@ -25,6 +25,10 @@ const MOST_LOG: u64 = 4 << 20;
 /// How long the end of a strain may take once it was told to end.
 const END: Duration = Duration::from_secs(5);
 
+/// How a strain may end as well where the kernel that it talks to is its own: that kernel is slow, has other bounds, and goes
+/// down alone when it is out of something.
+const OWN_KERNEL: &[&str] = &["ENDLESS", "Killed", "Memory", "SENT"];
+
 struct Strain {
     name: &'static str,
     script: &'static str,
@@ -336,7 +340,8 @@ async fn one(
         Some(Err(_)) if attacker.is_gone() => reason(attacker.exited().await),
         Some(Err(error)) => format!("no answer: {error}"),
     };
-    if !strain.expect.contains(&&*answer) {
+    let own = place.own_kernel && OWN_KERNEL.contains(&&*answer);
+    if !own && !strain.expect.contains(&&*answer) {
         holes.push(format!(
             "{}: {answer:?}, expected one of {:?}; last line {:?}",
             strain.name,
@@ -348,7 +353,7 @@ async fn one(
     if logged > MOST_LOG {
         holes.push(format!("{}: {logged} bytes of log", strain.name));
     }
-    if !attacker.is_gone() && answer != "ENDLESS" && answer != "Memory" {
+    if !attacker.is_gone() && !["ENDLESS", "Memory"].contains(&&*answer) {
         // The instance goes on, empty, for its next call. Where its memory is full, of files or segments that nobody
         // removed, that is its own affair.
         let left = "\nsay(sorted(set(processes()) - {1, os.getpid()}) or 'NONE')";
