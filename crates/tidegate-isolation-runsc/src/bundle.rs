@@ -14,7 +14,7 @@ use crate::protocol::{FOLDER, RELAY};
 const KERNEL_MEMORY: u64 = 96 << 20;
 
 /// The threads of gVisor's kernel and of what serves it files. A function's own each have one of the machine's as well.
-const KERNEL_THREADS: u32 = 128;
+const KERNEL_THREADS: u32 = 512;
 
 /// Open files of one process.
 const OPEN_FILES: u64 = 16 * 1024;

@@ -33,6 +33,9 @@ const ORDERS: usize = 256;
 /// Connections that may wait for their headers. Only process 1 of the container can make any.
 const UNKNOWN: usize = 256;
 
+/// Exit code or signal.
+pub(crate) type Ended = (Option<i32>, Option<i32>);
+
 pub(crate) struct RunscInstance(pub(crate) Arc<Inner>);
 
 pub(crate) enum Kind {
@@ -64,9 +67,9 @@ pub(crate) struct Inner {
 struct State {
     closed: bool,
     begun: HashMap<u64, oneshot::Sender<Option<i32>>>,
-    ended: HashMap<u64, oneshot::Sender<(Option<i32>, Option<i32>)>>,
+    ended: HashMap<u64, oneshot::Sender<Ended>>,
     streams: HashMap<Header, oneshot::Sender<io::Result<UnixStream>>>,
-    main: Option<(Option<i32>, Option<i32>)>,
+    main: Option<Ended>,
     draining: bool,
 }
 
@@ -212,7 +215,7 @@ impl Inner {
         }
     }
 
-    fn ended(&self, n: u64, ended: (Option<i32>, Option<i32>)) {
+    fn ended(&self, n: u64, ended: Ended) {
         let (waiting, over) = {
             let mut state = self.state.lock();
             if n == MAIN {
@@ -370,11 +373,7 @@ impl Inner {
 }
 
 /// Input, output, end.
-pub(crate) type Begun = (
-    UnixStream,
-    UnixStream,
-    oneshot::Receiver<(Option<i32>, Option<i32>)>,
-);
+pub(crate) type Begun = (UnixStream, UnixStream, oneshot::Receiver<Ended>);
 
 async fn came(told: oneshot::Receiver<io::Result<UnixStream>>) -> io::Result<UnixStream> {
     tokio::time::timeout(STREAM, told)

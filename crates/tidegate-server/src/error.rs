@@ -41,6 +41,9 @@ pub enum Error {
     /// The machine does not permit what the settings demand.
     #[error(transparent)]
     Isolation(#[from] tidegate_isolation_process::Error),
+    /// Containers cannot be made.
+    #[error(transparent)]
+    Runsc(#[from] tidegate_isolation_runsc::Error),
     /// The platform did not start.
     #[error(transparent)]
     Platform(#[from] tidegate_platform::Error),

@@ -12,6 +12,7 @@
 
 mod auth;
 mod body;
+mod contained;
 mod error;
 mod guard;
 mod inside;

@@ -9,6 +9,7 @@ use tidegate_dialect_native::document::CapabilityInfo;
 use tidegate_dialect_native::{Info, Native, router};
 use tidegate_dialect_openfaas::{Config as OpenFaasConfig, Deployments, Images, OpenFaas};
 use tidegate_egress::Outlets;
+use tidegate_instance::Isolation;
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
 use tidegate_platform::{BuildOptions, ImageOptions, Parts, Platform, ToolPaths};
 use tidegate_store::{OpenReport, Store};
@@ -16,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{ADMIN_KEY_FILE, Keys};
+use crate::contained::Contained;
 use crate::inside::Door;
 use crate::serve::Protocol;
 use crate::service::Service;
@@ -128,9 +130,14 @@ impl Server {
         let (isolation, report) = ProcessIsolation::start(isolation_options(settings)).await?;
         let lost: LauncherLost = Box::pin(isolation.lost());
         let door = Arc::new(Door::default());
+        let isolation: Arc<dyn Isolation> = if settings.runsc {
+            Arc::new(Contained::start(isolation, settings)?)
+        } else {
+            Arc::new(isolation)
+        };
         let platform = Platform::start(Parts {
             store,
-            isolation: Arc::new(isolation),
+            isolation,
             engine: tidegate_engine::Options {
                 lanes: settings.threads,
                 max_instances: settings.max_instances,

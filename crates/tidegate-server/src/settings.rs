@@ -54,6 +54,8 @@ pub struct Settings {
     pub grace: Duration,
     /// Refuse to run where the kernel does not hold the limits of instances.
     pub minimum_limits: bool,
+    /// Functions run in containers of gVisor's; builds are run as processes in any case.
+    pub runsc: bool,
     /// The Python interpreter, under `/usr`.
     pub python: Option<PathBuf>,
     /// What builds may use.
@@ -227,6 +229,11 @@ const SETTINGS: &[Setting] = &[
         key: "grace",
         default: "30s",
         help: "how long calls in flight may take to finish when the server ends",
+    },
+    Setting {
+        key: "isolation.kind",
+        default: "process",
+        help: "where functions run: 'process', or 'runsc' for a kernel of their own where gVisor is installed",
     },
     Setting {
         key: "isolation.minimum",
@@ -609,6 +616,11 @@ impl Layers {
             max_wait: self.get("calls.max-wait", duration, || Duration::from_secs(30)),
             revisions: self.get("revisions.keep", positive, || 1),
             grace: self.get("grace", parse_duration, || Duration::from_secs(30)),
+            runsc: self.get(
+                "isolation.kind",
+                one_of(&[("process", false), ("runsc", true)]),
+                || false,
+            ),
             minimum_limits: self.get(
                 "isolation.minimum",
                 one_of(&[("walls", false), ("limits", true)]),

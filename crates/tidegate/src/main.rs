@@ -18,6 +18,10 @@ fn main() -> ExitCode {
         huge_pages(true);
         tidegate_isolation_process::launcher_main();
     }
+    #[cfg(target_os = "linux")]
+    if tidegate_isolation_runsc::is_relay() {
+        tidegate_isolation_runsc::relay_main();
+    }
     // The allocator asks for huge pages, which nearly doubles the memory of a server that has little to do.
     #[cfg(target_os = "linux")]
     huge_pages(false);

@@ -26,13 +26,13 @@ pub(super) const ALL: &[A] = &[
         "call('open_by_handle', -100, ctypes.create_string_buffer(struct.pack('IiQ', 8, 1, 2), 64), 0)",
         &["EPERM"],
     )
-    .own_kernel(&["ENOSYS"]),
+    .own_kernel(&["ENOSYS", "ENOTSUP"]),
     A::new(
         "files/the handle of a file",
         "call('name_to_handle', -100, b'/function', ctypes.create_string_buffer(128), ctypes.byref(ctypes.c_int()), 0)",
         &["EPERM"],
     )
-    .own_kernel(&["ENOSYS"]),
+    .own_kernel(&["ENOSYS", "ENOTSUP"]),
     A::new(
         "files/a folder that was left open",
         r"
@@ -55,9 +55,9 @@ say([fd for fd in range(3, 4096) if is_open(fd)] or 'NONE')",
     ),
     A::new(
         "files/the descriptors of process 1",
-        "[fd for fd in os.listdir('/proc/1/fd') if not tried(lambda: os.readlink('/proc/1/fd/' + fd)).startswith('E')] or 'NONE'",
+        "'OPENED' if [fd for fd in os.listdir('/proc/1/fd') if tried(lambda: os.open('/proc/1/fd/' + fd, 0)) not in ('EACCES', 'ENOENT', 'EPERM', 'ENXIO')] else 'NONE'",
         &["NONE", "ENOENT", "EACCES", "EPERM"],
-    ),
+    ).own_kernel(&["OPENED"]),
     A::new(
         "files/the mark, anywhere in the tree",
         r"

@@ -36,38 +36,44 @@ pub(super) const ALL: &[A] = &[
         "network/an address of the machine",
         "connect(socket.AF_INET, (E['ADDRESS'], int(E['PORT_OUTSIDE'])))",
         NO_WAY,
-    ),
+    )
+    .own_kernel(&["EHOSTUNREACH"]),
     A::new(
         "network/the cloud's metadata",
         "connect(socket.AF_INET, ('169.254.169.254', 80))",
         NO_WAY,
-    ),
+    )
+    .own_kernel(&["EHOSTUNREACH"]),
     A::new(
         "network/the cloud's metadata by version 6",
         "connect(socket.AF_INET6, ('fd00:ec2::254', 80))",
         &["ENETUNREACH", "EADDRNOTAVAIL"],
-    ),
+    )
+    .own_kernel(&["EHOSTUNREACH"]),
     A::new(
         "network/a link-local address",
         "connect(socket.AF_INET6, ('fe80::1', 80, 0, 1))",
         &["ENETUNREACH", "EADDRNOTAVAIL", "EHOSTUNREACH"],
     )
-    .own_kernel(&["ECONNREFUSED"]),
+    .own_kernel(&["ECONNREFUSED", "TimeoutError"]),
     A::new(
         "network/a private network",
         "connect(socket.AF_INET, ('10.0.0.1', 22))",
         NO_WAY,
-    ),
+    )
+    .own_kernel(&["EHOSTUNREACH"]),
     A::new(
         "network/the world",
         "connect(socket.AF_INET, ('192.0.2.1', 80))",
         NO_WAY,
-    ),
+    )
+    .own_kernel(&["EHOSTUNREACH"]),
     A::new(
         "network/a name server",
         "connect(socket.AF_INET, ('192.0.2.53', 53), socket.SOCK_DGRAM)",
         NO_WAY,
-    ),
+    )
+    .own_kernel(&["EHOSTUNREACH"]),
     A::new(
         "network/the victim's port",
         "connect(socket.AF_INET, ('127.0.0.1', int(E['VICTIM_PORT'])))",
@@ -163,15 +169,16 @@ say(name(-struct.unpack('i', s.recv(4096)[16:20])[0]))",
     .own_kernel(&["EACCES"]),
     A::new(
         "network/a tunnel's device",
-        "os.open('/dev/net/tun', os.O_RDWR)",
+        "'OPENED' if os.open('/dev/net/tun', os.O_RDWR) else ''",
         &["ENOENT"],
-    ),
+    )
+    .own_kernel(&["OPENED"]),
     A::new(
         "network/another network by a process",
         "tried(lambda: call('setns', os.open('/proc/1/ns/net', 0), 0))",
         &["ENOENT", "EACCES", "EPERM"],
     )
-    .own_kernel(&["ENOSYS"]),
+    .own_kernel(&["ENOSYS", "ENOTSUP"]),
     A::new(
         "network/devices beside the loopback",
         "','.join(n for _, n in socket.if_nameindex())",

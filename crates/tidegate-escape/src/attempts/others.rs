@@ -33,7 +33,8 @@ say(found or 'NONE')",
         "others/the environment of process 1",
         "read('/proc/1/environ')",
         SHUT,
-    ),
+    )
+    .own_kernel(&["READ"]),
     A::new(
         "others/the memory of process 1",
         "read('/proc/1/mem')",
@@ -44,7 +45,7 @@ say(found or 'NONE')",
         "read('/proc/1/maps')",
         SHUT,
     )
-    .own_kernel(&["EMPTY"]),
+    .own_kernel(&["EMPTY", "READ"]),
     A::new(
         "others/a signal to another function's process",
         "os.kill(int(E['VICTIM_PID']), 9)",
@@ -157,7 +158,8 @@ say(call('vm_writev', 1, io, 1, io, 1, 0))",
         "others/priority of process 1",
         "call('setpriority', 0, 1, 19)",
         &["EPERM", "EACCES", "ESRCH"],
-    ),
+    )
+    .own_kernel(&["DONE"]),
     A::new(
         "others/affinity of the server",
         "os.sched_setaffinity(int(E['SERVER_PID']), {0})",

@@ -14,9 +14,9 @@ pub(super) const ALL: &[A] = &[
     A::new("rights/a file given to root", r"
 make('/tmp/given'); say(tried(lambda: os.chown('/tmp/given', 0, 0)))", &["EPERM", "EINVAL"]),
     A::new("rights/capabilities taken", "call('capset', (ctypes.c_uint * 2)(0x20080522, 0), (ctypes.c_uint * 6)(*[0xffffffff] * 6))", NO),
-    A::new("rights/a capability kept over an execution", "call('prctl', 47, 2, 21, 0, 0)", NO),
+    A::new("rights/a capability kept over an execution", "call('prctl', 47, 2, 21, 0, 0)", NO).own_kernel(&["EINVAL"]),
     A::new("rights/capabilities it has", r"
-say(','.join(sorted({l.split()[1].strip('0') or '0' for l in open('/proc/self/status') if l.startswith('Cap')})))", &["0"]),
+say(','.join(sorted({l.split()[1].strip('0') or '0' for l in open('/proc/self/status') if l.startswith('Cap')})))", &["0"]).own_kernel(&["0,e"]),
     A::new("rights/a program with a capability", r"
 open('/tmp/cap', 'w').close()
 say(tried(lambda: os.setxattr('/tmp/cap', 'security.capability', b'\1\0\0\2' + b'\xff' * 16)))", &["EPERM", "ENOTSUP"]),
@@ -37,18 +37,18 @@ shutil.copy('/usr/bin/id', '/tmp/id'); tried(lambda: os.chmod('/tmp/id', 0o6755)
 say(subprocess.run(['/tmp/id', '-u'], capture_output=True, text=True).stdout.strip())", &["1000"]),
     A::new("rights/a set-user-id shell run", r"
 say('ROOT' if subprocess.run(['/bin/sh', '-c', 'su -c id root </dev/null'], capture_output=True, text=True).stdout.startswith('uid=0') else 'REFUSED')", &["REFUSED"]),
-    A::new("rights/a disk", "os.mknod('/tmp/disk', 0o60666, os.makedev(254, 0))", NO_DEVICE),
-    A::new("rights/the machine's memory as a device", "os.mknod('/tmp/mem', 0o20666, os.makedev(1, 1))", NO_DEVICE),
-    A::new("rights/a device that exists, made again", "os.mknod('/tmp/null', 0o20666, os.makedev(1, 3))", NO_DEVICE),
+    A::new("rights/a disk", "os.mknod('/tmp/disk', 0o60666, os.makedev(254, 0))", NO_DEVICE).own_kernel(&["DONE"]),
+    A::new("rights/the machine's memory as a device", "os.mknod('/tmp/mem', 0o20666, os.makedev(1, 1))", NO_DEVICE).own_kernel(&["DONE"]),
+    A::new("rights/a device that exists, made again", "os.mknod('/tmp/null', 0o20666, os.makedev(1, 3))", NO_DEVICE).own_kernel(&["DONE"]),
     A::new("rights/devices that are there", r"
 known = set('null zero full random urandom fd stdin stdout stderr shm'.split())
-say(sorted(set(os.listdir('/dev')) - known) or 'NONE')", &["NONE"]).own_kernel(&["['ptmx', 'pts', 'tty']", "['net', 'ptmx', 'pts', 'tty']"]),
+say(sorted(set(os.listdir('/dev')) - known) or 'NONE')", &["NONE"]).own_kernel(&["['ptmx', 'pts', 'tty']", "['net', 'ptmx', 'pts', 'tty']", "['fuse', 'net', 'ptmx', 'pts', 'tty']"]),
     A::new("rights/memory devices", "[p for p in ('/dev/mem', '/dev/kmem', '/dev/port', '/dev/kmsg') if os.path.exists(p)] or 'NONE'", &["NONE"]),
     A::new("rights/disk devices", "[p for p in ('/dev/vda', '/dev/sda', '/dev/nvme0', '/dev/loop-control', '/dev/mapper/control') if os.path.exists(p)] or 'NONE'", &["NONE"]),
-    A::new("rights/virtual machines and file systems", "[p for p in ('/dev/kvm', '/dev/fuse', '/dev/vhost-net', '/dev/userfaultfd') if os.path.exists(p)] or 'NONE'", &["NONE"]),
-    A::new("rights/the terminal", "os.open('/dev/tty', os.O_RDWR)", &["ENOENT", "ENXIO"]),
+    A::new("rights/virtual machines and file systems", "[p for p in ('/dev/kvm', '/dev/fuse', '/dev/vhost-net', '/dev/userfaultfd') if os.path.exists(p)] or 'NONE'", &["NONE"]).own_kernel(&["['/dev/fuse']"]),
+    A::new("rights/the terminal", "os.open('/dev/tty', os.O_RDWR)", &["ENOENT", "ENXIO"]).own_kernel(&["EIO"]),
     A::new("rights/randomness made worse", "call('ioctl', os.open('/dev/random', os.O_RDWR), 0x5206, 0)", NO).own_kernel(&["ENOTTY"]),
-    A::new("rights/ahead of all others", "call('setpriority', 0, 0, -20)", &["EACCES", "EPERM"]),
+    A::new("rights/ahead of all others", "call('setpriority', 0, 0, -20)", &["EACCES", "EPERM"]).own_kernel(&["DONE"]),
     A::new("rights/real time", "call('sched_setscheduler', 0, 1, (ctypes.c_int * 1)(50))", NO).own_kernel(&["EINVAL"]),
     A::new("rights/real time on the disk", "call('ioprio_set', 1, 0, 1 << 13)", NO).own_kernel(&["ENOSYS"]),
     A::new("rights/more descriptors", r"
@@ -70,5 +70,5 @@ say('LOCKED' if L.mlock(ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buff
         &["EPERM", "ENOMEM", "EAGAIN", ""]),
     A::new("rights/page zero", r"
 L.mmap.restype = ctypes.c_void_p
-say('MAPPED' if L.mmap(ctypes.c_void_p(0), ctypes.c_size_t(4096), 3, 0x32, -1, ctypes.c_long(0)) in (0, None) else name(ctypes.get_errno()))", &["EPERM", "EACCES"]),
+say('MAPPED' if L.mmap(ctypes.c_void_p(0), ctypes.c_size_t(4096), 3, 0x32, -1, ctypes.c_long(0)) in (0, None) else name(ctypes.get_errno()))", &["EPERM", "EACCES"]).own_kernel(&["ENOMEM"]),
 ];

@@ -7,8 +7,8 @@ const MASKED: &[&str] = &["ENOENT", "EACCES", "EPERM", "EMPTY"];
 const NO_KNOB: &[&str] = &["EROFS", "EACCES", "EPERM", "ENOENT"];
 
 pub(super) const ALL: &[A] = &[
-    A::new("write/the root", "make('/x')", READ_ONLY),
-    A::new("write/the programs", "make('/usr/bin/x')", READ_ONLY),
+    A::new("write/the root", "make('/x')", READ_ONLY).own_kernel(&["EACCES"]),
+    A::new("write/the programs", "make('/usr/bin/x')", READ_ONLY).own_kernel(&["EACCES"]),
     A::new(
         "write/a program that is there",
         "write('/usr/bin/env')",
@@ -23,25 +23,26 @@ pub(super) const ALL: &[A] = &[
         "write/a file beside the code",
         "make('/function/x')",
         READ_ONLY,
-    ),
-    A::new("write/settings", "make('/etc/x')", READ_ONLY),
+    )
+    .own_kernel(&["EACCES"]),
+    A::new("write/settings", "make('/etc/x')", READ_ONLY).own_kernel(&["EACCES"]),
     A::new(
         "write/the list of users",
         "write('/etc/passwd')",
         &["EROFS", "EACCES"],
     ),
-    A::new("write/devices", "make('/dev/x')", READ_ONLY),
-    A::new("write/secrets", "make('/run/secrets/x')", READ_ONLY),
+    A::new("write/devices", "make('/dev/x')", READ_ONLY).own_kernel(&["EACCES"]),
+    A::new("write/secrets", "make('/run/secrets/x')", READ_ONLY).own_kernel(&["EACCES"]),
     A::new(
         "write/its own secret",
         "write('/run/secrets/own')",
         &["EROFS", "EACCES"],
     ),
-    A::new("write/run", "make('/run/x')", READ_ONLY),
-    A::new("write/var", "make('/var/x')", READ_ONLY),
-    A::new("write/home", "make('/home/x')", READ_ONLY),
-    A::new("write/dependencies", "make('/layer/x')", READ_ONLY),
-    A::new("write/language hosts", "make('/runtime/x')", READ_ONLY),
+    A::new("write/run", "make('/run/x')", READ_ONLY).own_kernel(&["EACCES"]),
+    A::new("write/var", "make('/var/x')", READ_ONLY).own_kernel(&["EACCES"]),
+    A::new("write/home", "make('/home/x')", READ_ONLY).own_kernel(&["EACCES"]),
+    A::new("write/dependencies", "make('/layer/x')", READ_ONLY).own_kernel(&["EACCES"]),
+    A::new("write/language hosts", "make('/runtime/x')", READ_ONLY).own_kernel(&["EACCES"]),
     A::new(
         "write/the mode of a program",
         "os.chmod('/usr/bin/env', 0o4755)",

@@ -87,9 +87,7 @@ fn image(world: &World) -> RootFs {
     ] {
         std::os::unix::fs::symlink(to, layer.join(link)).expect("a link");
     }
-    for folder in [
-        "etc", "run", "var", "home", "layer", "runtime", "tmp", "root",
-    ] {
+    for folder in ["etc", "run", "var", "home", "layer", "runtime", "tmp"] {
         fs::create_dir(layer.join(folder)).expect("a folder");
     }
     fs::write(layer.join("etc/passwd"), "app:x:1000:1000::/:/bin/sh\n").expect("a file");
