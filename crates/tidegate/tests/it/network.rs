@@ -140,7 +140,7 @@ fn what_the_operator_allows_is_reached_and_this_machine_is_not() {
     let note = fence("10.9.9.9");
     allowed
         .faas_json("POST", "/system/namespace/fenced", &note)
-        .ok();
+        .status(201);
     allowed.deploy("fetch", FETCH, &["--namespace", "fenced"]);
     assert_eq!(fetch(&allowed, "fetch.fenced", far), "ConnectionResetError");
     let refused = allowed.faas_json("PUT", "/system/namespace/fenced", &fence("a b"));
