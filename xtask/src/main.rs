@@ -43,7 +43,8 @@ usage: cargo xtask CHORE
         [--quick]          fewer and shorter rounds
         [--json FILE]      write the figures there too
         [--only ROW,…]     some rows: hyper, proxy, tidegate, python, functions-framework, node-http, node,
-                           node-functions-framework, go-http, go, cold, deploy, memory
+                           node-functions-framework, go-http, go, openfaas-python, flask-waitress,
+                           openfaas-node, express, cold, deploy, memory
 
 environment:
   CARGO_TARGET_DIR         build here instead of ~/.cache/tidegate/target

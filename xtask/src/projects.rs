@@ -26,7 +26,7 @@ const INSTALLED: &str = ".installed";
 
 /// How a project is tested.
 struct Project {
-    /// Its folder in `examples/`.
+    /// Its folder below `examples/`.
     name: &'static str,
     /// What its packages are installed from.
     locks: &'static [&'static str],
@@ -38,6 +38,20 @@ struct Project {
     /// Reads the counts out of what the tests print.
     count: fn(&str) -> Tally,
 }
+
+/// Packages that are pinned by hash, in an environment of the project's own.
+const PYTHON_PACKAGES: &[&[&str]] = &[
+    &[paths::PYTHON, "-m", "venv", "--clear", "venv"],
+    &[
+        "venv/bin/pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "-r",
+        "requirements.txt",
+    ],
+];
 
 const PROJECTS: &[Project] = &[
     Project {
@@ -60,18 +74,7 @@ const PROJECTS: &[Project] = &[
         name: "yaml2json",
         locks: &["requirements.txt"],
         made: &["venv"],
-        install: &[
-            &[paths::PYTHON, "-m", "venv", "--clear", "venv"],
-            &[
-                "venv/bin/pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--require-hashes",
-                "-r",
-                "requirements.txt",
-            ],
-        ],
+        install: PYTHON_PACKAGES,
         test: &["venv/bin/python", "-B", "-m", "unittest"],
         count: python,
     },
@@ -114,6 +117,30 @@ const PROJECTS: &[Project] = &[
         install: &[&["composer", "install", "--no-interaction", "--quiet"]],
         test: &["php", "test_handler.php"],
         count: plain,
+    },
+    Project {
+        name: "openfaas/table",
+        locks: &["requirements.txt"],
+        made: &["venv"],
+        install: PYTHON_PACKAGES,
+        test: &["venv/bin/python", "-B", "-m", "unittest"],
+        count: python,
+    },
+    Project {
+        name: "openfaas/when",
+        locks: &["package.json", "package-lock.json"],
+        made: &["node_modules"],
+        install: &[&["npm", "ci", "--no-audit", "--no-fund"]],
+        test: &["npm", "test"],
+        count: node,
+    },
+    Project {
+        name: "openfaas/digest",
+        locks: &[],
+        made: &[],
+        install: &[],
+        test: &["go", "test", "-v", "./..."],
+        count: go,
     },
 ];
 

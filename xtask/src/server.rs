@@ -177,6 +177,13 @@ impl Server {
         Ok(url.to_owned())
     }
 
+    /// Makes functions what a manifest or a stack file says.
+    pub(crate) fn apply(&self, file: &Path) -> Result<()> {
+        let file = file.to_str().context("the path is not UTF-8")?;
+        self.run_within(&["apply", "-f", file], DEPLOY_LIMIT)
+            .map(drop)
+    }
+
     /// Waits as long as the server runs, or until Ctrl-C.
     pub(crate) fn wait(&mut self) -> Result<()> {
         while !signals::interrupted() {

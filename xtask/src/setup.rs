@@ -111,6 +111,11 @@ const FOR_TESTS: [Need; 21] = [
         there: || paths::find_tool("composer").is_some(),
     },
     Need {
+        package: "busybox-static",
+        why: "images for tests are made of it",
+        there: || paths::find_tool("busybox").is_some(),
+    },
+    Need {
         package: "gcc",
         why: "Rust functions are linked with it",
         there: || paths::find_tool("cc").is_some(),

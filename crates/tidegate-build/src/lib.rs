@@ -50,7 +50,7 @@ pub use limits::{
     LAYER_ARCHIVE, LAYER_DEPTH, LAYER_ENTRIES, LAYER_EXPANDED, LAYER_PATH, MAX_ARCHIVE, MAX_DEPTH,
     MAX_ENTRIES, MAX_EXPANDED, MAX_PATH,
 };
-pub use link::LinkError;
+pub use link::{LinkError, check as check_link};
 pub use pack::{Archive, PackError, PackOptions, Packed, pack};
 pub use plan::{CONFIG_FILES, Compile, Dependencies, Generated, HOME, Plan, Step};
 #[cfg(unix)]

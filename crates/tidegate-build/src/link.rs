@@ -25,7 +25,10 @@ pub enum LinkError {
 /// descends: through real folders, which are inside, or through links, which obey this same rule. So no chain of links
 /// leaves the root, whatever else is in the tree and in whatever order it was made; a purely textual check could be led
 /// astray by `link/..`, which the kernel resolves to the parent of the link's target.
-pub(crate) fn check(target: &str, depth: usize) -> Result<(), LinkError> {
+///
+/// # Errors
+/// It leads out, or might; the error says how.
+pub fn check(target: &str, depth: usize) -> Result<(), LinkError> {
     if target.is_empty() || target.len() > MAX_PATH || target.contains('\0') {
         return Err(LinkError::Malformed);
     }

@@ -4,9 +4,9 @@ use clap::{Args, Parser, Subcommand};
 use tidegate_core::Name;
 
 use crate::commands::{
-    Apply, Completions, Delete, Deploy, Describe, Dev, Doctor, Export, Invoke, List, Login, Logout,
-    Logs, Namespace, New, Promote, Revisions, Rollback, Run, Scale, Secret, Store, Template,
-    Traffic, Up,
+    Apply, Completions, Delete, Deploy, Describe, Dev, Doctor, Export, Image, Invoke, List, Login,
+    Logout, Logs, Namespace, New, Promote, Revisions, Rollback, Run, Runtime, Scale, Secret, Store,
+    Template, Traffic, Up,
 };
 use crate::context::{Color, Context};
 use crate::error::{Error, Result};
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Rollback(Rollback),
     Delete(Delete),
     Secret(Secret),
+    Image(Image),
+    Runtime(Runtime),
     Namespace(Namespace),
     Store(Store),
     Template(Template),
@@ -106,6 +108,8 @@ impl Command {
             Self::Rollback(command) => wait(command.run(context)),
             Self::Delete(command) => wait(command.run(context)),
             Self::Secret(command) => wait(command.run(context)),
+            Self::Image(command) => wait(command.run(context)),
+            Self::Runtime(command) => wait(command.run(context)),
             Self::Namespace(command) => wait(command.run(context)),
             Self::Store(command) => wait(command.run(context)),
             Self::Template(command) => wait(command.run(context)),

@@ -145,7 +145,7 @@ pub(crate) async fn call(
     }))
 }
 
-async fn connect(target: &Target) -> io::Result<SendRequest<Body>> {
+pub(crate) async fn connect(target: &Target) -> io::Result<SendRequest<Body>> {
     let stream = target.instance.connect().await?;
     let (sender, connection) = Builder::new()
         .max_buf_size(HEAD_LIMIT)

@@ -14,6 +14,7 @@ mod body;
 mod head;
 mod http1;
 mod process;
+mod ready;
 mod stdio;
 mod vacant;
 mod watchdog;
@@ -31,6 +32,7 @@ use head::Reader;
 
 pub use body::{AnswerBody, Body, BodyFault, BodyWatch};
 pub use http1::{Lanes, enter_lane};
+pub use ready::NotReady;
 pub use vacant::Vacant;
 pub use watchdog::{Told, Watchdog};
 
@@ -224,7 +226,7 @@ impl Contract {
                 runtime,
                 entry,
                 command: spec.command.clone(),
-                port: None,
+                port: spec.root.as_ref().and_then(|root| root.port),
             }),
             Self::Stdio => Some(Program::PerCall {
                 runtime,

@@ -67,6 +67,22 @@ pub struct Root {
     pub read_only: bool,
     /// Number of the signal that asks the program to end.
     pub stop_signal: i32,
+    /// Where it listens, if it serves HTTP: images have ports of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What is asked until it answers well, before the first call; where absent, an instance is ready once it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Probe>,
+}
+
+/// A path by which a server says whether it is ready, with a status from 200 to 399.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Probe {
+    /// The path.
+    pub path: String,
+    /// A server that does not know the path (404) is ready, too: nobody has said that it has one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_be_missing: bool,
 }
 
 /// How the code is made ready to run, where its content does not say it all.

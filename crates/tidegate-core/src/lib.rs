@@ -20,7 +20,7 @@ pub mod traffic;
 pub use backoff::Backoff;
 pub use function::{
     Access, Build, BuildSecret, BuildSecretPlace, ByHand, Code, FunctionSpec, Limits, Metric,
-    Network, Root, Scale, SecretUse,
+    Network, Probe, Root, Scale, SecretUse,
 };
 pub use id::{InstanceId, InvocationId, ParseIdError};
 pub use name::{FunctionKey, FunctionRef, Name, NameError};

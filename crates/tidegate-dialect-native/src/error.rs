@@ -136,6 +136,7 @@ impl From<Error> for ApiError {
             }
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "not-found"),
             Error::InUse(_) => (StatusCode::CONFLICT, "in-use"),
+            Error::Image(image) => crate::api::images::status_of(image),
             Error::Store(store) => match store {
                 StoreError::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found"),
                 StoreError::AlreadyExists { .. } | StoreError::Conflict { .. } => {

@@ -10,11 +10,11 @@ mod api;
 mod call;
 pub use tidegate_document as document;
 mod error;
+mod image;
 mod logs;
 mod lower;
 mod openapi;
 mod render;
-mod versions;
 
 pub use api::{Info, MAX_CODE_BYTES, is_open, router};
 pub use call::{Routed, call, route};

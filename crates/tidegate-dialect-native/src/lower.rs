@@ -6,14 +6,16 @@ use serde::Deserialize as _;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target, check};
 use tidegate_core::{
-    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionKey, FunctionRef, FunctionSpec,
-    Limits, Metric, Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
+    Access, Build, BuildSecret, BuildSecretPlace, Code, FunctionRef, FunctionSpec, Limits, Metric,
+    Name, Network, Scale, SecretUse, parse_bytes, parse_cpu, parse_duration,
 };
 use tidegate_platform::{
     CONFIG_FILES, Contract, GradualRollout, Lower, LowerError, Lowered, Object, ObjectKey, Switch,
+    key_of,
 };
 
 use crate::document;
+use crate::image::image;
 
 /// Native documents as functions.
 pub struct Native;
@@ -83,13 +85,7 @@ impl Lower for Native {
     }
 
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {
-        let name = |field: &str, text: &str| {
-            Name::new(text).map_err(|e| LowerError::new(field, e.to_string()))
-        };
-        let key = FunctionKey::new(
-            &name("metadata.namespace", object.key().namespace())?,
-            &name("metadata.name", object.key().name())?,
-        );
+        let key = key_of(object, ["metadata.namespace", "metadata.name"])?;
         let spec = object
             .spec()
             .ok_or_else(|| LowerError::new("spec", "is missing"))?;
@@ -98,6 +94,7 @@ impl Lower for Native {
         Ok(Lowered {
             key,
             build: build(spec.build.as_ref())?,
+            image: image(&spec)?,
             spec: spec_of(&spec)?,
             switch: Switch::WhenReady,
             traffic: traffic(&spec.traffic)?,
@@ -122,9 +119,14 @@ const UNSCALED: Scale = Scale {
 
 /// The canonical form of a specification.
 pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, LowerError> {
+    if spec.image.is_none() {
+        crate::image::none(spec)?;
+    }
     // What the kernel runs has no language host.
     let compiled = matches!(&*spec.runtime, "executable" | "go" | "rust");
     let word = spec.contract.as_deref().unwrap_or(match &*spec.runtime {
+        // Or whatever its label says, when it is known.
+        _ if spec.image.is_some() => "http",
         "go" => "http",
         _ if compiled => "stdio",
         _ => "host",
@@ -139,9 +141,19 @@ pub(crate) fn spec_of(spec: &document::FunctionSpec) -> Result<FunctionSpec, Low
         ));
     }
     let mut lowered = FunctionSpec {
-        runtime: spec.runtime.clone(),
+        runtime: match spec.image {
+            Some(_) => crate::image::RUNTIME.to_owned(),
+            None => spec.runtime.clone(),
+        },
         contract: word.to_owned(),
-        code: code(&spec.code)?,
+        code: match spec.image {
+            Some(_) => Code {
+                digest: String::new(),
+                entry: String::new(),
+                layer: None,
+            },
+            None => code(&spec.code)?,
+        },
         command: Vec::new(),
         handler: handler(spec.handler.as_deref())?,
         env: env("spec.env", &spec.env)?,

@@ -1,10 +1,12 @@
 //! From what is stored to what clients read.
 
-use tidegate_core::FunctionRef;
+use tidegate_core::{FunctionRef, Scale, format_duration};
 use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Status, View};
 
-use crate::document::{self, Function, FunctionStatus, Instances, Metadata, Namespace, SecretInfo};
-use crate::versions;
+use crate::api::versions;
+use crate::document::{
+    self, Function, FunctionSpec, FunctionStatus, Instances, Metadata, Namespace, SecretInfo,
+};
 
 /// Says in a view which dialect a function belongs to; native ones have none.
 const DIALECT: &str = "tidegate.dev/dialect";
@@ -40,8 +42,23 @@ pub(crate) fn view(platform: &Platform, view: &View) -> Function {
             annotations: [(DIALECT.to_owned(), view.dialect.to_owned())].into(),
             ..Metadata::default()
         },
-        spec: versions::spec(&view.spec),
+        spec: FunctionSpec {
+            scale: scale(&view.spec.scale),
+            ..versions::spec(&view.spec)
+        },
         status: Some(status(platform, object)),
+    }
+}
+
+/// How many instances another dialect's function has, as near as a document of ours can say it.
+fn scale(scale: &Scale) -> document::Scale {
+    document::Scale {
+        // With a time after which none is kept, the minimum holds only until then.
+        min: Some(if scale.zero.is_some() { 0 } else { scale.min }),
+        max: Some(scale.max),
+        concurrency: Some(scale.concurrency),
+        idle: Some(format_duration(scale.zero.unwrap_or(scale.idle))),
+        ..document::Scale::default()
     }
 }
 
@@ -75,6 +92,10 @@ fn status(platform: &Platform, object: &Object) -> FunctionStatus {
         },
         message: status.message,
         revision: status.revision,
+        image: status.image.map(|image| document::ImageStatus {
+            name: image.name,
+            digest: image.digest,
+        }),
         build: (status.build != tidegate_platform::BuildStatus::default()).then_some({
             document::BuildStatus {
                 dependencies: status.build.dependencies,

@@ -4,7 +4,8 @@
 //! impossible are looked at when a function is deployed, since whoever acts on them later has nobody to tell.
 //!
 //! Health and readiness are told by the watchdog and the instance itself here: an instance takes calls once its process
-//! takes connections, and one whose process ends is replaced. Probes by path are checked for sense and have no effect.
+//! takes connections, and one whose process ends is replaced. Probes by path are checked for sense; the path itself has an
+//! effect for images that bring their own watchdog, which are asked by it before their first call.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,9 @@ use tidegate_platform::LowerError;
 
 /// What of the network an instance sees: `none`, which is the default, or `host`.
 pub(crate) const NETWORK: &str = "tidegate.dev/network";
+
+/// Secrets with credentials of registries, separated by commas.
+pub(crate) const PULL_SECRETS: &str = "tidegate.dev/pull-secrets";
 
 /// What a value has to be.
 #[derive(Clone, Copy)]
@@ -81,6 +85,18 @@ pub(crate) fn network(annotations: &BTreeMap<String, String>) -> Result<Network,
             ),
         )),
     }
+}
+
+/// The path that says whether a function is ready, of those that bring their own server: the one for that, else that of
+/// its health.
+pub(crate) fn ready_path(annotations: &BTreeMap<String, String>) -> Option<String> {
+    [
+        "com.openfaas.ready.http.path",
+        "com.openfaas.health.http.path",
+    ]
+    .iter()
+    .find_map(|name| annotations.get(*name))
+    .map(|path| path.trim().to_owned())
 }
 
 fn kind(name: &str) -> Option<Kind> {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tidegate_core::{Access, FunctionRef, InvocationId, Limit, Outcome};
@@ -50,16 +50,24 @@ pub struct Routed {
 }
 
 enum Target {
-    Function(Arc<Function>),
+    Function(Callee),
     /// Needs a credential that the request does not have.
     Private,
     /// Not there, or not yet.
     Unready {
         name: String,
         namespace: String,
+        is_admin: bool,
     },
     /// `/async-function/…`.
     Async,
+}
+
+/// A function that may be called.
+struct Callee {
+    function: Arc<Function>,
+    /// The credential was for us, so the code must not see it.
+    strip_credential: bool,
 }
 
 /// The body of an answer, which says when it has ended.
@@ -68,18 +76,22 @@ pub struct CountedBody {
     _count: Option<Count>,
 }
 
-/// Counts a call when it is dropped, which is when its answer has left.
+/// Counts a call when it is dropped, which is when its answer has left, or its caller has without one.
 struct Count {
     counters: Arc<FunctionCounters>,
-    code: StatusCode,
+    /// None while there is no answer.
+    code: Option<StatusCode>,
     began: Instant,
 }
 
+/// The status by which a call counts whose caller left before there was an answer: a common convention of proxies.
+const CALLER_LEFT: u16 = 499;
+
 impl OpenFaas {
     /// Finds the function that a request is for, if its path is one of a call's. `is_admin` is asked only where the
-    /// function is private.
+    /// function is private, or not known to be public.
     #[must_use]
-    pub fn route(&self, uri: &Uri, is_admin: impl FnOnce() -> bool) -> Option<Routed> {
+    pub fn route(&self, uri: &Uri, is_admin: impl Fn() -> bool) -> Option<Routed> {
         let path = uri.path();
         let Some(rest) = path.strip_prefix(CALL_PREFIX) else {
             let is_async = path.starts_with(ASYNC_PREFIX);
@@ -98,10 +110,11 @@ impl OpenFaas {
         let access = found.as_ref().and_then(|f| self.platform().access(f));
         let target = match (found, access) {
             (Some(_), Some(Access::Private)) if !is_admin() => Target::Private,
-            (Some(function), Some(_)) => Target::Function(function),
+            (Some(function), Some(access)) => Target::Function(Callee::of(function, access)),
             _ => Target::Unready {
                 name: name.to_owned(),
                 namespace: namespace.to_owned(),
+                is_admin: is_admin(),
             },
         };
         Some(Routed {
@@ -119,10 +132,17 @@ impl OpenFaas {
     ) -> Response<CountedBody> {
         let received = Instant::now();
         let id = new_id();
-        let function = match routed.target {
-            Target::Function(function) => function,
-            Target::Unready { name, namespace } => match self.awaited(&name, &namespace).await {
-                Ok(function) => function,
+        let Callee {
+            function,
+            strip_credential,
+        } = match routed.target {
+            Target::Function(callee) => callee,
+            Target::Unready {
+                name,
+                namespace,
+                is_admin,
+            } => match self.awaited(&name, &namespace, is_admin).await {
+                Ok(callee) => callee,
                 Err(refused) => return plain(*refused),
             },
             Target::Private => return plain(unauthorized()),
@@ -131,10 +151,12 @@ impl OpenFaas {
         if !is_passed(request.method()) {
             return plain(refused(StatusCode::METHOD_NOT_ALLOWED, String::new()));
         }
-        let counters = self.metrics().of(function.key());
-        counters.started();
+        if strip_credential {
+            request.headers_mut().remove(AUTHORIZATION);
+        }
+        let mut count = Count::begin(self.metrics().of(function.key()), received);
         let start_time = start_time();
-        let call_id = complete(request.headers_mut(), id, &start_time, caller.as_ref());
+        let call_id = complete(&mut request, id, &start_time, caller.as_ref());
         let kind = request.headers().get(CONTENT_TYPE).cloned();
         let context = CallContext {
             id,
@@ -162,11 +184,7 @@ impl OpenFaas {
         if let Some(call_id) = call_id {
             headers.insert(CALL_ID, call_id);
         }
-        let count = Count {
-            counters,
-            code: response.status(),
-            began: received,
-        };
+        count.code = Some(response.status());
         response.map(|body| CountedBody {
             body,
             _count: Some(count),
@@ -178,7 +196,8 @@ impl OpenFaas {
         &self,
         name: &str,
         namespace: &str,
-    ) -> Result<Arc<Function>, Box<Response<CallBody>>> {
+        is_admin: bool,
+    ) -> Result<Callee, Box<Response<CallBody>>> {
         let key = FunctionRef {
             namespace: canonical_namespace(namespace),
             group: "",
@@ -194,8 +213,8 @@ impl OpenFaas {
             .map_err(|error| internal(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")))?;
         let access = found.as_ref().and_then(|f| self.platform().access(f));
         match (found, access) {
-            (Some(function), Some(Access::Public)) => Ok(function),
-            (Some(_), Some(Access::Private)) => Err(Box::new(unauthorized())),
+            (Some(_), Some(Access::Private)) if !is_admin => Err(Box::new(unauthorized())),
+            (Some(function), Some(access)) => Ok(Callee::of(function, access)),
             (Some(_), None) => Err(internal(
                 StatusCode::SERVICE_UNAVAILABLE,
                 format!("No endpoints available for: {name}.\n"),
@@ -261,6 +280,15 @@ impl OpenFaas {
     }
 }
 
+impl Callee {
+    fn of(function: Arc<Function>, access: Access) -> Self {
+        Self {
+            function,
+            strip_credential: access == Access::Private,
+        }
+    }
+}
+
 /// What follows the last dot is the namespace.
 fn split(word: &str) -> (&str, &str) {
     word.rsplit_once('.').unwrap_or((word, NAMESPACE))
@@ -288,12 +316,16 @@ fn start_time() -> HeaderValue {
 }
 
 /// Sets what the request does not say, and gives the id under which the call is told of.
-fn complete(
-    headers: &mut HeaderMap,
+fn complete<B>(
+    request: &mut Request<B>,
     id: InvocationId,
     start_time: &HeaderValue,
     caller: Option<&Caller>,
 ) -> Option<HeaderValue> {
+    // HTTP/2 has the host in the address.
+    let authority = request.uri().authority().map(|host| host.as_str());
+    let authority = authority.and_then(|host| HeaderValue::from_str(host).ok());
+    let headers = request.headers_mut();
     if !headers.contains_key(CALL_ID)
         && let Ok(value) = HeaderValue::try_from(id.hyphenated())
     {
@@ -306,7 +338,7 @@ fn complete(
         headers.insert(FORWARDED_FOR, caller.peer.clone());
     }
     if !headers.contains_key(FORWARDED_HOST)
-        && let Some(host) = headers.get(HOST).cloned()
+        && let Some(host) = headers.get(HOST).cloned().or(authority)
     {
         headers.insert(FORWARDED_HOST, host);
     }
@@ -385,9 +417,24 @@ impl http_body::Body for CountedBody {
     }
 }
 
+impl Count {
+    fn begin(counters: Arc<FunctionCounters>, began: Instant) -> Self {
+        counters.started();
+        Self {
+            counters,
+            code: None,
+            began,
+        }
+    }
+}
+
 impl Drop for Count {
     fn drop(&mut self) {
-        self.counters.ended(self.code, self.began.elapsed());
+        let code = self
+            .code
+            .or_else(|| StatusCode::from_u16(CALLER_LEFT).ok())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        self.counters.ended(code, self.began.elapsed());
     }
 }
 
@@ -421,10 +468,13 @@ mod tests {
         };
         let now = HeaderValue::from_static("1");
         let id = InvocationId::from_u128(0xabc);
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_static("here:8080"));
-        let told = complete(&mut headers, id, &now, Some(&caller)).unwrap();
+        let mut request = Request::new(());
+        request
+            .headers_mut()
+            .insert(HOST, HeaderValue::from_static("here:8080"));
+        let told = complete(&mut request, id, &now, Some(&caller)).unwrap();
         assert_eq!(told, "00000000-0000-0000-0000-000000000abc");
+        let headers = request.headers_mut();
         assert_eq!(headers[FORWARDED_FOR], "10.0.0.1:5000");
         assert_eq!(headers[FORWARDED_HOST], "here:8080");
         assert_eq!(headers[START_TIME], "1");
@@ -439,11 +489,28 @@ mod tests {
         ] {
             headers.insert(name, HeaderValue::from_static(value));
         }
-        let told = complete(&mut headers, id, &now, Some(&caller)).unwrap();
+        let told = complete(&mut request, id, &now, Some(&caller)).unwrap();
         assert_eq!(told, "mine");
+        let headers = request.headers();
         assert_eq!(headers[FORWARDED_FOR], "1.2.3.4");
         assert_eq!(headers[FORWARDED_HOST], "there");
         assert_eq!(headers[START_TIME], "1");
         assert_eq!(headers[USER_AGENT], "curl");
+
+        let mut request = Request::get("http://over.http2/").body(()).unwrap();
+        complete(&mut request, id, &now, None);
+        assert_eq!(request.headers()[FORWARDED_HOST], "over.http2");
+    }
+
+    #[test]
+    fn a_call_whose_caller_left_ends_as_well() {
+        let counters = Arc::<FunctionCounters>::default();
+        drop(Count::begin(counters.clone(), Instant::now()));
+        let mut answered = Count::begin(counters.clone(), Instant::now());
+        answered.code = Some(StatusCode::OK);
+        drop(answered);
+        assert_eq!(counters.ended_with(StatusCode::OK), 1);
+        let left = StatusCode::from_u16(CALLER_LEFT).unwrap();
+        assert_eq!(counters.ended_with(left), 1);
     }
 }

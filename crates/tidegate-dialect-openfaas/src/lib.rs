@@ -12,6 +12,7 @@ mod call;
 mod images;
 mod lower;
 mod metrics;
+mod registry;
 mod scaling;
 
 use std::sync::Arc;

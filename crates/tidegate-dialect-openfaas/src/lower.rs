@@ -4,9 +4,12 @@
 //! deployment's process as `fprocess`, and the function's name and namespace. The watchdog reads its configuration from
 //! the result, as the real one does, so there is one place where a setting can come from.
 //!
+//! Where a build of ours made the image, the watchdog is Tidegate's; any other image brings its own, and is an HTTP server on
+//! port 8080 to the platform.
+//!
 //! What has no effect on one machine is kept and echoed and nothing else: `constraints` choose among nodes of which there
 //! is one, `requests` reserve a share of a node, and a root file system that can be written to below `/tmp` only is what
-//! every instance has, `readOnlyRootFilesystem` or not.
+//! every instance of a build has, `readOnlyRootFilesystem` or not.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,13 +17,13 @@ use std::time::Duration;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tidegate_core::{
-    Access, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, SecretUse, parse_bytes,
+    Access, FunctionKey, FunctionRef, FunctionSpec, Limits, Network, SecretUse, parse_bytes,
     parse_cpu, parse_go_duration,
 };
-use tidegate_openfaas::{FunctionDeployment, Image, Resources, WatchdogKind};
-use tidegate_platform::{Contract, Lower, LowerError, Lowered, Object, ObjectKey, Switch};
+use tidegate_openfaas::{FunctionDeployment, Image, Prepared, Resources, WatchdogKind};
+use tidegate_platform::{Contract, Lower, LowerError, Lowered, Object, ObjectKey, Switch, key_of};
 
-use crate::annotations;
+use crate::{annotations, registry};
 
 /// `apiVersion` and `kind` of a stored deployment.
 pub(crate) const API_VERSION: &str = "openfaas.com/v1";
@@ -62,8 +65,13 @@ pub struct Deployments;
 pub(crate) struct Stored {
     /// As the client sent it.
     pub(crate) deployment: Value,
-    /// What its image was when it was deployed: a name may come to mean another, and a restart must not change what runs.
-    pub(crate) image: Image,
+    /// What its image was when it was deployed, where a build made it: a name may come to mean another, and a restart must
+    /// not change what runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) image: Option<Image>,
+    /// The same of any other image, as its digest; absent where it was not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
     /// Replicas that a client asked for since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replicas: Option<u32>,
@@ -75,7 +83,8 @@ pub(crate) struct Stored {
 /// A deployment's environment, and what of it decides how it is run.
 struct Environment {
     all: BTreeMap<String, String>,
-    watchdog: WatchdogKind,
+    /// None where it is inside the image, if anywhere.
+    watchdog: Option<WatchdogKind>,
 }
 
 impl Lower for Deployments {
@@ -94,20 +103,21 @@ impl Lower for Deployments {
     }
 
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {
-        let name = |field: &str, text: &str| {
-            Name::new(text).map_err(|e| LowerError::new(field, e.to_string()))
-        };
-        let key = FunctionKey::new(
-            &name("namespace", object.key().namespace())?,
-            &name("service", object.key().name())?,
-        );
+        let key = key_of(object, ["namespace", "service"])?;
         let stored = Stored::of(object)?;
         let deployment = FunctionDeployment::deserialize(&stored.deployment)
             .map_err(|e| LowerError::new("spec.deployment", e.to_string()))?;
         Ok(Lowered {
             spec: spec_of(&key, &stored, &deployment)?,
             key,
-            build: stored.image.prepared.build,
+            image: match stored.image {
+                Some(_) => None,
+                None => Some(registry::image(&stored, &deployment)?),
+            },
+            build: stored
+                .image
+                .map(|image| image.prepared.build)
+                .unwrap_or_default(),
             switch: Switch::WhenReady,
             traffic: Vec::new(),
             rollout: None,
@@ -151,7 +161,7 @@ fn spec_of(
     stored: &Stored,
     deployment: &FunctionDeployment,
 ) -> Result<FunctionSpec, LowerError> {
-    let prepared = &stored.image.prepared;
+    let built = stored.image.as_ref();
     let none = BTreeMap::new();
     let labels = deployment.labels.as_ref().unwrap_or(&none);
     let notes = deployment.annotations.as_ref().unwrap_or(&none);
@@ -159,14 +169,18 @@ fn spec_of(
     let environment = Environment::of(key, stored, deployment)?;
     let max_inflight = environment.max_inflight();
     let concurrency = max_inflight
-        .unwrap_or(prepared.concurrency)
+        .unwrap_or(built.map_or(registry::CONCURRENCY, |image| image.prepared.concurrency))
         .clamp(1, MAX_CONCURRENCY);
     let mut scale = crate::scaling::of(labels, concurrency, stored.replicas, stored.turn)?;
     if max_inflight.is_some() {
         // Calls above it are refused, not queued.
         scale.waiting = Some(0);
     }
-    let command = environment.command(stored)?;
+    let command = match built {
+        Some(image) => environment.command(&image.prepared)?,
+        // The image's own: a watchdog, which reads `fprocess` itself.
+        None => Vec::new(),
+    };
     let network = annotations::network(notes)?;
     if network == Network::Host && environment.is_http() && !command.is_empty() {
         return Err(LowerError::new(
@@ -175,11 +189,16 @@ fn spec_of(
         ));
     }
     let spec = FunctionSpec {
-        runtime: prepared.runtime.clone(),
-        contract: prepared.watchdog.as_str().to_owned(),
-        code: stored.image.code(),
+        runtime: built.map_or_else(
+            || registry::RUNTIME.to_owned(),
+            |image| image.prepared.runtime.clone(),
+        ),
+        contract: built
+            .map_or("http", |image| image.prepared.watchdog.as_str())
+            .to_owned(),
+        code: built.map_or_else(registry::no_code, Image::code),
         command,
-        handler: prepared.handler.clone(),
+        handler: built.and_then(|image| image.prepared.handler.clone()),
         secrets: secrets(deployment.secrets.as_deref().unwrap_or_default())?,
         limits: limits(
             deployment.limits.as_ref(),
@@ -206,10 +225,13 @@ impl Environment {
         stored: &Stored,
         deployment: &FunctionDeployment,
     ) -> Result<Self, LowerError> {
-        let prepared = &stored.image.prepared;
-        let mut all = prepared.env.clone();
-        if !prepared.process.is_empty() {
-            all.insert("fprocess".to_owned(), prepared.process.clone());
+        let prepared = stored.image.as_ref().map(|image| &image.prepared);
+        let mut all = BTreeMap::new();
+        if let Some(prepared) = prepared {
+            all.clone_from(&prepared.env);
+            if !prepared.process.is_empty() {
+                all.insert("fprocess".to_owned(), prepared.process.clone());
+            }
         }
         all.extend(deployment.env_vars.clone().unwrap_or_default());
         if let Some(process) = deployment.env_process.as_ref().filter(|p| !p.is_empty()) {
@@ -223,7 +245,7 @@ impl Environment {
         check_env(&all)?;
         Ok(Self {
             all,
-            watchdog: prepared.watchdog,
+            watchdog: prepared.map(|prepared| prepared.watchdog),
         })
     }
 
@@ -236,8 +258,8 @@ impl Environment {
 
     fn mode(&self) -> &str {
         match self.watchdog {
-            WatchdogKind::OfWatchdog => self.get("mode").unwrap_or("streaming"),
-            WatchdogKind::ClassicWatchdog => "",
+            Some(WatchdogKind::OfWatchdog) => self.get("mode").unwrap_or("streaming"),
+            Some(WatchdogKind::ClassicWatchdog) | None => "",
         }
     }
 
@@ -249,15 +271,14 @@ impl Environment {
     /// What the watchdog runs.
     fn process(&self) -> Option<&str> {
         let own = match self.watchdog {
-            WatchdogKind::OfWatchdog => self.get("function_process"),
-            WatchdogKind::ClassicWatchdog => None,
+            Some(WatchdogKind::OfWatchdog) => self.get("function_process"),
+            Some(WatchdogKind::ClassicWatchdog) | None => None,
         };
         own.or_else(|| self.get("fprocess"))
     }
 
     /// Program and arguments; empty where a language host of ours stands for the process, and where there is none.
-    fn command(&self, stored: &Stored) -> Result<Vec<String>, LowerError> {
-        let prepared = &stored.image.prepared;
+    fn command(&self, prepared: &Prepared) -> Result<Vec<String>, LowerError> {
         let Some(process) = self.process() else {
             if self.mode() == "static" {
                 return Ok(Vec::new());

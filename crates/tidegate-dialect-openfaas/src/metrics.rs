@@ -1,6 +1,6 @@
 //! The gateway's metrics, under the names and labels that dashboards and autoscalers made for OpenFaaS ask for.
 //!
-//! Only calls through this dialect count, by the status that the caller got. A call adds to counters of its own function;
+//! Only calls through this dialect count, by the status that the caller got; who left before there was one is a 499. A call adds to counters of its own function;
 //! finding them takes a shared lock of one of many shards, never one that all calls share.
 
 use std::fmt::{self, Write as _};
@@ -211,6 +211,11 @@ impl FunctionCounters {
         counters
             .nanoseconds
             .fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ended_with(&self, code: StatusCode) -> u64 {
+        self.code(code).count()
     }
 
     fn code(&self, code: StatusCode) -> Arc<CodeCounters> {

@@ -11,11 +11,16 @@
 
 use std::collections::BTreeMap;
 
+mod images;
 mod versions;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use images::{
+    AliasRequest, Image, ImageList, ImageStatus, Layer, Pruned, PullEvent, PullRequest, Runtime,
+    RuntimeList, RuntimeRequest,
+};
 pub use versions::{
     Promotion, Rate, Revision, RevisionList, RevisionPhase, RevisionSpec, RevisionStatus, Rollback,
     Rollout, RolloutPhase, RolloutStatus, Traffic, TrafficChange, TrafficStatus,
@@ -86,14 +91,53 @@ pub struct Metadata {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FunctionSpec {
-    /// Who runs the code: `python`, `node`, `go`, `rust`, `java`, `ruby`, `php` or `executable`.
+    /// Who runs the code: `python`, `node`, `go`, `rust`, `java`, `ruby`, `php` or `executable`; for an image `image`, or
+    /// nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub runtime: String,
     /// How the code is called: `host` (a handler or app that a language host loads), `stdio` (a process a call) or `http`
-    /// (a server on `$PORT`). By default `host` for languages and `stdio` for executables.
+    /// (a server on `$PORT`). By default `host` for languages, `stdio` for executables, and what its label says for images,
+    /// else `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<String>,
-    /// The code.
+    /// The code. Either this or `image` is given.
+    #[serde(default, skip_serializing_if = "Code::is_absent")]
     pub code: Code,
+    /// The image that is run in place of code: `registry/repository:tag`, or with `@sha256:…`. What a tag means is looked up
+    /// when the function is deployed, and not again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Digest of what `image` meant when it was deployed, where that was known then. Written by the server, and ignored in
+    /// what clients send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// Program to run in place of the image's entry point and arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// Arguments in place of the image's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Where the program begins, in place of what the image says; an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Whom the program is run as inside, in place of what the image says: a name or a number, with `:` and a group if need
+    /// be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Whether only `/tmp` can be written to, which is the default. Otherwise what an instance writes is gone with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_only_root: Option<bool>,
+    /// Where the image's program listens; by default what its label `dev.tidegate.port` says, else its only exposed port,
+    /// else 8080.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// What an instance of an image is asked until it answers with a status from 200 to 399, before the first call. Where
+    /// absent, one is ready once it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_path: Option<String>,
+    /// Secrets of the same namespace with credentials of registries, each what `docker login` writes into `config.json`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pull_secrets: Vec<String>,
     /// How the code is made ready to run; told from its content where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<Build>,
@@ -250,6 +294,9 @@ pub struct FunctionStatus {
     /// The newest revision that is ready; the one before while or when the newest generation is not.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub revision: String,
+    /// What its image was when it was deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageStatus>,
     /// How the build of that generation went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub build: Option<BuildStatus>,
@@ -485,7 +532,15 @@ pub struct ErrorBody {
     pub request_id: Option<String>,
 }
 
-// === impl Limits, Scale ===
+// === impl Code, Limits, Scale ===
+
+impl Code {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 impl Limits {
     fn is_default(&self) -> bool {

@@ -13,9 +13,12 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tidegate_contract::{Contract, Surroundings, Target, Vacant};
 use tidegate_core::rollout::Tally;
-use tidegate_core::{Backoff, FunctionKey, FunctionSpec, InstanceId, InvocationId, Metric, Scale};
+use tidegate_core::{
+    Backoff, FunctionKey, FunctionSpec, InstanceId, InvocationId, Metric, Probe, Scale,
+};
 use tidegate_instance::{
-    Exit, Instance, InstanceSpec, LogSink, LogStream, Program, Reason, RootFs, StartError, Usage,
+    Exit, Instance, InstanceSpec, KillOnDrop, LogSink, LogStream, Program, Reason, RootFs,
+    StartError, Usage,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -557,7 +560,32 @@ impl Pool {
             logs: self.log.clone(),
         };
         let target = Target::new(instance, contract.clone(), surroundings);
+        if let Some(probe) = spec.root.as_ref().and_then(|root| root.ready.as_ref()) {
+            self.answers(&target, probe).await?;
+        }
         Ok((target, room))
+    }
+
+    /// Waits until the instance says that it is ready; one that does not is not left running.
+    async fn answers(&self, target: &Target, probe: &Probe) -> Result<(), StartError> {
+        // A start that is given up, as when the server ends, must not leave it either.
+        let mut unready = KillOnDrop(Some(Box::new({
+            let instance = target.instance().clone();
+            move || instance.kill()
+        })));
+        target
+            .ready(probe, self.ready_within())
+            .await
+            .map_err(|error| StartError::Code {
+                message: format!("the function did not become ready: {error}"),
+            })?;
+        unready.0 = None;
+        Ok(())
+    }
+
+    fn ready_within(&self) -> Duration {
+        let limit = self.revision.spec.limits.timeout;
+        self.host.options.ready_within.min(limit)
     }
 
     async fn start(
@@ -606,7 +634,7 @@ impl Pool {
                 limits: spec.limits,
                 network: spec.network,
                 concurrency: spec.scale.concurrency,
-                ready_within: self.host.options.ready_within.min(spec.limits.timeout),
+                ready_within: self.ready_within(),
                 logs: self.revision.contract.sink(self.log.clone()),
             })
             .await

@@ -1,11 +1,23 @@
 //! Why a program could not be executed, in words that say what to change.
 
-use std::fs::File;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Bytes of a file's head that are looked at; the kernel reads 256 for a `#!` line.
-const HEAD: usize = 256;
+/// Bytes of a file's head that are looked at: of a `#!` line the kernel reads 256, and a program's headers are a little
+/// longer.
+const HEAD: u64 = 1024;
+
+/// Longest explanation of an image's program, in characters: it goes in one message.
+const MAX_WHY: usize = 500;
+
+/// Whether the program is the machine's and the bundle's, or an image's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    Machine,
+    Image,
+}
 
 /// The kernel's number with what it means for this file, or for this word that was looked up in `PATH`.
 pub(crate) fn exec_error(bundle: &Path, entry: &str, looked_up: bool, errno: i32) -> io::Error {
@@ -16,32 +28,69 @@ pub(crate) fn exec_error(bundle: &Path, entry: &str, looked_up: bool, errno: i32
              named with './'"
         )
     } else {
-        explain(bundle, entry, errno, &kernel)
+        let file = match entry
+            .strip_prefix("/home/app/")
+            .or(entry.strip_prefix("/function/"))
+        {
+            Some(rest) => bundle.join(rest),
+            None => bundle.join(entry),
+        };
+        explain(entry, &file, errno, Where::Machine)
     };
     io::Error::new(kernel.kind(), text)
 }
 
-fn explain(bundle: &Path, entry: &str, errno: i32, kernel: &io::Error) -> String {
-    let mut head = Vec::new();
-    let in_bundle = |path: &str| match path
-        .strip_prefix("/home/app/")
-        .or(path.strip_prefix("/function/"))
-    {
-        Some(rest) => bundle.join(rest),
-        None => bundle.join(path),
+/// The same for a program of an image, seen from inside of it: `path` is where programs are looked for, `folder` where
+/// they begin.
+pub(crate) fn in_image(program: &str, path: &str, folder: &Path, errno: i32) -> String {
+    let why = if program.contains('/') {
+        explain(program, &folder.join(program), errno, Where::Image)
+    } else {
+        let found = path
+            .split(':')
+            .filter(|folder| folder.starts_with('/'))
+            .map(|folder| Path::new(folder).join(program))
+            .find(|file| fs::metadata(file).is_ok_and(|meta| meta.is_file()));
+        match found {
+            // One that is executable would have been found.
+            Some(file) if errno == libc::ENOENT && !is_executable(&file) => {
+                explain(program, &file, libc::EACCES, Where::Image)
+            }
+            Some(file) => explain(program, &file, errno, Where::Image),
+            None => format!(
+                "{program:?} cannot be run: no folder in PATH has a program of this name in the image; PATH is {path:?}"
+            ),
+        }
     };
-    let read =
-        File::open(in_bundle(entry)).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
-    if let Err(error) = read {
-        return format!("{entry:?} cannot be run: {error}");
-    }
+    why.chars().take(MAX_WHY).collect()
+}
+
+fn is_executable(file: &Path) -> bool {
+    rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
+}
+
+fn explain(entry: &str, file: &Path, errno: i32, place: Where) -> String {
+    let in_image = place == Where::Image;
+    let head = match head(file) {
+        Ok(head) => head,
+        Err(error) if in_image && error.kind() == io::ErrorKind::NotFound => {
+            return format!("{entry:?} cannot be run: the image has no such file");
+        }
+        // What may be run need not be readable.
+        Err(error) if in_image && error.kind() == io::ErrorKind::PermissionDenied => Vec::new(),
+        Err(error) => return format!("{entry:?} cannot be run: {error}"),
+    };
     match errno {
-        libc::ENOENT | libc::EACCES if head.starts_with(b"#!") => {
+        libc::ENOENT | libc::EACCES
+            if head.starts_with(b"#!") && !(in_image && !is_executable(file)) =>
+        {
             let line = head[2..].split(|&b| b == b'\n').next().unwrap_or_default();
             let line = String::from_utf8_lossy(line);
             let interpreter = line.split_whitespace().next().unwrap_or("nothing");
             let hint = if interpreter.ends_with('\r') || line.ends_with('\r') {
                 "the line ends with a carriage return, as Windows editors write it; save the file with \\n alone"
+            } else if in_image {
+                "the image has to have it"
             } else {
                 "of the machine's folders a function sees /usr, /bin, /sbin and /lib; name an interpreter there, \
                  or one in the bundle under /function"
@@ -50,23 +99,114 @@ fn explain(bundle: &Path, entry: &str, errno: i32, kernel: &io::Error) -> String
                 "{entry:?} cannot be run: its first line names {interpreter:?}, which is not there inside: {hint}"
             )
         }
-        libc::ENOENT if head.starts_with(b"\x7fELF") => format!(
-            "{entry:?} cannot be run: its dynamic loader is not there inside; link it statically or for this \
-             machine's C library"
-        ),
-        libc::ENOEXEC => format!(
-            "{entry:?} cannot be run: it is neither a program for this machine nor a script with a `#!` line"
-        ),
+        libc::ENOENT if head.starts_with(ELF) => {
+            let loader = match loader(&head) {
+                Some(loader) => format!("its dynamic loader {loader:?}"),
+                None => "its dynamic loader".to_owned(),
+            };
+            let hint = if in_image {
+                "the image has to have it, or the program be linked statically"
+            } else {
+                "link it statically or for this machine's C library"
+            };
+            format!("{entry:?} cannot be run: {loader} is not there inside; {hint}")
+        }
+        libc::ENOEXEC => match machine(&head) {
+            Some(machine) if machine != std::env::consts::ARCH => format!(
+                "{entry:?} cannot be run: it is built for {machine}, and this machine is {}",
+                std::env::consts::ARCH
+            ),
+            _ => format!(
+                "{entry:?} cannot be run: it is neither a program for this machine nor a script with a `#!` line"
+            ),
+        },
         libc::EACCES => format!(
             "{entry:?} cannot be run: permission denied; the file has to be executable and readable by everyone"
         ),
         libc::E2BIG => format!("{entry:?} cannot be run: its environment is too long"),
-        _ => format!("{entry:?} cannot be run: {kernel}"),
+        _ => format!(
+            "{entry:?} cannot be run: {}",
+            io::Error::from_raw_os_error(errno)
+        ),
     }
+}
+
+/// The first bytes of a file. It may be anything, a pipe among others, and nothing is waited for.
+fn head(file: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(file)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        let kind = if meta.is_dir() { "folder" } else { "device" };
+        return Err(io::Error::other(format!("it is a {kind}")));
+    }
+    let mut head = Vec::new();
+    file.take(HEAD).read_to_end(&mut head)?;
+    Ok(head)
+}
+
+/// How programs of this kind begin.
+const ELF: &[u8] = b"\x7fELF";
+
+/// The machine that a program is built for, as Rust names it.
+fn machine(head: &[u8]) -> Option<&'static str> {
+    if !head.starts_with(ELF) {
+        return None;
+    }
+    let little = *head.get(5)? == 1;
+    let number = [*head.get(18)?, *head.get(19)?];
+    let number = if little {
+        u16::from_le_bytes(number)
+    } else {
+        u16::from_be_bytes(number)
+    };
+    Some(match number {
+        3 => "x86",
+        21 => "powerpc64",
+        22 => "s390x",
+        40 => "arm",
+        62 => "x86_64",
+        183 => "aarch64",
+        243 => "riscv64",
+        258 => "loongarch64",
+        _ => "another machine",
+    })
+}
+
+/// The dynamic loader that a program of 64 bits names, where the name is among its first bytes, as it usually is.
+fn loader(head: &[u8]) -> Option<String> {
+    /// What kind of piece of the program names it, and how long the description of a piece is.
+    const INTERP: u32 = 3;
+    const SIZE: usize = 56;
+    let is_64_little = *head.get(4)? == 2 && *head.get(5)? == 1;
+    if !is_64_little {
+        return None;
+    }
+    let number = |at: usize| -> Option<usize> {
+        let bytes = head.get(at..at.checked_add(8)?)?.try_into().ok()?;
+        usize::try_from(u64::from_le_bytes(bytes)).ok()
+    };
+    let first = number(32)?;
+    let count = u16::from_le_bytes([*head.get(56)?, *head.get(57)?]);
+    (0..usize::from(count)).find_map(|n| {
+        let at = first.checked_add(n * SIZE)?;
+        let kind = head.get(at..at.checked_add(4)?)?.try_into().ok()?;
+        if u32::from_le_bytes(kind) != INTERP {
+            return None;
+        }
+        let (from, len) = (number(at + 8)?, number(at + 32)?);
+        let name = head.get(from..from.checked_add(len)?)?;
+        let name = name.split(|&b| b == 0).next()?;
+        Some(String::from_utf8_lossy(name).into_owned())
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -88,5 +228,48 @@ mod tests {
         assert!(text.contains("no folder in PATH"), "{text}");
         let text = exec_error(folder.path(), "./missing", false, libc::ENOENT).to_string();
         assert!(text.contains("\"./missing\""), "{text}");
+    }
+
+    #[test]
+    fn an_images_program_is_looked_at_where_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let put = |name: &str, content: &[u8], mode| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, content).unwrap();
+            std::fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let check = |program: &str, errno, expected: &str| {
+            let text = in_image(program, path, folder.path(), errno);
+            assert!(text.contains(expected), "{text}");
+            assert!(text.contains(&format!("{program:?}")), "{text}");
+        };
+        put("plain", b"#!/bin/sh\n", 0o644);
+        put("foreign", &elf(183, b"/lib/ld-linux-aarch64.so.1"), 0o755);
+        put("own", &elf(62, b"/lib/ld-musl-x86_64.so.1"), 0o755);
+        check("missing", libc::ENOENT, "no folder in PATH");
+        check("./missing", libc::ENOENT, "the image has no such file");
+        check("plain", libc::ENOENT, "has to be executable");
+        check("./plain", libc::EACCES, "has to be executable");
+        check("foreign", libc::ENOEXEC, "is built for aarch64");
+        check("own", libc::ENOENT, "\"/lib/ld-musl-x86_64.so.1\"");
+        check("/", libc::EACCES, "it is a folder");
+        let long = in_image(&"x".repeat(5000), path, folder.path(), libc::ENOENT);
+        assert_eq!(long.chars().count(), MAX_WHY);
+    }
+
+    /// The head of a program for this machine that names this loader.
+    fn elf(machine: u16, loader: &[u8]) -> Vec<u8> {
+        let mut head = vec![0; 120];
+        head[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        head[18..20].copy_from_slice(&machine.to_le_bytes());
+        head[32] = 64;
+        head[56] = 1;
+        head[64] = 3;
+        head[72] = 120;
+        head[96] = u8::try_from(loader.len() + 1).unwrap();
+        head.extend_from_slice(loader);
+        head.push(0);
+        head
     }
 }

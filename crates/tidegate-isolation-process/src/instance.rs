@@ -32,8 +32,14 @@ use crate::wire;
 /// Number of the run that is an instance's server program.
 pub(crate) const MAIN: u64 = 0;
 
-/// Longest message of an init in bytes: a step's name and numbers.
-const MAX_WORD: usize = 2048;
+/// Standard input, output and error.
+const STREAMS: usize = 3;
+
+/// Longest message of an init in bytes: why a program cannot be run, or a step's name and numbers.
+const MAX_WORD: usize = 4096;
+
+/// Numbers that the kernel has signals for.
+const SIGNALS: std::ops::RangeInclusive<i32> = 1..=64;
 
 /// The handle that the engine holds. Dropping it ends the instance.
 pub(crate) struct ProcessInstance {
@@ -42,9 +48,18 @@ pub(crate) struct ProcessInstance {
 
 /// How the code inside is reached.
 pub(crate) enum Kind {
-    Host { channel: Channel, main: OwnedFd },
-    Node { channel: Channel, orders: Orders },
-    Server { port: u16 },
+    /// `main`: its process, where that is not the init's own child.
+    Host {
+        channel: Channel,
+        main: Option<OwnedFd>,
+    },
+    Node {
+        channel: Channel,
+        orders: Orders,
+    },
+    Server {
+        port: u16,
+    },
     PerCall,
 }
 
@@ -57,6 +72,8 @@ pub(crate) struct Inner {
     looked_up: bool,
     /// Bytes.
     memory: u64,
+    /// Asks the program to end.
+    stop_signal: i32,
     pub(crate) sandbox: Sandbox,
     pub(crate) kind: std::sync::OnceLock<Kind>,
     pub(crate) output: Output,
@@ -88,8 +105,11 @@ struct State {
     fork_refusals: u64,
 }
 
+/// The kernel's number, and what it means where the init has said so.
+type Refusal = (i32, Option<String>);
+
 struct Run {
-    begun: Option<oneshot::Sender<Result<(), i32>>>,
+    begun: Option<oneshot::Sender<Result<(), Refusal>>>,
     exit: Option<oneshot::Sender<Exit>>,
     killed: bool,
 }
@@ -113,6 +133,12 @@ impl Inner {
                 Program::Host { .. } => false,
             },
             memory: spec.limits.memory,
+            stop_signal: spec
+                .root
+                .as_ref()
+                .map(|root| root.stop_signal)
+                .filter(|signal| SIGNALS.contains(signal))
+                .unwrap_or(libc::SIGTERM),
             sandbox,
             kind: std::sync::OnceLock::new(),
             output,
@@ -215,7 +241,7 @@ impl Inner {
         }
     }
 
-    /// Starts the program with these streams; resolves when it runs.
+    /// Starts the program with these streams and what it finds after them; resolves when it runs.
     pub(crate) async fn begin(
         &self,
         n: u64,
@@ -224,8 +250,13 @@ impl Inner {
         exit: Option<oneshot::Sender<Exit>>,
     ) -> io::Result<()> {
         if !env.is_empty() {
-            fds.push(wire::memory_file("environment", &serde_json::to_vec(env)?)?);
+            let file = wire::memory_file("environment", &serde_json::to_vec(env)?)?;
+            fds.insert(STREAMS, file);
         }
+        let order = Order::Exec {
+            n,
+            env: !env.is_empty(),
+        };
         let (begun, has_begun) = oneshot::channel();
         {
             let mut state = self.state.lock();
@@ -241,14 +272,18 @@ impl Inner {
                 },
             );
         }
-        if let Err(error) = self.order(&Order::Exec { n }, &fds).await {
+        if let Err(error) = self.order(&order, &fds).await {
             self.state.lock().runs.remove(&n);
             return Err(error);
         }
         drop(fds);
         match has_begun.await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(errno)) => Err(crate::explain::exec_error(
+            Ok(Err((errno, Some(why)))) => Err(io::Error::new(
+                io::Error::from_raw_os_error(errno).kind(),
+                why,
+            )),
+            Ok(Err((errno, None))) => Err(crate::explain::exec_error(
                 &self.bundle,
                 &self.entry,
                 self.looked_up,
@@ -303,7 +338,7 @@ impl Inner {
                         let _ = ready.send(Err((step, errno)));
                     }
                 }
-                Word::Begun { n, errno } => {
+                Word::Begun { n, errno, why } => {
                     let mut state = self.state.lock();
                     let begun = state.runs.get_mut(&n).and_then(|run| run.begun.take());
                     if errno.is_some() {
@@ -311,7 +346,7 @@ impl Inner {
                     }
                     drop(state);
                     if let Some(begun) = begun {
-                        let _ = begun.send(errno.map_or(Ok(()), Err));
+                        let _ = begun.send(errno.map_or(Ok(()), |errno| Err((errno, why))));
                     }
                 }
                 Word::Ended { n, code, signal } => self.run_ended(n, (code, signal)),
@@ -367,7 +402,7 @@ impl Inner {
     /// The main process where that is no child of the init's.
     fn main(&self) -> Option<BorrowedFd<'_>> {
         match self.kind.get() {
-            Some(Kind::Host { main, .. }) => Some(main.as_fd()),
+            Some(Kind::Host { main, .. }) => main.as_ref().map(AsFd::as_fd),
             _ => None,
         }
     }
@@ -585,8 +620,21 @@ impl Instance for ProcessInstance {
                 let mut message = vec![b'X'];
                 message.extend_from_slice(&invocation.hex());
                 // Busy code does not read its control channel; the signal makes the host do so.
-                channel.send(&message, &[]).await.is_ok()
-                    && rustix::process::pidfd_send_signal(main, Signal::USR1).is_ok()
+                let asked = channel.send(&message, &[]).await.is_ok();
+                asked
+                    && match main {
+                        Some(main) => {
+                            rustix::process::pidfd_send_signal(main, Signal::USR1).is_ok()
+                        }
+                        None => {
+                            let order = Order::Signal {
+                                n: MAIN,
+                                signal: libc::SIGUSR1,
+                                alone: true,
+                            };
+                            inner.order(&order, &[]).await.is_ok()
+                        }
+                    }
             }
             // Busy code is not interrupted here: it does not answer in time, and is ended.
             Some(Kind::Node { orders, .. }) => {
@@ -625,7 +673,8 @@ impl Instance for ProcessInstance {
             }
             Some(Kind::Server { .. }) => inner.order_now(&Order::Signal {
                 n: MAIN,
-                signal: libc::SIGTERM,
+                signal: inner.stop_signal,
+                alone: false,
             }),
             Some(Kind::PerCall) | None => {
                 let idle = inner.state.lock().runs.is_empty();

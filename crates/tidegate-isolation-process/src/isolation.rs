@@ -179,9 +179,12 @@ impl Isolation for ProcessIsolation {
         if self.supervisor.is_closed() {
             return Err(StartError::ShuttingDown);
         }
-        let command = self
-            .languages
-            .command(&spec.program, &spec.limits, spec.concurrency)?;
+        let command = self.languages.command(
+            &spec.program,
+            &spec.limits,
+            spec.concurrency,
+            spec.root.is_some(),
+        )?;
         let means = match command {
             Some(command) => Means::Command(command),
             None if runtime(&spec.program) == "node" => Means::Node(self.node()?),

@@ -385,7 +385,7 @@ impl Running {
         let stdin = OpenOptions::new().read(true).open("/dev/null")?;
         let stdout = self.pipe(LogStream::Stdout)?;
         let stderr = self.pipe(LogStream::Stderr)?;
-        let order = serde_json::to_vec(&Order::Exec { n: 0 })?;
+        let order = serde_json::to_vec(&Order::Exec { n: 0, env: false })?;
         let fds = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
         self.sandbox.channel.send(&order, &fds).await
     }

@@ -23,6 +23,7 @@ use rustix::net::{
 use tidegate_instance::StartError;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
 
 use crate::channel::Channel;
@@ -157,10 +158,8 @@ impl NodeStock {
         host_network: bool,
         rlimits: Option<Rlimits>,
     ) -> Result<Process, StartError> {
-        let flags = SocketFlags::CLOEXEC;
-        let (told, orders) =
-            rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-                .map_err(|e| failed("socket pair", e.into()))?;
+        let runtime = self.supervisor.control();
+        let (told, orders) = Orders::pair(runtime).map_err(|e| failed("socket pair", e))?;
         let (ours, control) =
             wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
         let pipe = || {
@@ -191,16 +190,11 @@ impl NodeStock {
                     .map_err(|e| failed("output pipes", e.into()))?;
             }
         }
-        let runtime = self.supervisor.control();
         let control = Channel::new(ours, runtime).map_err(|e| failed("register channel", e))?;
-        let orders = {
-            let _inside = runtime.enter();
-            Orders::new(told).map_err(|e| failed("register channel", e))?
-        };
         Ok(Process {
             unclaimed,
             control,
-            orders,
+            orders: told,
             stdout,
             stderr,
             heap,
@@ -345,6 +339,15 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
+    /// Both ends: ours, and what a Node process finds as the descriptor that `NODE_CHANNEL_FD` names.
+    pub(crate) fn pair(control: &Handle) -> io::Result<(Self, OwnedFd)> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let _inside = control.enter();
+        Ok((Self::new(ours)?, theirs))
+    }
+
     fn new(socket: OwnedFd) -> io::Result<Self> {
         let socket = std::os::unix::net::UnixStream::from(socket);
         socket.set_nonblocking(true)?;

@@ -26,9 +26,10 @@ pub(crate) enum Ask {
     /// Make a sandbox. Descriptors: payload (a [`Payload`] in a memory file), the init's end of its channel.
     Sandbox {
         slot: u32,
-        bundle: PathBuf,
-        /// Dependencies beside the bundle.
-        layer: Option<PathBuf>,
+        /// Folders to be hung where [`Payload::code`] says.
+        code: Vec<PathBuf>,
+        /// Layers of the image that takes the place of the machine's own files, the lowest first.
+        layers: Vec<PathBuf>,
         host_network: bool,
         limits: GroupLimits,
     },
@@ -47,8 +48,7 @@ pub(crate) enum Ask {
         /// Names the answer: the slot may be another's by the time it comes.
         n: u64,
         slot: u32,
-        bundle: PathBuf,
-        layer: Option<PathBuf>,
+        code: Vec<PathBuf>,
         limits: GroupLimits,
     },
     /// Start a zygote that lives as long as the launcher. Descriptors: its socket (3), its standard error.
@@ -126,9 +126,16 @@ pub(crate) struct LastWords {
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Payload {
     pub(crate) hostname: String,
-    /// Program and arguments, for `exec`; the program is a path inside. Empty where nothing is executed.
+    /// Program and arguments, for `exec`; the program is a path inside, or looked up in the environment's `PATH`. Empty
+    /// where nothing is executed.
     pub(crate) argv: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
+    /// Where programs begin.
+    pub(crate) workdir: String,
+    /// Where the function's own code and its dependencies are hung: paths inside.
+    pub(crate) code: Vec<String>,
+    /// Absent where the machine's own files are what is seen.
+    pub(crate) root: Option<Root>,
     /// Name and base64 of the value.
     pub(crate) secrets: Vec<(String, String)>,
     /// Bytes under `/tmp`.
@@ -136,6 +143,18 @@ pub(crate) struct Payload {
     /// Bytes of memory that the watchdog allows.
     pub(crate) memory: u64,
     pub(crate) rlimits: Rlimits,
+}
+
+/// How an image becomes the root.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(crate) struct Root {
+    /// User and group inside.
+    pub(crate) user: (u32, u32),
+    /// Where the image's programs begin; made where it is missing.
+    pub(crate) workdir: String,
+    pub(crate) read_only: bool,
+    /// Whether the language hosts are hung into it.
+    pub(crate) hosts: bool,
 }
 
 /// All that the init of a job needs to know.
@@ -179,15 +198,19 @@ pub(crate) struct Rlimits {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 pub(crate) enum Order {
-    /// Run the program. Descriptors: standard input, output, error; then a memory file with the environment of this run
-    /// (JSON pairs) if there is one.
-    Exec { n: u64 },
+    /// Run the program. Descriptors: standard input, output, error; then, where `env` says that there is one, a memory file
+    /// with the environment of this run (JSON pairs); then what the program finds as 3 and so on.
+    Exec {
+        n: u64,
+        #[serde(default)]
+        env: bool,
+    },
     /// Kill that run and what it left.
     Kill { n: u64 },
     /// Kill everything; the init stays.
     Sweep,
-    /// Signal that run's process group.
-    Signal { n: u64, signal: i32 },
+    /// Signal that run's process group, or its first process alone.
+    Signal { n: u64, signal: i32, alone: bool },
     /// Connect to this port on the loopback device.
     Dial { n: u64, port: u16 },
 }
@@ -200,8 +223,13 @@ pub(crate) enum Word {
     Ready { setup_us: u64 },
     /// A step of the set-up failed; the init ends.
     Broken { step: String, errno: i32 },
-    /// The run has begun, or why not.
-    Begun { n: u64, errno: Option<i32> },
+    /// The run has begun, or why not; in words where only the init can see the file.
+    Begun {
+        n: u64,
+        errno: Option<i32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
     /// The run has ended, and all it left is gone.
     Ended {
         n: u64,

@@ -1,4 +1,5 @@
-//! Our host for Python. Its zygote runs outside of any sandbox, so its files are in the state folder.
+//! Our host for Python. Its zygote runs outside of any sandbox, so its files are in the state folder as well as where the
+//! other hosts' are.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 
 /// The host's sources, by path below its folder.
-const SOURCES: &[(&str, &str)] = &[
+pub(crate) const SOURCES: &[(&str, &str)] = &[
     (
         "host_main.py",
         include_str!("../../../runtimes/python/host_main.py"),

@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use tokio::time::timeout;
 use crate::cgroup::GroupLimits;
 use crate::channel::Channel;
 use crate::instance::{Inner, Kind, MAIN, ProcessInstance};
-use crate::language::Command;
-use crate::node::NodeStock;
+use crate::language::{Command, NODE, PYTHON};
+use crate::node::{NodeStock, Orders};
 use crate::output::{MAX_LINE, Output, REST};
-use crate::protocol::{Payload, Rlimits};
+use crate::protocol::{Payload, Rlimits, Root};
 use crate::supervisor::{Supervisor, Unclaimed, failed};
 use crate::wire;
 use crate::zygote::Zygotes;
@@ -52,6 +52,9 @@ const LAYER_PATH: &str = "/layer/python";
 /// Steps of a host's start that run the function's own code; a failure of any other is ours or the machine's.
 const CODE_STEPS: [&str; 3] = ["load", "start", "lifespan"];
 
+/// Type of the message with which a host of Python's that was not forked is told whose it is.
+const CONFIG: u8 = b'G';
+
 /// What makes code load in time.
 const LOAD_HINT: &str =
     "what a module does when it is loaded has to end; long work belongs into the handler";
@@ -63,6 +66,18 @@ pub(crate) const DEFAULT_ENV: [(&str, &str); 4] = [
     ("TMPDIR", "/tmp"),
     ("LANG", "C.UTF-8"),
 ];
+
+/// The same where an image says what is where; the home is what the image's list of users has.
+const IMAGE_ENV: [(&str, &str); 1] = [(
+    "PATH",
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+)];
+
+/// Where the bundle is inside.
+const FUNCTION: &str = "/function";
+
+/// Where the dependencies are inside.
+const LAYER: &str = "/layer";
 
 /// An environment.
 type Variables = Vec<(String, String)>;
@@ -91,6 +106,20 @@ pub(crate) async fn start(
         Program::PerCall { command, .. } | Program::Server { command, .. } => command.first(),
         Program::Host { .. } => None,
     };
+    if let Some(root) = &spec.root
+        && root.layers.is_empty()
+    {
+        return Err(StartError::Code {
+            message: "the image has no layer, and so nothing that could be run".to_owned(),
+        });
+    }
+    if runs.is_none() && !has_bundle(&spec) {
+        return Err(StartError::Code {
+            message:
+                "neither the image nor the function says what to run; give the function a command"
+                    .to_owned(),
+        });
+    }
     if runs.is_none() {
         check_entry(&spec, entry)?;
     }
@@ -110,6 +139,15 @@ async fn run(
                 walls(supervisor, spec, entry, Some((command.argv, env)), None).await?;
             let _ = instance.inner.kind.set(Kind::PerCall);
             Ok(Arc::new(instance))
+        }
+        (
+            Program::Host {
+                runtime, handler, ..
+            },
+            Means::Command(command),
+        ) if matches!(runtime.as_str(), PYTHON | NODE) => {
+            let config = configuration(spec, entry, handler.as_deref());
+            executed(supervisor, spec, entry, command, &config, runtime == NODE).await
         }
         (_, Means::Command(command)) => server(supervisor, spec, entry, command).await,
         (Program::Host { handler, .. }, Means::Zygote(zygotes)) => {
@@ -141,6 +179,20 @@ fn check_entry(spec: &InstanceSpec, entry: &str) -> Result<(), StartError> {
     Err(StartError::Code { message })
 }
 
+/// Whether there is code beside what an image has. Where there is none its place is left to the image, which may have a
+/// folder of that name.
+fn has_bundle(spec: &InstanceSpec) -> bool {
+    spec.root.is_none()
+        || std::fs::read_dir(&spec.bundle).is_ok_and(|mut folder| folder.next().is_some())
+}
+
+/// What is hung into the sandbox of the function's own, and where.
+fn code(spec: &InstanceSpec, has_bundle: bool) -> (Vec<PathBuf>, Vec<String>) {
+    let bundle = has_bundle.then(|| (spec.bundle.clone(), FUNCTION.to_owned()));
+    let layer = spec.layer.clone().map(|layer| (layer, LAYER.to_owned()));
+    bundle.into_iter().chain(layer).unzip()
+}
+
 /// The sandbox with an init that is ready, and the doors of its control groups.
 async fn walls(
     supervisor: &Arc<Supervisor>,
@@ -152,10 +204,24 @@ async fn walls(
     let began = Instant::now();
     let (argv, env) = program.unwrap_or_default();
     let engine = &base64::engine::general_purpose::STANDARD;
+    let has_bundle = has_bundle(spec);
+    let (folders, code) = code(spec, has_bundle);
+    let root = spec.root.as_ref().map(|root| Root {
+        user: root.user,
+        workdir: root.workdir.clone(),
+        read_only: root.read_only,
+        hosts: has_bundle,
+    });
     let payload = Payload {
         hostname: host_name(&spec.function.name),
         argv,
         env,
+        workdir: match &spec.root {
+            Some(root) if !has_bundle => format!("/{}", root.workdir.trim_start_matches('/')),
+            _ => FUNCTION.to_owned(),
+        },
+        code,
+        root,
         secrets: spec
             .secrets
             .iter()
@@ -171,12 +237,16 @@ async fn walls(
         pids: processes(spec),
     };
     let host_network = spec.network == Network::Host;
-    let code = (&*spec.bundle, spec.layer.as_deref());
+    let layers = spec.root.as_ref().map_or(&[][..], |root| &root.layers);
     let (mut sandbox, gone) = match waiting {
-        Some(waiting) => supervisor.settle(waiting, code, limits, &payload).await?,
+        Some(waiting) => {
+            supervisor
+                .settle(waiting, &folders, limits, &payload)
+                .await?
+        }
         None => {
             supervisor
-                .sandbox(code, limits, host_network, &payload)
+                .sandbox(&folders, layers, limits, host_network, &payload)
                 .await?
         }
     };
@@ -334,7 +404,7 @@ async fn host(
     let began = Instant::now();
     let _ = inner.kind.set(Kind::Host {
         channel,
-        main: forked.pidfd,
+        main: Some(forked.pidfd),
     });
     let (tell, told) = oneshot::channel();
     supervisor.control().spawn(hear(inner.clone(), tell));
@@ -375,11 +445,25 @@ async fn node(
             .map_err(|e| failed("output pipes", e))?;
     }
     let _ = inner.kind.set(Kind::Node { channel, orders });
+    let told = tell(supervisor, spec, inner, &config).await;
+    inner.times.lock().runtime_us = micros(began);
+    let instance = loaded(instance, spec, entry, told, Instant::now()).await;
+    stock.refill();
+    instance
+}
+
+/// Tells a Node process whose it is, and has it heard. Gives back what it says of its start.
+async fn tell(
+    supervisor: &Supervisor,
+    spec: &InstanceSpec,
+    inner: &Arc<Inner>,
+    config: &serde_json::Value,
+) -> oneshot::Receiver<Loaded> {
     let (tell, told) = oneshot::channel();
     supervisor.control().spawn(hear(inner.clone(), tell));
     if let Some(Kind::Node { orders, .. }) = inner.kind.get() {
         // A process that has died is told of by the end of its sandbox, and one that hangs is not ready in time.
-        let _ = timeout(spec.ready_within, orders.config(&config)).await;
+        let _ = timeout(spec.ready_within, orders.config(config)).await;
     }
     let taken = inner.clone();
     supervisor.control().spawn(async move {
@@ -387,10 +471,65 @@ async fn node(
             orders.until_closed().await;
         }
     });
+    told
+}
+
+/// A host that an image's own interpreter runs: no zygote has that one loaded, and none of it waits.
+async fn executed(
+    supervisor: &Arc<Supervisor>,
+    spec: &InstanceSpec,
+    entry: &str,
+    command: Command,
+    config: &serde_json::Value,
+    is_node: bool,
+) -> Result<Arc<dyn Instance>, StartError> {
+    let mut env = with_defaults(spec.env.clone(), spec);
+    if is_node {
+        env.push(("NODE_CHANNEL_FD".to_owned(), "4".to_owned()));
+    }
+    let program = command.argv.first().cloned().unwrap_or_default();
+    let (instance, _) = walls(supervisor, spec, entry, Some((command.argv, env)), None).await?;
+    let inner = &instance.inner;
+    let began = Instant::now();
+    let (ours, theirs) = wire::pair(SocketFlags::empty()).map_err(|e| failed("socket pair", e))?;
+    let channel =
+        Channel::new(ours, supervisor.control()).map_err(|e| failed("register channel", e))?;
+    // What the host finds as descriptor 3, and Node as 4.
+    let mut fds = streams(inner).map_err(|e| failed("output pipes", e))?;
+    fds.push(theirs);
+    let orders = if is_node {
+        let (orders, told) =
+            Orders::pair(supervisor.control()).map_err(|e| failed("socket pair", e))?;
+        fds.push(told);
+        Some(orders)
+    } else {
+        None
+    };
+    inner.begin(MAIN, fds, &[], None).await.map_err(|error| {
+        StartError::Runtime(format!("the image has to bring {program}: {error}"))
+    })?;
+    let told = if let Some(orders) = orders {
+        let _ = inner.kind.set(Kind::Node { channel, orders });
+        tell(supervisor, spec, inner, config).await
+    } else {
+        let mut message = vec![CONFIG];
+        serde_json::to_writer(&mut message, config)
+            .map_err(|e| failed("configuration", e.into()))?;
+        let sent = channel.send(&message, &[]).await;
+        let main = None;
+        let _ = inner.kind.set(Kind::Host { channel, main });
+        // Nobody reads it where the host has ended already, which is told of below.
+        if let Err(error) = sent
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            return Err(failed("configuration", error));
+        }
+        let (tell, told) = oneshot::channel();
+        supervisor.control().spawn(hear(inner.clone(), tell));
+        told
+    };
     inner.times.lock().runtime_us = micros(began);
-    let instance = loaded(instance, spec, entry, told, Instant::now()).await;
-    stock.refill();
-    instance
+    loaded(instance, spec, entry, told, Instant::now()).await
 }
 
 /// What a host is told of its function.
@@ -403,7 +542,7 @@ fn configuration(spec: &InstanceSpec, entry: &str, handler: Option<&str>) -> ser
         "handler": handler,
         "concurrency": spec.concurrency,
         "path": spec.layer.iter().map(|_| LAYER_PATH).collect::<Vec<_>>(),
-        "env": with_defaults(spec.env.clone()).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "env": with_defaults(spec.env.clone(), spec).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "memory": spec.limits.memory,
         "timeout_ms": u64::try_from(spec.limits.timeout.as_millis()).unwrap_or(u64::MAX),
         "max_body": spec.limits.body,
@@ -565,25 +704,34 @@ fn streams(inner: &Inner) -> io::Result<Vec<OwnedFd>> {
     Ok(vec![stdin.into(), stdout, stderr])
 }
 
-fn environment(spec: &InstanceSpec, command: &Command) -> Vec<(String, String)> {
+fn environment(spec: &InstanceSpec, command: &Command) -> Variables {
     let mut env = spec.env.clone();
     env.retain(|(name, _)| !command.fixed.iter().any(|(fixed, _)| fixed == name));
     env.extend(command.fixed.iter().cloned());
-    for (name, value) in &command.defaults {
-        if !env.iter().any(|(n, _)| n == name) {
-            env.push((name.clone(), value.clone()));
-        }
+    add(&mut env, command.defaults.iter().map(|(n, v)| (&**n, &**v)));
+    match &spec.root {
+        Some(_) => add(&mut env, IMAGE_ENV),
+        None => add(&mut env, DEFAULT_ENV),
     }
-    with_defaults(env)
+    env
 }
 
-fn with_defaults(mut env: Vec<(String, String)>) -> Vec<(String, String)> {
-    for (name, value) in DEFAULT_ENV {
+/// The environment of a host that is told it.
+fn with_defaults(mut env: Variables, spec: &InstanceSpec) -> Variables {
+    if spec.root.is_some() {
+        add(&mut env, IMAGE_ENV);
+    }
+    add(&mut env, DEFAULT_ENV);
+    env
+}
+
+/// Adds what is not there.
+fn add<'a>(env: &mut Variables, defaults: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    for (name, value) in defaults {
         if !env.iter().any(|(n, _)| n == name) {
             env.push((name.to_owned(), value.to_owned()));
         }
     }
-    env
 }
 
 /// The sandbox's init is a process too.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -261,15 +261,16 @@ impl Supervisor {
     /// A sandbox whose init has been told to set itself up, and the receiver of its last words.
     pub(crate) async fn sandbox(
         &self,
-        (bundle, layer): (&Path, Option<&Path>),
+        code: &[PathBuf],
+        layers: &[PathBuf],
         limits: GroupLimits,
         host_network: bool,
         payload: &Payload,
     ) -> Result<(Sandbox, oneshot::Receiver<LastWords>), StartError> {
         let ask = |slot| Ask::Sandbox {
             slot,
-            bundle: bundle.to_owned(),
-            layer: layer.map(Path::to_owned),
+            code: code.to_owned(),
+            layers: layers.to_owned(),
             host_network,
             limits,
         };
@@ -330,7 +331,7 @@ impl Supervisor {
     pub(crate) async fn settle(
         &self,
         mut waiting: Unclaimed,
-        (bundle, layer): (&Path, Option<&Path>),
+        code: &[PathBuf],
         limits: GroupLimits,
         payload: &Payload,
     ) -> Result<(Sandbox, oneshot::Receiver<LastWords>), StartError> {
@@ -356,8 +357,7 @@ impl Supervisor {
         let ask = Ask::Settle {
             n,
             slot: waiting.slot,
-            bundle: bundle.to_owned(),
-            layer: layer.map(Path::to_owned),
+            code: code.to_owned(),
             limits,
         };
         let asked = match serde_json::to_vec(&ask) {

@@ -40,6 +40,30 @@ pub(crate) fn fork_into(flags: libc::c_int) -> io::Result<Fork> {
     }
 }
 
+/// Tries something in a process of its own with these new namespaces, in which it stays without consequences.
+pub(crate) fn attempt(
+    flags: libc::c_int,
+    try_it: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    match fork_into(flags)? {
+        Fork::Child => {
+            let errno = |error: io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+            exit_now(try_it().err().map_or(0, errno));
+        }
+        Fork::Parent { pidfd, .. } => {
+            let status = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)),
+                rustix::process::WaitIdOptions::EXITED,
+            )?;
+            match status.and_then(|s| s.exit_status()) {
+                Some(0) => Ok(()),
+                Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+                None => Err(io::ErrorKind::Other.into()),
+            }
+        }
+    }
+}
+
 /// Closes all descriptors from `first` to `last`.
 pub(crate) fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
     // SAFETY: the callers have just become the only code of their process, and own none of these descriptors any more.

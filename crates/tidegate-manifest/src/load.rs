@@ -382,10 +382,23 @@ impl FileReader<'_> {
                     format!("{path} has both path and code; give one"),
                 );
             }
+            if own.contains_key("image") && (own.contains_key("path") || own.contains_key("code")) {
+                self.reader.mistake(
+                    &entry.key_at,
+                    format!("{path} has both an image and code; give one"),
+                );
+            }
+            // What is said of everybody's code says nothing of an image.
+            let of_code = ["runtime", "handler", "build"];
+            let unsaid: Vec<&str> = of_code
+                .into_iter()
+                .filter(|key| own.contains_key("image") && !own.contains_key(*key))
+                .collect();
             let named = own
                 .remove("name")
                 .unwrap_or_else(|| entry.key.clone().into());
             let mut settings = defaults.clone();
+            settings.retain(|key, _| !unsaid.contains(&key.as_str()));
             merge(&mut settings, own);
             if let Some(space) = top.get("namespace") {
                 settings.entry("namespace").or_insert_with(|| space.clone());
@@ -422,12 +435,20 @@ impl FileReader<'_> {
             Some(Json::Object(spec)) => spec,
             _ => Map::new(),
         };
-        let Some(code) = spec.remove("code") else {
+        let code = spec.remove("code");
+        let has_image = spec.contains_key("image");
+        if code.is_some() && has_image {
+            self.reader.mistake(
+                &(node.at.start..node.at.start),
+                "the document has both spec.image and spec.code; give one".to_owned(),
+            );
+        }
+        let Some(code) = code.or_else(|| has_image.then_some(Json::Null)) else {
             // Wrong code has been told.
             if node.get("spec").and_then(|s| s.get("code")).is_none() {
                 self.reader.mistake(
                     &(node.at.start..node.at.start),
-                    "the document has no spec.code".to_owned(),
+                    "the document has no spec.code, and no spec.image".to_owned(),
                 );
             }
             return;
@@ -451,7 +472,7 @@ impl FileReader<'_> {
         mut metadata: Map<String, Json>,
         code: &Json,
         entry_file: Option<String>,
-        spec: Map<String, Json>,
+        mut spec: Map<String, Json>,
         project: &str,
     ) {
         let at = &entry.key_at;
@@ -468,7 +489,11 @@ impl FileReader<'_> {
             .remove("namespace")
             .and_then(text)
             .and_then(|n| Name::new(&n).ok());
-        let source = match self.source(code, entry_file, &spec, path) {
+        let source = match spec.remove("image").and_then(text) {
+            Some(name) => Ok(Source::Image { name }),
+            None => self.source(code, entry_file, &spec, path),
+        };
+        let source = match source {
             Ok(source) => source,
             Err(why) => return self.reader.mistake(at, why),
         };

@@ -138,7 +138,13 @@ impl Reader<'_> {
             Kind::Count(least, most) => self.count(node, path, *least, *most),
             Kind::Share => self.share(node, path),
             Kind::Functions | Kind::Ignored => None,
-            Kind::Text | Kind::Name | Kind::Size | Kind::Cores | Kind::Time | Kind::Word(_) => {
+            Kind::Text
+            | Kind::Name
+            | Kind::Size
+            | Kind::Cores
+            | Kind::Time
+            | Kind::Runtime
+            | Kind::Word(_) => {
                 let text = self.text(node, path)?;
                 match check(kind, &text) {
                     Ok(()) => Some(text.into()),
@@ -331,6 +337,13 @@ fn check(kind: &Kind, text: &str) -> Result<(), String> {
         Kind::Size => parse_bytes(text).map(drop).map_err(|e| e.to_string()),
         Kind::Cores => parse_cpu(text).map(drop).map_err(|e| e.to_string()),
         Kind::Time => parse_duration(text).map(drop).map_err(|e| e.to_string()),
+        Kind::Runtime => {
+            let language = text.split(':').next().unwrap_or(text);
+            if text.ends_with(':') {
+                return Err(format!("{text:?} has no version after its colon"));
+            }
+            check(&Kind::Word(schema::RUNTIMES), language)
+        }
         Kind::Word(words) if !words.contains(&text) => {
             let close = near(text, words.iter().copied());
             Err(if close.is_empty() {

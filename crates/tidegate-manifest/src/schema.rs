@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     /// A share of one, `0.05` or `5%`.
     Share,
     Flag,
+    /// One of [`RUNTIMES`], perhaps with a version.
+    Runtime,
     /// One of these words.
     Word(&'static [&'static str]),
     /// Names of environment variables and their values; without a value, that of the environment here.
@@ -89,7 +91,7 @@ macro_rules! common {
     ($($more:expr),* $(,)?) => {
         &[
             $($more,)*
-            key("runtime", Kind::Word(RUNTIMES), "who runs the code; told from the code where absent"),
+            key("runtime", Kind::Runtime, "who runs the code, with a version where an image is that runtime; told from the code where absent"),
             key("contract", Kind::Word(&["host", "http", "stdio"]),
                 "how it is called: host (a handler or app), http (a server on $PORT), stdio (a process a call)"),
             key("handler", Kind::Text, "the handler, where it is not 'handler' or 'app'"),
@@ -102,6 +104,14 @@ macro_rules! common {
             key("build", Kind::Map(BUILD), "how the code is built, where it is not told from the code"),
             key("traffic", Kind::List(&Kind::Map(TRAFFIC)), "how calls are split over revisions"),
             key("rollout", Kind::Map(ROLLOUT), "how a new revision takes over"),
+            key("workdir", Kind::Text, "the folder that an image's program begins in"),
+            key("user", Kind::Text, "whom an image's program is run as inside: a name or number, with ':' and a group if need be"),
+            key("readOnlyRoot", Kind::Flag, "whether an image's program writes to /tmp only, which is so where absent"),
+            key("port", Kind::Count(1, 65_535), "where an image's program listens; the port that it exposes, or 8080"),
+            key("readyPath", Kind::Text, "a path that an image's program answers well once it is ready"),
+            key("pullSecrets", Kind::List(&Kind::Name), "secrets with credentials for an image's registry"),
+            key("command", Kind::List(&Kind::Text), "the program to run in place of the image's"),
+            key("args", Kind::List(&Kind::Text), "arguments in place of the image's"),
         ]
     };
 }
@@ -133,6 +143,11 @@ pub(crate) const FUNCTION: &[Key] = noted![
         "code",
         Kind::Code,
         "the same as path, or { digest, entry } of code that the server has"
+    ),
+    key(
+        "image",
+        Kind::Text,
+        "the container image to run in place of code: alpine:3, or registry.example.org/team/name:tag"
     ),
     key(
         "name",
@@ -169,11 +184,19 @@ const METADATA: &[Key] = &[
     key("creationTimestamp", Kind::Ignored, "left out"),
 ];
 
-const SPEC: &[Key] = common![key(
-    "code",
-    Kind::Code,
-    "a path, or { digest, entry } of code that the server has"
-)];
+const SPEC: &[Key] = common![
+    key(
+        "code",
+        Kind::Code,
+        "a path, or { digest, entry } of code that the server has"
+    ),
+    key(
+        "image",
+        Kind::Text,
+        "the container image to run in place of code"
+    ),
+    key("imageDigest", Kind::Ignored, "left out"),
+];
 
 pub(crate) const CODE: &[Key] = &[
     key(
@@ -362,6 +385,7 @@ impl Kind {
             Self::Count(least, most) => format!("a whole number from {least} to {most}"),
             Self::Share => "a share such as 0.05 or 5%".to_owned(),
             Self::Flag => "true or false".to_owned(),
+            Self::Runtime => format!("{}, or such with a version", RUNTIMES.join(", ")),
             Self::Word(words) => words.join(", "),
             Self::Variables | Self::Notes => "a map of names and texts".to_owned(),
             Self::Secrets => "a list of names or of { name, env }".to_owned(),
@@ -371,6 +395,7 @@ impl Kind {
             Self::Code => "a path, or { digest, entry }".to_owned(),
             Self::Triggers => "a list of { kind }".to_owned(),
             Self::List(Self::Name) => "a list of names".to_owned(),
+            Self::List(Self::Text) => "a list of texts".to_owned(),
             Self::List(_) => "a list of maps".to_owned(),
             Self::Map(_) => "a map".to_owned(),
             Self::Functions => "a map of functions by name".to_owned(),

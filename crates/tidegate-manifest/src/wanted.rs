@@ -47,6 +47,11 @@ pub enum Source {
         /// The file to load or run.
         entry: String,
     },
+    /// In an image.
+    Image {
+        /// As it was written.
+        name: String,
+    },
 }
 
 /// A line of a manifest.

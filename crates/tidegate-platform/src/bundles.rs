@@ -10,6 +10,8 @@ use tokio::sync::Mutex;
 
 /// File that names the boot of the machine during which the bundles were unpacked.
 const BOOT: &str = "boot-id";
+/// The bundle of functions whose code is all in an image. No digest is called so.
+const EMPTY: &str = "empty";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 pub(crate) struct Bundles {
@@ -55,6 +57,7 @@ impl Bundles {
             std::fs::create_dir_all(&folder)?;
             std::fs::write(folder.join(BOOT), boot)?;
         }
+        std::fs::create_dir_all(folder.join(EMPTY))?;
         Ok(Self {
             folder,
             blobs,
@@ -72,6 +75,11 @@ impl Bundles {
     /// The folder of a bundle or a layer, which a build may have made larger than what clients may send.
     pub(crate) async fn built(&self, digest: &Digest) -> Result<PathBuf, BundleError> {
         self.get(digest, UnpackLimits::layer()).await
+    }
+
+    /// A folder with nothing in it.
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.folder.join(EMPTY)
     }
 
     async fn get(&self, digest: &Digest, limits: UnpackLimits) -> Result<PathBuf, BundleError> {

@@ -15,6 +15,7 @@ use tidegate_store::{Event, Object, ObjectKey, Query, ResourceVersion};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::builds::BuildStatus;
+use crate::images::{Furnished, RUNTIME_KIND};
 use crate::lower::{Lowered, Switch};
 use crate::revisions::{KeptRevision, RevisionPhase, Verdict};
 use crate::status::{Phase, Status};
@@ -157,6 +158,12 @@ impl Platform {
             self.submit_generation(key.clone(), generation);
         } else if (key.api_version(), key.kind()) == (secrets::API_VERSION, secrets::KIND) {
             self.secret_changed(key.namespace(), key.name());
+        } else if (key.api_version(), key.kind()) == (secrets::API_VERSION, RUNTIME_KIND) {
+            // Few change, and seldom; whoever does not use it is found to be as it should.
+            let all: Vec<ObjectKey> = self.controller().places.lock().keys().cloned().collect();
+            for key in all {
+                self.submit(key);
+            }
         }
     }
 
@@ -254,11 +261,11 @@ impl Platform {
         self.bring_in_line(object).await;
     }
 
-    async fn bring_in_line(&self, object: Object) {
-        let before = Status::of(&object);
+    async fn bring_in_line(&self, mut object: Object) {
+        let mut before = Status::of(&object);
         let began = SystemTime::now();
         let mut build = before.build.clone();
-        let written = match self.make_ready(&object, &before, &mut build).await {
+        let written = match self.make_ready(&mut object, &mut before, &mut build).await {
             Ok(Outcome::Arranged(status)) => {
                 let status = Status { build, ..*status };
                 if status == before {
@@ -330,11 +337,12 @@ impl Platform {
         }
     }
 
-    /// Makes the document's own generation serve, as far as its traffic says. `build` is how its build went.
+    /// Makes the document's own generation serve, as far as its traffic says. `build` is how its build went; the document
+    /// and its status become newer where the status has to say meanwhile what is being waited for.
     async fn make_ready(
         &self,
-        object: &Object,
-        before: &Status,
+        object: &mut Object,
+        before: &mut Status,
         build: &mut BuildStatus,
     ) -> Result<Outcome, Failure> {
         let mut lowered = self.lower(object)?;
@@ -345,7 +353,16 @@ impl Platform {
         let known = self.revisions(object).await?;
         self.pin(object, &lowered, before, &known).await?;
         let settled = before.is_settled(object.generation());
-        let revision = if settled && before.build.failed {
+        let furnished = match self.furnish(object, before, &lowered).await? {
+            Furnished::Here(spec, image) => {
+                lowered.spec = *spec;
+                Some(image)
+            }
+            Furnished::GivenUp => None,
+            Furnished::Overtaken => return Ok(Outcome::Overtaken),
+        };
+        let (object, before) = (&*object, &*before);
+        let revision = if furnished.is_none() || settled && before.build.failed {
             None
         } else {
             let Some((built, how)) = self.built(object, &lowered).await else {
@@ -427,6 +444,7 @@ impl Platform {
             revision: latest.id.to_string(),
             traffic: wanted.parts,
             rollout,
+            image: furnished.unwrap_or_else(|| before.image.clone()),
             build: BuildStatus::default(),
         };
         if is_new {
@@ -517,9 +535,16 @@ impl Platform {
     /// Gets what a revision needs: its code now rather than at the first call, so that it is said now if it cannot be.
     async fn fetch(&self, revision: &Revision) -> Result<(), String> {
         let spec = &revision.spec;
-        let prepared = self.engine().prepare(&spec.runtime).await;
-        prepared.map_err(|e| e.to_string())?;
-        for digest in std::iter::once(&spec.code.digest).chain(&spec.code.layer) {
+        match &spec.root {
+            // The machine's own runtimes have no part in it.
+            Some(root) => drop(self.image_layers(&root.image).map_err(|e| e.to_string())?),
+            None => {
+                let prepared = self.engine().prepare(&spec.runtime).await;
+                prepared.map_err(|e| e.to_string())?;
+            }
+        }
+        let code = Some(&spec.code.digest).filter(|digest| !digest.is_empty());
+        for digest in code.into_iter().chain(&spec.code.layer) {
             let digest = digest.parse();
             let digest = digest.map_err(|e: tidegate_store::DigestError| e.to_string())?;
             self.bundles()
@@ -672,7 +697,9 @@ impl Platform {
         let arrangement = self.kept_arrangement(&object, &lowered, &status).await;
         let is_there = arrangement.is_some();
         if let Some(arrangement) = arrangement {
-            for share in arrangement.shares() {
+            let of_the_machine =
+                |share: &&tidegate_engine::Share| share.revision.spec.root.is_none();
+            for share in arrangement.shares().iter().filter(of_the_machine) {
                 let (engine, runtime) =
                     (self.engine().clone(), share.revision.spec.runtime.clone());
                 self.spawn(async move {

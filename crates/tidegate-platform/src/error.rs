@@ -27,6 +27,9 @@ pub enum Error {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// There is no such image, or it is not as images must be.
+    #[error(transparent)]
+    Image(#[from] tidegate_image::Error),
     /// Something else is in the way.
     #[error("{0}")]
     InUse(String),

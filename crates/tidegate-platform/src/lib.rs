@@ -13,6 +13,7 @@ mod bundles;
 mod call_body;
 mod controller;
 mod error;
+mod images;
 mod keys;
 mod lower;
 mod namespaces;
@@ -26,6 +27,8 @@ mod status;
 mod traffic;
 mod views;
 
+use tidegate_core::FunctionSpec;
+
 pub use builds::{
     BUILD_LIMITS, BuildFailure, BuildLine, BuildLineKind, BuildOptions, BuildOutput, BuildReader,
     BuildSource, BuildStatus, BuildTail, Built, Scratch,
@@ -33,7 +36,10 @@ pub use builds::{
 pub use call_body::CallBody;
 pub use controller::settled_phase;
 pub use error::Error;
-pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch};
+pub use images::{
+    AddedRuntime, ImageOptions, ImageStatus, ImageUse, Login, PrunedImages, RUNTIME_KIND,
+};
+pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch, key_of};
 pub use namespaces::{DEFAULT_NAMESPACE, canonical_namespace};
 pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
 pub use revisions::{KeptRevision, RevisionPhase};
@@ -47,6 +53,11 @@ pub use tidegate_contract::{Body, BodyFault, Caller, Contract, ContractError, Pr
 pub use tidegate_engine::{
     BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, LogLine, LogQuery,
     LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
+};
+pub use tidegate_image::{
+    Config as ImageConfig, Credentials as RegistryCredentials, Error as ImageError,
+    Event as ImageEvent, Image, ImageDigest, Progress as ImageProgress, Reference as ImageName,
+    Settings as ImageSettings, Source as ImageSource,
 };
 pub use tidegate_instance::{JobLimits, Runtime, Usage};
 pub use tidegate_store::{

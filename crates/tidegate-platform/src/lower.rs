@@ -2,8 +2,10 @@
 
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::Share;
-use tidegate_core::{Build, FunctionKey, FunctionRef, FunctionSpec};
+use tidegate_core::{Build, FunctionKey, FunctionRef, FunctionSpec, Name};
 use tidegate_store::{Object, ObjectKey};
+
+use crate::ImageUse;
 
 /// A kind of document that is a function, and how it is one. Pure: the same document always lowers to the same function.
 pub trait Lower: Send + Sync {
@@ -41,6 +43,9 @@ pub struct Lowered {
     pub spec: FunctionSpec,
     /// How the source is built.
     pub build: Build,
+    /// The image that it runs, in place of code. What the image says, its command and its environment, comes into `spec` once
+    /// it is known.
+    pub image: Option<ImageUse>,
     /// When a new revision takes over.
     pub switch: Switch,
     /// Who takes the calls; all to the newest where empty. No part of the revision.
@@ -75,6 +80,19 @@ pub struct LowerError {
     pub field: String,
     /// What is wrong and what would do.
     pub message: String,
+}
+
+/// The function of no group that a document is by its own key. `fields`: what the document calls its namespace and its
+/// name.
+pub fn key_of(object: &Object, fields: [&str; 2]) -> Result<FunctionKey, LowerError> {
+    let [namespace, name] = [object.key().namespace(), object.key().name()];
+    let checked = |field: &str, text: &str| {
+        Name::new(text).map_err(|e| LowerError::new(field, e.to_string()))
+    };
+    Ok(FunctionKey::new(
+        &checked(fields[0], namespace)?,
+        &checked(fields[1], name)?,
+    ))
 }
 
 impl LowerError {

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::builds::{BuildOptions, Builds, joined};
 use crate::bundles::Bundles;
 use crate::controller::Controller;
+use crate::images::{ImageOptions, ImageStore};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
 use crate::{Error, Holds, Lower, Scratch, Status};
@@ -49,12 +50,50 @@ pub struct Parts {
     pub bundles: PathBuf,
     /// What builds may use.
     pub builds: BuildOptions,
+    /// Where images are kept, and what they may be.
+    pub images: ImageOptions,
     /// Revisions that are kept of a function.
     pub revisions: usize,
     /// The kinds of documents that are functions.
     pub kinds: Vec<Arc<dyn Lower>>,
     /// The kinds of documents that are none, and name code all the same.
     pub holders: Vec<Arc<dyn Holds>>,
+}
+
+impl Parts {
+    /// What a platform of one's own is made of, below a folder: small bounds, builds without a network, no dialect yet.
+    /// A server chooses each for itself.
+    #[must_use]
+    pub fn below(folder: &Path, store: Store, isolation: Arc<dyn Isolation>) -> Self {
+        Self {
+            store,
+            isolation,
+            engine: tidegate_engine::Options {
+                lanes: 1,
+                max_instances: 20,
+                max_waiting: 100,
+                max_wait: Duration::from_secs(10),
+                ready_within: Duration::from_secs(10),
+            },
+            bundles: folder.join("bundles"),
+            builds: BuildOptions {
+                folder: folder.join("builds"),
+                limits: crate::BUILD_LIMITS,
+                at_once: 2,
+                egress: None,
+                tools: crate::ToolPaths::default(),
+                env: Vec::new(),
+            },
+            images: ImageOptions {
+                folder: folder.join("images"),
+                settings: crate::ImageSettings::default(),
+                docker_config: None,
+            },
+            revisions: 3,
+            kinds: Vec::new(),
+            holders: Vec::new(),
+        }
+    }
 }
 
 /// Everything a dialect or a trigger may do. A cheap handle.
@@ -68,6 +107,7 @@ struct Inner {
     engine: Engine,
     bundles: Bundles,
     builds: Builds,
+    images: ImageStore,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
     controller: Controller,
@@ -109,6 +149,7 @@ impl Platform {
         let builds = Builds::new(parts.builds, parts.isolation.clone()).map_err(|error| {
             Error::Invalid(format!("build folder {}: {error}", folder.display()))
         })?;
+        let images = ImageStore::open(parts.images).await?;
         let platform = Self(Arc::new_cyclic(|weak| {
             let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
             Inner {
@@ -116,6 +157,7 @@ impl Platform {
                 store: parts.store,
                 bundles,
                 builds,
+                images,
                 kinds: parts.kinds,
                 holders: parts.holders,
                 controller: Controller::default(),
@@ -557,6 +599,10 @@ impl Platform {
 
     pub(crate) fn builds(&self) -> &Builds {
         &self.0.builds
+    }
+
+    pub(crate) fn image_store(&self) -> &ImageStore {
+        &self.0.images
     }
 
     /// Resolves when the controller has brought something in line.

@@ -1,4 +1,4 @@
-//! What an instance needs when it is started: its bundle and its secrets.
+//! What an instance needs when it is started: its bundle, its image and its secrets.
 
 use async_trait::async_trait;
 use tidegate_core::{FunctionKey, FunctionSpec};
@@ -25,9 +25,17 @@ impl Resources for PlatformResources {
             folder.map_err(|e| code(e.to_string()))
         };
         let mut materials = Materials {
-            bundle: unpacked(&spec.code.digest).await?,
+            bundle: if spec.code.digest.is_empty() {
+                platform.bundles().empty()
+            } else {
+                unpacked(&spec.code.digest).await?
+            },
             ..Materials::default()
         };
+        if let Some(root) = &spec.root {
+            let layers = platform.image_layers(&root.image);
+            materials.root = layers.map_err(|e| code(e.to_string()))?;
+        }
         if let Some(layer) = &spec.code.layer {
             materials.layer = Some(unpacked(layer).await?);
         }

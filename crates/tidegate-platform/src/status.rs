@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_store::Object;
 
 use crate::builds::BuildStatus;
+use crate::images::ImageStatus;
 use crate::traffic::{Rollout, TrafficPart};
 
 /// Where a document stands.
@@ -26,6 +27,9 @@ pub struct Status {
     /// The last gradual change of the traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// What the image of that generation, or of one before it, was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageStatus>,
     /// How the build of that generation went.
     #[serde(skip_serializing_if = "is_nothing")]
     pub build: BuildStatus,

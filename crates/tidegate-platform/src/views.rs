@@ -68,7 +68,11 @@ impl Platform {
             let Some(document) = self.owner_of(key).await? else {
                 return Ok(None);
             };
-            let object = self.get(&document).await?;
+            let object = match self.get(&document).await {
+                // Deleted since the line above.
+                Err(Error::Store(tidegate_store::Error::NotFound { .. })) => return Ok(None),
+                found => found?,
+            };
             if Status::of(&object).is_settled(object.generation())
                 || tokio::time::timeout_at(until, settled).await.is_err()
             {

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header};
 use subtle::ConstantTimeEq as _;
 
-use crate::Error;
+use crate::{Error, guard};
 
 /// File of the admin key below the data folder.
 pub const ADMIN_KEY_FILE: &str = "admin.key";
@@ -93,25 +93,46 @@ impl Keys {
     /// long for a nearly right key as for a wrong one.
     pub(crate) fn is_admin(&self, headers: &HeaderMap) -> bool {
         let Self::Admin(key) = self else { return true };
-        let Some((scheme, given)) = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-        else {
-            return false;
+        let key = key.as_bytes();
+        match Given::of(headers) {
+            Some(Given::Token(token)) => token.as_bytes().ct_eq(key).into(),
+            Some(Given::Pair(pair)) => pair
+                .strip_prefix(USER)
+                .is_some_and(|password| password.ct_eq(key).into()),
+            None => false,
+        }
+    }
+
+    /// Whether a call may be made that is the admin's alone. As [`Keys::is_admin`], but that a password does not count
+    /// which a browser adds by itself: calls come from the web pages of others, too.
+    pub(crate) fn may_call(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let by_browser = || {
+            matches!(Given::of(headers), Some(Given::Pair(_)))
+                && guard::is_of_another_page(uri, headers)
         };
+        self.is_admin(headers) && !by_browser()
+    }
+}
+
+/// A credential.
+enum Given<'a> {
+    /// A bearer's.
+    Token(&'a str),
+    /// User and password, a colon between them.
+    Pair(Vec<u8>),
+}
+
+impl<'a> Given<'a> {
+    fn of(headers: &'a HeaderMap) -> Option<Self> {
+        let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+        let (scheme, given) = value.split_once(' ')?;
         let given = given.trim();
         if scheme.eq_ignore_ascii_case("bearer") {
-            return given.as_bytes().ct_eq(key.as_bytes()).into();
+            return Some(Self::Token(given));
         }
-        if !scheme.eq_ignore_ascii_case("basic") {
-            return false;
-        }
-        let pair = STANDARD.decode(given).unwrap_or_default();
-        let Some(password) = pair.strip_prefix(USER) else {
-            return false;
-        };
-        password.ct_eq(key.as_bytes()).into()
+        let pair = STANDARD.decode(given).ok();
+        pair.filter(|_| scheme.eq_ignore_ascii_case("basic"))
+            .map(Self::Pair)
     }
 }
 
@@ -123,4 +144,63 @@ fn fresh() -> io::Result<String> {
     Ok(bytes
         .iter()
         .fold(String::from("tg_"), |key, byte| format!("{key}{byte:02x}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn sent(fields: &[(&'static str, &str)]) -> HeaderMap {
+        let fields = fields.iter().map(|(name, value)| {
+            let name = http::HeaderName::from_static(name);
+            (name, HeaderValue::from_str(value).unwrap())
+        });
+        fields.collect()
+    }
+
+    #[test]
+    fn the_key_is_a_token_or_the_password_of_the_one_user() {
+        let keys = Keys::Admin("secret".into());
+        let basic = |pair: &str| format!("Basic {}", STANDARD.encode(pair));
+        for (value, good) in [
+            ("Bearer secret".to_owned(), true),
+            ("bearer  secret ".to_owned(), true),
+            ("Bearer Secret".to_owned(), false),
+            ("Bearer ".to_owned(), false),
+            ("Bearer".to_owned(), false),
+            ("secret".to_owned(), false),
+            (basic("admin:secret"), true),
+            (basic("admin:secret2"), false),
+            (basic("root:secret"), false),
+            (basic("secret"), false),
+            ("Basic secret".to_owned(), false),
+        ] {
+            let headers = sent(&[("authorization", &value)]);
+            assert_eq!(keys.is_admin(&headers), good, "{value}");
+            assert!(Keys::Open.is_admin(&headers));
+        }
+        assert!(!keys.is_admin(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_password_that_a_browser_adds_makes_no_call_of_anothers_page() {
+        let keys = Keys::Admin("secret".into());
+        let uri = Uri::from_static("/function/private");
+        let basic = format!("Basic {}", STANDARD.encode("admin:secret"));
+        for (credential, origin, may) in [
+            (&*basic, "http://localhost", true),
+            (&basic, "https://evil.example", false),
+            // Whoever knows the key may send it from anywhere.
+            ("Bearer secret", "https://app.example", true),
+        ] {
+            let headers = sent(&[
+                ("host", "localhost"),
+                ("authorization", credential),
+                ("origin", origin),
+            ]);
+            assert_eq!(keys.may_call(&uri, &headers), may, "{credential} {origin}");
+        }
+    }
 }

@@ -4,20 +4,15 @@
 //! A page's requests carry its `Origin`, and a page that rebinds its own name to 127.0.0.1 carries that name in `Host`.
 //! So both have to be ours. No `Access-Control-Allow-Origin` is ever sent, so answers are not readable either.
 
-use http::{HeaderMap, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use tidegate_dialect_native::ApiError;
+
+/// Where browsers say whose page sends a request.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Checks that a control request does not come from somebody else's web page.
 pub(crate) fn check(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<(), ApiError> {
-    let authority = uri
-        .authority()
-        .map(http::uri::Authority::as_str)
-        .or_else(|| {
-            headers
-                .get(header::HOST)
-                .and_then(|host| host.to_str().ok())
-        });
-    let Some(authority) = authority else {
+    let Some(authority) = authority(uri, headers) else {
         return refuse("the request names no host");
     };
     if !is_ours(host(authority), hosts) {
@@ -26,20 +21,39 @@ pub(crate) fn check(uri: &Uri, headers: &HeaderMap, hosts: &[String]) -> Result<
             host(authority)
         ));
     }
-    match headers.get(header::ORIGIN).map(|origin| origin.to_str()) {
+    match foreign_origin(authority, headers) {
         None => Ok(()),
-        Some(Ok(origin))
-            if origin
-                .split_once("://")
-                .is_some_and(|(_, from)| from == authority) =>
-        {
-            Ok(())
-        }
         Some(origin) => refuse(&format!(
-            "control requests from the web page {:?} are not accepted",
-            origin.unwrap_or("unreadable")
+            "control requests from the web page {origin:?} are not accepted"
         )),
     }
+}
+
+/// Whether a browser says that somebody else's web page sends this. It adds a password that a person has typed for us to
+/// such a request, and the page need not know it.
+pub(crate) fn is_of_another_page(uri: &Uri, headers: &HeaderMap) -> bool {
+    let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
+    let authority = authority(uri, headers).unwrap_or_default();
+    // A link or a picture is fetched without an origin.
+    !matches!(site, None | Some(b"same-origin" | b"none"))
+        || foreign_origin(authority, headers).is_some()
+}
+
+/// Whom the client means to speak to.
+fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    uri.authority()
+        .map(http::uri::Authority::as_str)
+        .or_else(|| headers.get(header::HOST)?.to_str().ok())
+}
+
+/// The page that a request is from, unless it is ours or none.
+fn foreign_origin<'a>(authority: &str, headers: &'a HeaderMap) -> Option<&'a str> {
+    let origin = headers.get(header::ORIGIN)?;
+    let origin = origin.to_str().unwrap_or("unreadable");
+    let ours = origin
+        .split_once("://")
+        .is_some_and(|(_, from)| from == authority);
+    (!ours).then_some(origin)
 }
 
 fn refuse(why: &str) -> Result<(), ApiError> {
@@ -101,5 +115,26 @@ mod tests {
             assert_eq!(answer.is_ok(), good, "{host} {origin:?}");
         }
         assert!(check(&Uri::from_static("/"), &HeaderMap::new(), &hosts).is_err());
+    }
+    #[test]
+    fn a_browser_says_whose_page_it_is() {
+        let of = |fields: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static("localhost:8080"));
+            for (name, value) in fields {
+                headers.insert(*name, HeaderValue::from_static(value));
+            }
+            is_of_another_page(&Uri::from_static("/function/f"), &headers)
+        };
+        assert!(!of(&[]));
+        assert!(!of(&[
+            ("origin", "http://localhost:8080"),
+            ("sec-fetch-site", "same-origin")
+        ]));
+        assert!(!of(&[("sec-fetch-site", "none")]));
+        assert!(of(&[("origin", "https://evil.example")]));
+        assert!(of(&[("origin", "null")]));
+        assert!(of(&[("sec-fetch-site", "cross-site")]));
+        assert!(of(&[("sec-fetch-site", "same-site")]));
     }
 }

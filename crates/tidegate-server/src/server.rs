@@ -9,7 +9,7 @@ use tidegate_dialect_native::document::CapabilityInfo;
 use tidegate_dialect_native::{Info, Native, router};
 use tidegate_dialect_openfaas::{Config as OpenFaasConfig, Deployments, Images, OpenFaas};
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
-use tidegate_platform::{BuildOptions, Parts, Platform, ToolPaths};
+use tidegate_platform::{BuildOptions, ImageOptions, Parts, Platform, ToolPaths};
 use tidegate_store::{OpenReport, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -136,6 +136,11 @@ impl Server {
             },
             bundles: settings.data.join("bundles"),
             builds: build_options(settings),
+            images: ImageOptions {
+                folder: settings.data.join("images"),
+                settings: settings.images.clone(),
+                docker_config: settings.docker_config.clone(),
+            },
             revisions: settings.revisions,
             kinds: vec![Arc::new(Native), Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],

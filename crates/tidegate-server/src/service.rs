@@ -77,7 +77,7 @@ async fn answer(
     }
     // Limits of the body follow when the function, or the route, is known.
     let body = Body::incoming(incoming, u64::MAX, service.body_idle);
-    let is_admin = || service.keys.is_admin(&parts.headers);
+    let is_admin = || service.keys.may_call(&parts.uri, &parts.headers);
     if let Some(routed) = route(&service.platform, &parts.uri, &parts.headers, is_admin) {
         let request = Request::from_parts(parts, body);
         return call(&service.platform, routed, request, Some(caller))

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tidegate_core::{parse_bytes, parse_cpu, parse_duration};
 use tidegate_egress::{Policy as EgressPolicy, Target, Upstreams};
-use tidegate_platform::{BUILD_LIMITS, JobLimits};
+use tidegate_platform::{BUILD_LIMITS, ImageSettings, JobLimits};
 
 /// Everything a server can be told, checked.
 #[derive(Clone, Debug)]
@@ -58,6 +58,10 @@ pub struct Settings {
     pub python: Option<PathBuf>,
     /// What builds may use.
     pub build: BuildSettings,
+    /// What images may be, and how registries are spoken to.
+    pub images: ImageSettings,
+    /// The Docker configuration with the server's own credentials for registries.
+    pub docker_config: Option<PathBuf>,
     /// Interpreters of the other languages by name, under `/usr`, where they are not the usual ones.
     pub interpreters: BTreeMap<String, PathBuf>,
     /// Which log lines of the server's.
@@ -289,6 +293,41 @@ const SETTINGS: &[Setting] = &[
         key: "build.environment",
         default: PACKAGE_VARIABLES,
         help: "variables of the server's environment that builds see, where they are set; separated by commas",
+    },
+    Setting {
+        key: "images.docker-config",
+        default: "",
+        help: "file with the server's own credentials for registries, as 'docker login' writes it; ~/.docker/config.json, or 'none'",
+    },
+    Setting {
+        key: "images.max-size",
+        default: "16Gi",
+        help: "bytes of an image, unpacked",
+    },
+    Setting {
+        key: "images.max-layers",
+        default: "127",
+        help: "layers of an image",
+    },
+    Setting {
+        key: "images.max-files",
+        default: "1000000",
+        help: "files and folders of an image",
+    },
+    Setting {
+        key: "images.connect-timeout",
+        default: "10s",
+        help: "longest time for a connection to a registry to be made",
+    },
+    Setting {
+        key: "images.idle-timeout",
+        default: "30s",
+        help: "longest time that a registry may send nothing",
+    },
+    Setting {
+        key: "images.insecure",
+        default: "",
+        help: "registries (host, or host:port), beside those of this machine, that are spoken to without TLS; separated by commas",
     },
     Setting {
         key: "runtimes.ruby",
@@ -550,6 +589,12 @@ impl Layers {
             ),
             python: self.get("runtimes.python", path, || None),
             build: self.build(environment),
+            images: self.images(),
+            docker_config: self.get(
+                "images.docker-config",
+                |text| Ok::<_, String>(Some(PathBuf::from(text)).filter(|_| text != "none")),
+                || docker_config(environment),
+            ),
             interpreters: INTERPRETERS
                 .iter()
                 .filter_map(|&(name, key)| {
@@ -626,6 +671,43 @@ impl Layers {
         }
     }
 
+    fn images(&mut self) -> ImageSettings {
+        let size = |text: &str| match parse_bytes(text) {
+            Ok(0) => Err("write a size above zero, such as 2Gi".to_owned()),
+            Ok(bytes) => Ok(bytes),
+            Err(error) => Err(error.to_string()),
+        };
+        let layers = |text: &str| match text.parse::<usize>() {
+            // As many as fit into one mount.
+            Ok(n) if (1..=500).contains(&n) => Ok(n),
+            _ => Err("write a whole number from 1 to 500"),
+        };
+        let count = |text: &str| match text.parse::<u64>() {
+            Ok(n) if n > 0 => Ok(n),
+            _ => Err("write a whole number above zero"),
+        };
+        let registries = |text: &str| {
+            let words = text.split(',').map(str::trim).filter(|w| !w.is_empty());
+            let words: Vec<String> = words.map(str::to_owned).collect();
+            match words.iter().find(|word| word.contains('/')) {
+                Some(bad) => Err(format!(
+                    "{bad:?} is no registry; write registry.example.org or registry.example.org:5000"
+                )),
+                None => Ok(words),
+            }
+        };
+        let usual = ImageSettings::default();
+        ImageSettings {
+            max_image_bytes: self.get("images.max-size", size, || usual.max_image_bytes),
+            max_layers: self.get("images.max-layers", layers, || usual.max_layers),
+            max_entries: self.get("images.max-files", count, || usual.max_entries),
+            connect: self.get("images.connect-timeout", duration, || usual.connect),
+            idle: self.get("images.idle-timeout", duration, || usual.idle),
+            insecure: self.get("images.insecure", registries, Vec::new),
+            ..usual
+        }
+    }
+
     /// What builds reach: the open network, what the operator names, and the registries that the operator's own
     /// environment names, be they private or not.
     fn egress(
@@ -648,6 +730,15 @@ impl Layers {
         }
         policy
     }
+}
+
+/// Where `docker login` keeps credentials.
+fn docker_config(environment: &impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let set = |name| environment(name).filter(|value| !value.is_empty());
+    if let Some(folder) = set("DOCKER_CONFIG") {
+        return Some(PathBuf::from(folder).join("config.json"));
+    }
+    Some(PathBuf::from(set("HOME")?).join(".docker/config.json"))
 }
 
 fn known(key: &str) -> bool {

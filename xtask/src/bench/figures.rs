@@ -83,6 +83,22 @@ pub(super) fn promises(load: &[Row], cold: &[cold::Row], memory: Option<&Memory>
             a.load.per_second / b.load.per_second
         }),
     );
+    at_least(
+        "python3-http hello, to Flask and waitress's throughput",
+        "",
+        3.0,
+        within(load, many, "openfaas-python", "flask-waitress", |a, b| {
+            a.load.per_second / b.load.per_second
+        }),
+    );
+    at_least(
+        "node22 hello, to Express's throughput",
+        "",
+        3.0,
+        within(load, many, "openfaas-node", "express", |a, b| {
+            a.load.per_second / b.load.per_second
+        }),
+    );
     let mut at_most = |what: String, unit, budget, measured: Option<f64>| {
         if let Some(measured) = measured {
             promises.push((what, false, unit, budget, measured));

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::wrk::{self, Load};
-use super::{Bench, figures, path_text, probe, proc};
+use super::{Bench, figures, openfaas, path_text, probe, proc};
 use crate::child::{self, Group};
 use crate::paths;
 use crate::server::{self, Server};
@@ -86,12 +86,12 @@ impl Row {
 }
 
 /// A server that is up.
-struct Subject {
-    name: &'static str,
-    what: &'static str,
-    url: String,
+pub(super) struct Subject {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    pub(super) url: String,
     /// The process whose own time is measured.
-    pid: Option<u32>,
+    pub(super) pid: Option<u32>,
 }
 
 /// Starts what is wanted, measures everything in every round, and ends it.
@@ -175,6 +175,8 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Row>> {
         running.push(group);
     }
 
+    openfaas::entries(bench, &mut subjects, &mut running)?;
+
     let rows = rounds(bench, &subjects)?;
     if let Some(platform) = platform {
         platform.stop()?;
@@ -223,7 +225,8 @@ fn ceilings(bench: &Bench, subjects: &mut Vec<Subject>, running: &mut Vec<Group>
 fn platform(bench: &Bench, subjects: &mut Vec<Subject>) -> Result<Option<Server>> {
     let (http, python) = (bench.wants("tidegate"), bench.wants("python"));
     let (node, go) = (bench.wants("node"), bench.wants("go"));
-    if !http && !python && !node && !go {
+    let stack = openfaas::OURS.iter().any(|row| bench.wants(row));
+    if !http && !python && !node && !go && !stack {
         return Ok(None);
     }
     let platform = Server::start(&bench.tidegate, "127.0.0.1:0", &bench.folder("load")?)?;
@@ -264,6 +267,9 @@ fn platform(bench: &Bench, subjects: &mut Vec<Subject>) -> Result<Option<Server>
                 pid,
             });
         }
+    }
+    if stack {
+        openfaas::stack(bench, &platform, subjects)?;
     }
     Ok(Some(platform))
 }

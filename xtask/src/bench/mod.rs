@@ -9,6 +9,7 @@ mod deploy;
 mod figures;
 mod load;
 mod memory;
+mod openfaas;
 mod probe;
 mod proc;
 mod wrk;
@@ -26,7 +27,7 @@ use crate::target::Target;
 use crate::{child, report, server, setup, signals};
 
 /// Rows by the names that `--only` takes.
-const ROWS: [&str; 13] = [
+const ROWS: [&str; 17] = [
     "hyper",
     "proxy",
     "tidegate",
@@ -37,6 +38,10 @@ const ROWS: [&str; 13] = [
     "node-functions-framework",
     "go-http",
     "go",
+    "openfaas-python",
+    "flask-waitress",
+    "openfaas-node",
+    "express",
     "cold",
     "deploy",
     "memory",
@@ -110,11 +115,12 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
     let ours = [
         "tidegate", "python", "node", "go", "cold", "deploy", "memory",
     ];
-    let tidegate = if ours.iter().any(|row| wanted(row)) {
+    let tidegate = if ours.iter().chain(&openfaas::OURS).any(|row| wanted(row)) {
         server::binary(&target)?
     } else {
         PathBuf::new()
     };
+    openfaas::install(target.root(), wanted)?;
     let functions = target.root().join("crates/tidegate-bench/functions");
     let bench = Bench {
         plan,

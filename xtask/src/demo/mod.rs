@@ -2,6 +2,7 @@
 
 mod curl;
 mod examples;
+mod openfaas;
 mod picture;
 mod projects;
 mod versions;
@@ -122,6 +123,8 @@ impl<'a> Demo<'a> {
             println!("{} …", example.name);
             self.example(example, &mut rows);
         }
+        println!("{} …", openfaas::NAME);
+        self.openfaas(&mut rows);
         self.versions(&mut rows);
         rows.push(timed("", "tidegate list", || self.listed()));
         rows.push(timed("", "no such function", || self.unknown()));
@@ -143,8 +146,24 @@ impl<'a> Demo<'a> {
         let Some(url) = url else {
             return;
         };
-        for call in example.calls {
-            let request = call.request.at(&url);
+        self.calls(name, &url, example.calls, rows);
+        for (what, words, expected) in example.invokes {
+            rows.push(timed(name, what, || {
+                let printed = self
+                    .server
+                    .run(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
+                if printed.trim() != expected {
+                    bail!("it printed {printed:?}; expected {expected:?}");
+                }
+                Ok(expected.to_owned())
+            }));
+        }
+    }
+
+    /// Makes the calls of a function that is at `url`, one line each.
+    fn calls(&self, name: &str, url: &str, calls: Vec<examples::Call>, rows: &mut Vec<Row>) {
+        for call in calls {
+            let request = call.request.at(url);
             let mut time = None;
             let mut row = timed(name, call.what, || {
                 let reply = request.send(self.root, self.home.path())?;
@@ -164,16 +183,25 @@ impl<'a> Demo<'a> {
             row.time = time.unwrap_or(row.time);
             rows.push(row);
         }
-        for (what, words, expected) in example.invokes {
-            rows.push(timed(name, what, || {
-                let printed = self
-                    .server
-                    .run(&words.iter().map(String::as_str).collect::<Vec<_>>())?;
-                if printed.trim() != expected {
-                    bail!("it printed {printed:?}; expected {expected:?}");
-                }
-                Ok(expected.to_owned())
-            }));
+    }
+
+    /// A stack of OpenFaaS's: applied as it is, then called where its clients call.
+    fn openfaas(&self, rows: &mut Vec<Row>) {
+        let applied = timed(openfaas::NAME, "tidegate apply", || {
+            let (name, value) = openfaas::SECRET;
+            self.server
+                .run(&["secret", "set", name, "--value", value])?;
+            self.server.apply(&self.root.join(openfaas::STACK))?;
+            Ok(openfaas::STACK.to_owned())
+        });
+        let good = applied.result.is_ok();
+        rows.push(applied);
+        if !good {
+            return;
+        }
+        for (name, calls) in openfaas::all() {
+            let url = format!("{}/function/{name}", self.server.url());
+            self.calls(name, &url, calls, rows);
         }
     }
 
@@ -193,13 +221,13 @@ impl<'a> Demo<'a> {
     fn listed(&self) -> Result<String> {
         let printed = self.server.run(&["list", "--json"])?;
         let list: Value = serde_json::from_str(&printed).context("it printed no JSON")?;
-        let names = examples::names();
-        for name in names {
+        let names = || examples::names().iter().chain(&openfaas::FUNCTIONS);
+        for name in names() {
             if !mentions(&list, name) {
                 bail!("{name} is not in the list");
             }
         }
-        Ok(format!("{} functions", names.len()))
+        Ok(format!("{} functions", names().count()))
     }
 
     fn unknown(&self) -> Result<String> {

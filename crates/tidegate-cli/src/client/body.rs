@@ -4,7 +4,10 @@ use std::io::Read;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::stream;
-use reqwest::{Body, Response};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use reqwest::{Body, Request, Response};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tidegate_document::ErrorBody;
 
@@ -106,6 +109,24 @@ pub(super) async fn read(
             Err(e) => return Err(Error::transport(url, None, e)),
         }
     }
+}
+
+/// Gives a request a document to carry.
+pub(super) fn write(
+    request: &mut Request,
+    url: String,
+    document: &impl Serialize,
+) -> Result<(), Error> {
+    let body = serde_json::to_vec(document).map_err(|source| Error::Unexpected {
+        url,
+        what: "a document that cannot be written".to_owned(),
+        source: Some(source),
+    })?;
+    *request.body_mut() = Some(body.into());
+    request
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(())
 }
 
 /// What an answer that is no success says.

@@ -56,6 +56,18 @@ pub(crate) struct Status {
     pub(crate) phase: Option<String>,
 }
 
+/// What a deploy came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deployed {
+    Created,
+    Updated,
+    /// It was so already, and the server says so.
+    Unchanged,
+}
+
+/// On the answer to an update that changed nothing.
+const UNCHANGED: &str = "x-tidegate-unchanged";
+
 /// The header with [`Status::phase`].
 const PHASE: &str = "x-tidegate-phase";
 
@@ -153,20 +165,46 @@ impl Gateway {
         self.client.document(response).await
     }
 
-    /// Changes a function that is there, or makes one that is not; whether it was made.
-    pub(crate) async fn deploy(&self, deployment: &FunctionDeployment) -> Result<bool, Error> {
+    /// Changes a function that is there, or makes one that is not; which of the two it was.
+    pub(crate) async fn deploy(&self, deployment: &FunctionDeployment) -> Result<Deployed, Error> {
         match self
             .write(Method::PUT, "/system/functions", deployment)
             .await
         {
-            Ok(()) => Ok(false),
+            Ok(response) if response.headers().contains_key(UNCHANGED) => Ok(Deployed::Unchanged),
+            Ok(_) => Ok(Deployed::Updated),
             Err(e) if e.status() == Some(404) => {
                 self.write(Method::POST, "/system/functions", deployment)
                     .await?;
-                Ok(true)
+                Ok(Deployed::Created)
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// Deletes a function.
+    pub(crate) async fn delete(&self, namespace: Option<&str>, name: &str) -> Result<(), Error> {
+        let function = json!({ "functionName": name, "namespace": namespace });
+        self.write(Method::DELETE, "/system/functions", &function)
+            .await
+            .map(drop)
+    }
+
+    /// Asks for a number of instances.
+    pub(crate) async fn scale(
+        &self,
+        namespace: Option<&str>,
+        name: &str,
+        replicas: u32,
+    ) -> Result<(), Error> {
+        let wish = json!({ "serviceName": name, "replicas": replicas, "namespace": namespace });
+        self.write(
+            Method::POST,
+            &format!("/system/scale-function/{name}"),
+            &wish,
+        )
+        .await
+        .map(drop)
     }
 
     /// The namespaces that are there.
@@ -182,6 +220,7 @@ impl Gateway {
         let namespace = json!({ "name": name, "labels": mark, "annotations": mark });
         self.write(Method::POST, "/system/namespace/", &namespace)
             .await
+            .map(drop)
     }
 
     /// The last lines that a function wrote.
@@ -249,20 +288,10 @@ impl Gateway {
         method: Method,
         path: &str,
         document: &impl Serialize,
-    ) -> Result<(), Error> {
+    ) -> Result<Response, Error> {
         let mut request = self.request(method, path);
-        let body = serde_json::to_vec(document).map_err(|source| Error::Unexpected {
-            url: self.shown(),
-            what: "a document that cannot be written".to_owned(),
-            source: Some(source),
-        })?;
-        *request.body_mut() = Some(body.into());
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        self.success(self.client.send(request).await?)
-            .await
-            .map(drop)
+        body::write(&mut request, self.shown(), document)?;
+        self.success(self.client.send(request).await?).await
     }
 
     fn request(&self, method: Method, path: &str) -> Request {

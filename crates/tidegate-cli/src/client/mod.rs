@@ -20,7 +20,7 @@ use tidegate_build::Archive;
 pub(crate) use body::{Lines, MAX_ERROR, of_stream};
 pub(crate) use error::Error;
 pub(crate) use fetch::fetch;
-pub(crate) use gateway::{Gateway, Status, USER, USUAL_NAMESPACE};
+pub(crate) use gateway::{Deployed, Gateway, Status, USER, USUAL_NAMESPACE};
 
 use crate::credentials;
 
@@ -181,15 +181,7 @@ impl Client {
         mut request: Request,
         document: &impl Serialize,
     ) -> Result<T, Error> {
-        let body = serde_json::to_vec(document).map_err(|source| Error::Unexpected {
-            url: self.shown(),
-            what: "a document that cannot be written".to_owned(),
-            source: Some(source),
-        })?;
-        *request.body_mut() = Some(body.into());
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        body::write(&mut request, self.shown(), document)?;
         let response = self.send(request).await?;
         self.document(response).await
     }
@@ -205,6 +197,52 @@ impl Client {
     pub(crate) async fn lines(&self, path: &str, query: &[(&str, &str)]) -> Result<Lines, Error> {
         let mut request = self.request(Method::GET, path, query, ANSWER);
         *request.timeout_mut() = None;
+        let response = self.send(request).await?;
+        Ok(Lines::new(self.shown(), self.success(response).await?))
+    }
+
+    /// Asks for something to be done at once.
+    pub(crate) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+    ) -> Result<T, Error> {
+        let request = self.request(Method::POST, path, &[], ANSWER);
+        self.write(request, document).await
+    }
+
+    /// Asks for something to be done, the server telling meanwhile how it goes.
+    pub(crate) async fn post_lines(
+        &self,
+        path: &str,
+        document: &impl Serialize,
+    ) -> Result<Lines, Error> {
+        let mut request = self.request(Method::POST, path, &[], ANSWER);
+        *request.timeout_mut() = None;
+        body::write(&mut request, self.shown(), document)?;
+        let response = self.send(request).await?;
+        Ok(Lines::new(self.shown(), self.success(response).await?))
+    }
+
+    /// Uploads `size` bytes, telling `sent` of every chunk; the server then tells what it makes of them.
+    pub(crate) async fn put_stream(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        from: impl std::io::Read + Send + Sync + 'static,
+        size: u64,
+        sent: impl Fn(u64) + Send + Sync + 'static,
+    ) -> Result<Lines, Error> {
+        let mut request = self.request(Method::PUT, path, query, UPLOAD);
+        // As long as it takes: an image may be larger than any code.
+        *request.timeout_mut() = None;
+        let headers = request.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        );
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+        *request.body_mut() = Some(body::of_reader(from, sent));
         let response = self.send(request).await?;
         Ok(Lines::new(self.shown(), self.success(response).await?))
     }

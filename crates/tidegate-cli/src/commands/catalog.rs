@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tidegate_manifest::near;
@@ -35,7 +36,11 @@ pub(super) fn address(
 /// Reads a list. `flag` is how another is given.
 pub(super) async fn read<T: DeserializeOwned>(source: &str, flag: &str) -> Result<T> {
     let shown: String = source.chars().take(200).collect();
-    let text = if source.contains("://") {
+    let local = Url::parse(source)
+        .ok()
+        .filter(|url| url.scheme() == "file")
+        .and_then(|url| url.to_file_path().ok());
+    let text = if local.is_none() && source.contains("://") {
         let bytes = fetch(source).await.map_err(|e| {
             let hint = format!("{flag} takes another address, or a file");
             let mut error = match e {
@@ -57,7 +62,8 @@ pub(super) async fn read<T: DeserializeOwned>(source: &str, flag: &str) -> Resul
         })?;
         String::from_utf8(bytes).map_err(|_| Error::failed(format!("{shown} is not UTF-8 text")))?
     } else {
-        read_text(Path::new(source), MAX_LIST)
+        let path = local.as_deref().unwrap_or_else(|| Path::new(source));
+        read_text(path, MAX_LIST)
             .map_err(|e| Error::usage(format!("cannot read {shown}")).because(&e))?
     };
     serde_json::from_str(&text)

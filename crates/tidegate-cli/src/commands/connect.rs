@@ -1,6 +1,8 @@
 //! From the context to a client.
 
-use crate::client::Client;
+use reqwest::Url;
+
+use crate::client::{Client, Gateway};
 use crate::context::Context;
 use crate::credentials;
 use crate::error::{Error, Result};
@@ -8,6 +10,17 @@ use crate::error::{Error, Result};
 impl Context {
     /// A client for the server of this command line, with the key that is found for it.
     pub(crate) fn client(&mut self) -> Result<Client> {
+        let (url, key) = self.server()?;
+        Ok(Client::new(url, key.as_deref())?)
+    }
+
+    /// The same server, as OpenFaaS's clients see it.
+    pub(crate) fn gateway(&mut self) -> Result<Gateway> {
+        let (url, key) = self.server()?;
+        Ok(Gateway::new(url, key.as_deref())?)
+    }
+
+    fn server(&mut self) -> Result<(Url, Option<String>)> {
         let url = Client::parse_url(&self.url)?;
         let token = match credentials::find(self.env(), &url, self.token.as_deref()) {
             Ok(found) => found.map(|(token, _)| token),
@@ -23,7 +36,7 @@ impl Context {
                 url.host_str().unwrap_or("the server")
             ));
         }
-        Ok(Client::new(url, token.as_deref())?)
+        Ok((url, token))
     }
 }
 

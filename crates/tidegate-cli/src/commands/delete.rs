@@ -3,7 +3,7 @@
 use clap::Args;
 use tidegate_core::Name;
 
-use super::functions::{missing, path};
+use super::functions::{missing, of_openfaas, path};
 use crate::context::Context;
 use crate::error::{Error, Result};
 
@@ -27,7 +27,14 @@ impl Delete {
         // All are tried: the one that is missing should not keep the others.
         let mut failed: Option<Error> = None;
         for name in &self.names {
-            match client.delete(&path(&namespace, name.as_str()), &[]).await {
+            let mut gone = client.delete(&path(&namespace, name.as_str()), &[]).await;
+            if let Err(error) = &gone
+                && let Some((gateway, place)) =
+                    of_openfaas(context, &client, error, name.as_str()).await?
+            {
+                gone = gateway.delete(place.as_deref(), name.as_str()).await;
+            }
+            match gone {
                 Ok(()) => context.note(format!("deleted {name}")),
                 Err(error) if self.ignore_missing && error.status() == Some(404) => {
                     context.note(format!("{name} was not there"));

@@ -127,6 +127,9 @@ fn describe(function: &Function, url: &str, now: Timestamp) -> String {
     );
     page.map("Labels", &meta.labels);
     code(&mut page, spec);
+    if let Some(image) = &status.image {
+        page.row("Image is", &image.digest);
+    }
     let scale = &spec.scale;
     let number = |n: Option<u32>| n.map(|n| n.to_string());
     let scale = [
@@ -175,6 +178,18 @@ fn traffic(page: &mut Page, status: &FunctionStatus) {
 fn code(page: &mut Page, spec: &FunctionSpec) {
     page.row("Runtime", &spec.runtime);
     page.row("Contract", spec.contract.as_deref().unwrap_or(""));
+    page.row("Image", spec.image.as_deref().unwrap_or(""));
+    let command: Vec<&str> = spec
+        .command
+        .iter()
+        .chain(&spec.args)
+        .map(String::as_str)
+        .collect();
+    page.row("Command", &command.join(" "));
+    page.row(
+        "Port",
+        &spec.port.map_or_else(String::new, |port| port.to_string()),
+    );
     page.row("Entry", &spec.code.entry);
     page.row("Code", &spec.code.digest);
     page.row("Handler", spec.handler.as_deref().unwrap_or(""));

@@ -196,11 +196,16 @@ fn exported(function: &Json) -> Json {
         let value = function.pointer(&format!("/metadata/{key}"));
         metadata.extend(value.map(|v| (key.to_owned(), escaped(v))));
     }
+    let mut spec = escaped(&function["spec"]);
+    if let Json::Object(spec) = &mut spec {
+        // The server's own note.
+        spec.remove("imageDigest");
+    }
     json!({
         "apiVersion": API_VERSION,
         "kind": FUNCTION,
         "metadata": metadata,
-        "spec": escaped(&function["spec"]),
+        "spec": spec,
     })
 }
 

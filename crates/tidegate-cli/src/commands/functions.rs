@@ -2,12 +2,18 @@
 
 use tidegate_document::{Function, FunctionList};
 
-use crate::client::{self, ANSWER, Client};
+use crate::client::{self, ANSWER, Client, Gateway};
+use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::run::DEFAULT_NAMESPACE;
 use tidegate_manifest::near;
 
 /// Functions asked for at a time.
 const PAGE: &str = "500";
+
+/// The annotation of a function that another dialect keeps, and what it says of one that OpenFaaS's does.
+const DIALECT: &str = "tidegate.dev/dialect";
+const OPENFAAS: &str = "openfaas";
 
 /// Pages read at most; half a million functions are more than a person lists, and a server that never ends its list is
 /// broken.
@@ -58,6 +64,32 @@ pub(super) fn collection(namespace: Option<&str>) -> String {
         || "/functions".to_owned(),
         |ns| format!("/namespaces/{ns}/functions"),
     )
+}
+
+/// Where a write was refused because the function is OpenFaaS's: that side of the same server, and the namespace's name
+/// there.
+pub(super) async fn of_openfaas(
+    context: &mut Context,
+    client: &Client,
+    error: &client::Error,
+    name: &str,
+) -> Result<Option<(Gateway, Option<String>)>> {
+    if error.status() != Some(409) {
+        return Ok(None);
+    }
+    let path = path(&context.namespace, name);
+    let Ok(function) = client.get::<Function>(&path, &[], ANSWER).await else {
+        return Ok(None);
+    };
+    let dialect = function.metadata.annotations.get(DIALECT);
+    if dialect.map(String::as_str) != Some(OPENFAAS) {
+        return Ok(None);
+    }
+    let namespace = function.metadata.namespace;
+    Ok(Some((
+        context.gateway()?,
+        (namespace != DEFAULT_NAMESPACE).then_some(namespace),
+    )))
 }
 
 /// Turns "not found" into something to act on; other errors stay as they are.

@@ -5,7 +5,7 @@ use std::io::Read;
 use clap::Args;
 use tidegate_document::NamespaceList;
 
-use crate::client::{ANSWER, Client};
+use crate::client::{self, ANSWER, Client};
 use crate::context::Context;
 use crate::credentials::{self, File, FileError};
 use crate::error::{Error, Result};
@@ -15,6 +15,9 @@ use crate::run::DEFAULT_URL;
 
 /// Longest key in bytes; keys are some dozens of characters.
 const MAX_KEY: u64 = 16 << 10;
+
+/// What stands for the key of a server that has none.
+const NO_KEY: &str = "none";
 
 /// Keep a key for a server, after trying it
 #[derive(Args)]
@@ -48,6 +51,11 @@ impl Login {
         if self.write_clients && context.token.is_none() && !self.token_stdin {
             let url = Client::parse_url(&context.url)?;
             known = credentials::find(context.env(), &url, None)?;
+            if known.is_none() && needs_no_key(context).await? {
+                let shown = context.client()?.shown();
+                context.note(format!("{shown} needs no key"));
+                return write_clients(context, &shown);
+            }
         }
         let token = match (&context.token, known) {
             (_, Some((token, _))) => token,
@@ -70,9 +78,7 @@ impl Login {
         }
         context.token = Some(token.clone());
         let client = context.client()?;
-        // Something that needs a key: the server's own page does not.
-        let tried: Result<NamespaceList, _> = client.get("/namespaces", &[], ANSWER).await;
-        if let Err(error) = tried {
+        if let Err(error) = try_key(&client).await {
             return Err(match error.status() {
                 Some(401) => Error::failed(format!("{} does not accept the key", client.shown())),
                 _ => error.into(),
@@ -101,22 +107,44 @@ impl Login {
     }
 }
 
-/// Writes what other systems' command lines find their logins in, and prints the variables that they want besides.
+/// Asks for something that needs a key: the server's own page does not.
+async fn try_key(client: &Client) -> Result<(), client::Error> {
+    let tried: Result<NamespaceList, _> = client.get("/namespaces", &[], ANSWER).await;
+    tried.map(drop)
+}
+
+/// Whether the server is open to everybody.
+async fn needs_no_key(context: &mut Context) -> Result<bool> {
+    match try_key(&context.client()?).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.status() == Some(401) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes what other systems' command lines find their logins in, if there is a key, and prints the variables that they
+/// want besides.
 fn write_clients(context: &mut Context, url: &str) -> Result {
-    let key = context.token.clone().unwrap_or_default();
     let folder = openfaas::folder(context.env()).ok_or(ConfigError::NoHome)?;
     // Variables outlive the folder that they were made in.
     let folder = std::path::absolute(&folder).unwrap_or(folder);
-    let file = openfaas::log_in(&folder, url, &key)?;
-    context.note(format!("faas-cli is logged in too: {}", file.display()));
-    let parsed = Client::parse_url(url)?;
-    let secret = match credentials::key_file(context.env(), &parsed, &key) {
-        Some(path) => path,
-        None => openfaas::keep_key(&folder, url, &key)?,
+    let secret = match context.token.clone() {
+        Some(key) => {
+            let file = openfaas::log_in(&folder, url, &key)?;
+            context.note(format!("faas-cli is logged in too: {}", file.display()));
+            let parsed = Client::parse_url(url)?;
+            match credentials::key_file(context.env(), &parsed, &key) {
+                Some(path) => path,
+                None => openfaas::keep_key(&folder, url, &key)?,
+            }
+        }
+        // The builder's clients sign with something, whoever looks at it.
+        None => openfaas::keep_key(&folder, url, NO_KEY)?,
     };
     let url = openfaas::plain(url);
-    context.line(format!("export OPENFAAS_URL={url}"))?;
-    context.line(format!("export OPENFAAS_REMOTE_BUILDER={url}/build"))?;
+    context.line(format!("export OPENFAAS_URL={}", quoted(&url)))?;
+    let builder = quoted(&format!("{url}/build"));
+    context.line(format!("export OPENFAAS_REMOTE_BUILDER={builder}"))?;
     context.line(format!(
         "export OPENFAAS_PAYLOAD_SECRET={}",
         quoted(&secret.display().to_string())
@@ -153,6 +181,9 @@ impl Logout {
             context.note(format!("forgot the key for {shown}"));
         } else {
             context.note(format!("there was no key for {shown}"));
+        }
+        if openfaas::key(context.env(), shown).is_some() {
+            context.note("faas-cli is still logged in; 'faas-cli logout' ends that");
         }
         Ok(())
     }

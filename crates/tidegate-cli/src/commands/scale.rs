@@ -4,7 +4,8 @@ use clap::Args;
 use tidegate_core::Name;
 use tidegate_document::{Function, ScaleChange};
 
-use super::functions::{missing, path};
+use super::functions::{get, missing, of_openfaas, path};
+use crate::client::Gateway;
 use crate::context::Context;
 use crate::error::{Error, Result};
 
@@ -54,6 +55,9 @@ impl Scale {
             Ok(function) => function,
             Err(error) => {
                 let name = self.name.as_str();
+                if let Some((gateway, place)) = of_openfaas(context, &client, &error, name).await? {
+                    return self.by_hand(context, &gateway, place.as_deref()).await;
+                }
                 return Err(missing(&client, error, &context.namespace, name).await);
             }
         };
@@ -66,6 +70,36 @@ impl Scale {
             bound(scale.max)
         ));
         if self.json {
+            context.json(&function)?;
+        }
+        Ok(())
+    }
+
+    /// One of OpenFaaS's: a number is asked for as its clients do, and bounds are its labels.
+    async fn by_hand(
+        self,
+        context: &mut Context,
+        gateway: &Gateway,
+        place: Option<&str>,
+    ) -> Result {
+        let name = self.name.as_str();
+        let Some(count) = self.count else {
+            return Err(Error::usage(format!(
+                "{name} is OpenFaaS's: its bounds are the labels com.openfaas.scale.min and com.openfaas.scale.max"
+            ))
+            .hint(format!(
+                "{} asks for a number",
+                context.advice(format!("scale {name} N"))
+            )));
+        };
+        gateway.scale(place, name, count).await?;
+        context.note(match count {
+            0 => format!("scaled {name} to 0; the next call starts it again"),
+            n => format!("scaled {name} to {n}, for now"),
+        });
+        if self.json {
+            let client = context.client()?;
+            let function = get(&client, &context.namespace, name).await?;
             context.json(&function)?;
         }
         Ok(())

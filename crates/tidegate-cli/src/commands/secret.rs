@@ -36,7 +36,7 @@ enum Command {
         /// Its name
         name: Name,
         /// Read the value from standard input: -
-        #[arg(value_name = "-", value_parser = ["-"], required_unless_present_any = ["value", "from_file"])]
+        #[arg(value_name = "-", value_parser = ["-"])]
         stdin: Option<String>,
         /// The value; others on this machine can see it in the list of processes, so prefer the other ways
         #[arg(long, conflicts_with_all = ["stdin", "from_file"])]
@@ -71,10 +71,16 @@ impl Secret {
         match self.command {
             Command::Set {
                 name,
-                stdin: _,
+                stdin,
                 value,
                 from_file,
             } => {
+                // A terminal that waits for a value looks like a command that hangs, so it has to be asked for.
+                if stdin.is_none() && value.is_none() && from_file.is_none() {
+                    return Err(Error::usage(format!("no value for secret {name}")).hint(
+                        "'-' reads it from standard input; the other ways are --from-file and --value",
+                    ));
+                }
                 let value = read(context, value, from_file)?;
                 let client = context.client()?;
                 let sent = SecretValue {

@@ -136,6 +136,18 @@ enum Origin {
     Repository(String),
 }
 
+impl Origin {
+    /// What a store says; one of somebody's own may name a plain folder.
+    fn published(source: &str) -> Self {
+        let path = Path::new(source);
+        if path.is_dir() && !path.join(".git").exists() && !path.join("HEAD").is_file() {
+            Self::Folder(path.to_owned())
+        } else {
+            Self::Repository(source.to_owned())
+        }
+    }
+}
+
 impl Pull {
     async fn run(self, context: &mut Context) -> Result {
         let wanted = match self.sources.is_empty() {
@@ -159,7 +171,7 @@ impl Pull {
             let path = Path::new(source);
             if source.contains("://") || is_address(source) {
                 wanted.push((Origin::Repository(source.clone()), None));
-            } else if source.contains(['/', '.']) || path.is_dir() {
+            } else if path.is_dir() || source.starts_with(['/', '.']) {
                 wanted.push((Origin::Folder(path.to_owned()), None));
             } else {
                 let repository = self.of_store(context, source).await?;
@@ -180,7 +192,7 @@ impl Pull {
             .iter()
             .find(|t| t.template == plain && publisher.is_none_or(|p| t.source == p));
         match found {
-            Some(found) => Ok(Origin::Repository(found.repo.clone())),
+            Some(found) => Ok(Origin::published(&found.repo)),
             None => {
                 let names = all.iter().map(|t| t.template.as_str());
                 Err(unknown("template", "template", name, &source, names))

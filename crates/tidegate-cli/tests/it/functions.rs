@@ -132,6 +132,42 @@ fn deletes_all_it_can() {
 }
 
 #[test]
+fn what_openfaas_keeps_is_changed_its_way() {
+    let home = Home::new();
+    let refused = || error("function dev/hello belongs to OpenFaaS", "in_use");
+    let place = "/namespaces/dev/functions/hello";
+    let mut view = function("hello", "Ready");
+    view["metadata"]["namespace"] = json!("dev");
+    view["metadata"]["annotations"] = json!({ "tidegate.dev/dialect": "openfaas" });
+    let fake = Fake::new()
+        .on(&format!("DELETE {place}"), 409, &refused())
+        .on(&format!("PUT {place}/scale"), 409, &refused())
+        .on(&format!("GET {place}"), 200, &view)
+        .raw("DELETE /system/functions", 202, &[], "")
+        .raw("POST /system/scale-function/hello", 202, &[], "");
+    let mut said = home.run(&fake, &["-n", "dev", "scale", "hello", "3"]);
+    said.push_str(&home.run(&fake, &["-n", "dev", "scale", "hello", "0"]));
+    said.push_str(&home.run(&fake, &["-n", "dev", "scale", "hello", "--max", "3"]));
+    said.push_str(&home.run(&fake, &["-n", "dev", "delete", "hello"]));
+    check("openfaas-owns", &said);
+    let deleted: Value =
+        serde_json::from_slice(&fake.the("DELETE /system/functions").body).unwrap();
+    assert_eq!(
+        deleted,
+        json!({ "functionName": "hello", "namespace": "dev" })
+    );
+    let scaled: Vec<Value> = fake
+        .asked()
+        .iter()
+        .filter(|a| a.line.starts_with("POST /system/scale-function/"))
+        .map(|a| serde_json::from_slice(&a.body).unwrap())
+        .collect();
+    assert_eq!(scaled[0]["replicas"], 3);
+    assert_eq!(scaled[1]["replicas"], 0);
+    assert_eq!(scaled.len(), 2);
+}
+
+#[test]
 fn scales() {
     let home = Home::new();
     let fake = Fake::new().on(

@@ -472,7 +472,41 @@ fn a_login_writes_what_faas_cli_reads() {
         again.lines().filter(|l| l.starts_with("export ")).count(),
         3
     );
+    let out = home.run(&fake, &["logout"]);
+    assert!(out.contains("'faas-cli logout' ends that"), "{out}");
 
     home.file(".openfaas/config.yml", "auths: nonsense\n");
     check("login-write-clients-damaged", &home.run(&fake, &args));
+}
+
+#[test]
+fn a_server_without_keys_needs_no_login() {
+    let home = Home::new();
+    let fake = Fake::new().on("GET /namespaces", 200, &json!({ "items": [] }));
+    let ran = home.run(&fake, &["login", "--write-clients"]);
+    let ran = ran.replace(&fake.url["http://".len()..].replace(':', "_"), "HOST");
+    check("login-write-clients-open", &ran);
+    assert!(!home.path().join(".openfaas/config.yml").exists());
+    // One that wants a key has it read, as ever.
+    let body = json!({ "error": "the admin key is needed", "reason": "unauthorized" });
+    let fake = Fake::new().on("GET /namespaces", 401, &body);
+    let ran = home.run(&fake, &["login", "--write-clients"]);
+    assert!(ran.contains("reading the key from standard input"), "{ran}");
+}
+
+#[test]
+fn what_was_so_already_is_told() {
+    let home = Home::new();
+    let path = home.file(
+        "f.yaml",
+        "apiVersion: openfaas.com/v1\nkind: Function\nmetadata: {name: a}\nspec: {name: a, image: 'a:1'}\n",
+    );
+    let fake = Fake::new().raw(
+        "PUT /system/functions",
+        202,
+        &[("x-tidegate-unchanged", "true")],
+        "",
+    );
+    let ran = home.run(&fake, &["apply", "-f", &path, "--no-wait"]);
+    assert!(ran.contains("1 unchanged"), "{ran}");
 }

@@ -256,3 +256,34 @@ fn functions_are_exported_in_the_words_of_their_api() {
     said.push_str(&home.run(&fake, &["export", "-o", "openfaas", "native"]));
     check("export-openfaas", &said);
 }
+
+#[test]
+fn a_store_of_files_alone() {
+    let home = Home::new();
+    let folder = home.path().join("ours");
+    home.file("ours/template/mine/template.yml", "language: python3\n");
+    home.file("ours/template/mine/function/handler.py", "x = 1\n");
+    let list =
+        json!([{ "template": "mine", "source": "us", "repo": folder.display().to_string() }]);
+    let store = format!("file://{}", home.file("templates.json", &list.to_string()));
+    let fake = Fake::new();
+    let into = home.path().join("pulled");
+    for name in ["mine", "us/mine"] {
+        let said = home.run(
+            &fake,
+            &[
+                "template",
+                "pull",
+                name,
+                "--store",
+                &store,
+                "--overwrite",
+                "--into",
+                &into.display().to_string(),
+            ],
+        );
+        assert!(said.contains("pulled mine"), "{said}");
+    }
+    assert!(into.join("mine/function/handler.py").is_file());
+    assert!(fake.asked().is_empty());
+}

@@ -47,10 +47,7 @@ pub(super) async fn streaming(
     info: &CallInfo,
     entered: Entered,
 ) -> Result<Response<AnswerBody>, CallError> {
-    let (mut parts, body) = unless_gone(target, request)?.into_parts();
-    head::to_process(&mut parts, info);
-    let variables = variables::of(&parts, info, !body.is_empty(), false);
-    let forked = fork(target, dog, &parts, info, body, variables, false).await?;
+    let forked = forked(target, dog, request, info).await?;
     let body = AnswerBody::Process(ProcessBody::lenient(forked.running, forked.until));
     let watch = Watch {
         target: target.clone(),
@@ -72,10 +69,7 @@ pub(super) async fn serializing(
     info: &CallInfo,
     entered: Entered,
 ) -> Result<Response<AnswerBody>, CallError> {
-    let (mut parts, body) = unless_gone(target, request)?.into_parts();
-    head::to_process(&mut parts, info);
-    let variables = variables::of(&parts, info, !body.is_empty(), false);
-    let mut forked = fork(target, dog, &parts, info, body, variables, false).await?;
+    let mut forked = forked(target, dog, request, info).await?;
     let collected = forked.collect(dog.exec_timeout).await?;
     let started = forked.subject.started;
     let dress = |response: &mut Response<AnswerBody>| {
@@ -217,6 +211,19 @@ fn unless_gone(target: &Target, request: Request<Body>) -> Result<Request<Body>,
         request: Box::new(request),
         source: std::io::ErrorKind::NotConnected.into(),
     })
+}
+
+/// A process for a request as it came.
+async fn forked(
+    target: &Arc<Target>,
+    dog: &Watchdog,
+    request: Request<Body>,
+    info: &CallInfo,
+) -> Result<Forked, CallError> {
+    let (mut parts, body) = unless_gone(target, request)?.into_parts();
+    head::to_process(&mut parts, info);
+    let variables = variables::of(&parts, info, !body.is_empty(), false);
+    fork(target, dog, &parts, info, body, variables, false).await
 }
 
 async fn fork(

@@ -5,10 +5,10 @@
 //! a number of replicas that somebody had set by hand, since the labels say how many there are to be.
 
 use axum::extract::State;
-use http::StatusCode;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Deserialize as _;
 use serde_json::Value;
-use tidegate_core::{FunctionSpec, Name};
+use tidegate_core::Name;
 use tidegate_openfaas::{FunctionDeployment, Image};
 use tidegate_platform::{
     Digest, Error, Lower as _, LowerError, Object, Phase, Platform, StoreError, settled_phase,
@@ -17,13 +17,20 @@ use tidegate_platform::{
 use super::answer::{Answer, Params, Refusal, Sent};
 use super::place::{Place, namespace, no_namespace};
 use crate::lower::{API_VERSION, KIND, Stored};
-use crate::{Deployments, OpenFaas, images, shown_namespace};
+use crate::{Deployments, OpenFaas, images, registry, shown_namespace};
 
 /// Tries of a change that others race with.
 const TRIES: usize = 8;
 
-/// Members that are never stored: credentials of a registry, which nothing here uses.
-const DROPPED: [&str; 1] = ["registryAuth"];
+/// Credentials of a registry.
+const LOGIN: &str = "registryAuth";
+
+/// Members that are never stored.
+const DROPPED: [&str; 1] = [LOGIN];
+
+/// On the answer to an update that asks for what is there already. OpenFaaS's clients do not look; a command that tells
+/// what it changed does.
+const UNCHANGED: HeaderName = HeaderName::from_static("x-tidegate-unchanged");
 
 /// A deployment that reads as one and has a name.
 struct Wanted {
@@ -31,6 +38,8 @@ struct Wanted {
     raw: Value,
     deployment: FunctionDeployment,
     place: Place,
+    /// Credentials of the image's registry, for this deploy alone.
+    login: Option<String>,
 }
 
 /// Makes a function that must not be there yet.
@@ -67,11 +76,12 @@ pub(super) async fn replace(
     State(openfaas): State<OpenFaas>,
     params: Params,
     sent: Sent,
-) -> Answer<StatusCode> {
+) -> Answer<(StatusCode, HeaderMap)> {
     let platform = openfaas.platform();
     let wanted = Wanted::read(&sent, &params)?;
     for _ in 0..TRIES {
         let before = wanted.place.own(platform).await?;
+        let generation = before.generation();
         // What was asked for by hand is over, and must not be taken for what is asked for next.
         let turn = Stored::of(&before).map_or(0, |stored| stored.turn);
         let spec = wanted.object(platform, turn).await?;
@@ -84,6 +94,7 @@ pub(super) async fn replace(
             }
             put => put?.object(),
         };
+        let mut headers = HeaderMap::new();
         // The same once more: whoever sends it wants it tried again.
         if settled_phase(&object) == Some(Phase::Failed) {
             match platform.retry(object).await {
@@ -91,8 +102,10 @@ pub(super) async fn replace(
                 Err(Error::Store(StoreError::Conflict { .. } | StoreError::NotFound { .. })) => {}
                 tried => drop(tried?),
             }
+        } else if object.generation() == generation {
+            headers.insert(UNCHANGED, HeaderValue::from_static("true"));
         }
-        return Ok(StatusCode::ACCEPTED);
+        return Ok((StatusCode::ACCEPTED, headers));
     }
     Err(Refusal::conflict(format!(
         "function {} kept changing while it was to be updated; try again",
@@ -107,6 +120,8 @@ impl Wanted {
         let mut raw: Value = sent.read()?;
         let deployment = FunctionDeployment::deserialize(&raw)
             .map_err(|e| Refusal::bad(format!("failed to unmarshal request: {e}")))?;
+        let login = raw.get(LOGIN).and_then(Value::as_str);
+        let login = login.filter(|text| !text.is_empty()).map(str::to_owned);
         if let Some(members) = raw.as_object_mut() {
             members.retain(|name, _| !DROPPED.contains(&name.as_str()));
         }
@@ -129,6 +144,7 @@ impl Wanted {
             raw,
             deployment,
             place,
+            login,
         })
     }
 
@@ -143,7 +159,9 @@ impl Wanted {
             Err(Error::NotFound(_)) => {
                 let mut refused = no_namespace(namespace).text;
                 if Name::new(namespace).is_ok() {
-                    refused += &format!("; make it with 'faas-cli namespace create {namespace}'");
+                    refused += &format!(
+                        "; make it with 'faas-cli namespace create {namespace}' or 'tidegate namespace create {namespace}'"
+                    );
                 }
                 return Err(Refusal::bad(refused));
             }
@@ -152,33 +170,52 @@ impl Wanted {
         platform
             .require_own(self.place.key(), (API_VERSION, KIND))
             .await?;
-        let image = image(platform, name).await?;
-        let stored = Stored {
+        let mut stored = Stored {
             deployment: self.raw.clone(),
-            image,
+            image: built(platform, name).await?,
+            digest: None,
             replicas: None,
             turn,
         };
-        let spec = serde_json::to_value(&stored).map_err(|e| Error::Invalid(e.to_string()))?;
+        if stored.image.is_none() {
+            // What can be told without the image is told before it is waited for.
+            self.check(platform, &stored).await?;
+            let secrets = registry::pull_secrets(&stored).map_err(invalid)?;
+            stored.digest =
+                registry::resolve(platform, namespace, name, &secrets, self.login.as_deref())
+                    .await
+                    .map_err(|gone| Refusal::bad(gone.0))?;
+        }
+        self.check(platform, &stored).await
+    }
+
+    /// What is stored, if what it asks for can be.
+    async fn check(&self, platform: &Platform, stored: &Stored) -> Answer<Object> {
+        let namespace = &self.place.namespace;
+        let spec = serde_json::to_value(stored).map_err(|e| Error::Invalid(e.to_string()))?;
         let key = self
             .place
             .document()
             .ok_or_else(|| self.place.not_found())?;
         let object = Object::with_spec(&key, spec).map_err(Error::from)?;
         let lowered = Deployments.lower(&object).map_err(invalid)?;
+        if stored.digest.is_some() {
+            platform
+                .check_image(&lowered)
+                .map_err(|e| Refusal::bad(format!("validation failed: {e}")))?;
+        }
         runtime(platform, &lowered.spec.runtime)?;
-        secrets(platform, namespace, &lowered.spec).await?;
+        let used = lowered.spec.secrets.iter().map(|used| &used.name);
+        let pulling = lowered.image.iter().flat_map(|image| &image.pull_secrets);
+        secrets(platform, namespace, used.chain(pulling)).await?;
         Ok(object)
     }
 }
 
-/// The image of a name, with its code.
-async fn image(platform: &Platform, name: &str) -> Answer<Image> {
+/// The image that a build of ours made under this name, with its code.
+async fn built(platform: &Platform, name: &str) -> Answer<Option<Image>> {
     let Some(image) = images::find(platform, name).await? else {
-        return Err(Refusal::bad(format!(
-            "image {name:?} is not here: images from registries cannot be run yet. Build it here: 'faas-cli up' with \
-             OPENFAAS_REMOTE_BUILDER set to this gateway, or 'tidegate apply -f stack.yaml'"
-        )));
+        return Ok(None);
     };
     let code = image.code();
     for digest in std::iter::once(&code.digest).chain(&code.layer) {
@@ -189,24 +226,24 @@ async fn image(platform: &Platform, name: &str) -> Answer<Image> {
             )));
         }
     }
-    Ok(image)
+    Ok(Some(image))
 }
 
 /// Says which of the secrets that a function names is not there.
-async fn secrets(platform: &Platform, namespace: &str, spec: &FunctionSpec) -> Answer<()> {
-    if spec.secrets.is_empty() {
-        return Ok(());
-    }
+async fn secrets(
+    platform: &Platform,
+    namespace: &str,
+    mut names: impl Iterator<Item = &String> + Send,
+) -> Answer<()> {
     let there = platform.secrets(namespace).await?;
     let is_there = |name: &str| there.iter().any(|secret| secret.name == name);
-    let Some(missing) = spec.secrets.iter().find(|used| !is_there(&used.name)) else {
+    let Some(missing) = names.find(|name| !is_there(name)) else {
         return Ok(());
     };
     let shown = shown_namespace(namespace);
     Err(Refusal::bad(format!(
-        "unable to fetch secrets: secret {:?} does not exist in namespace {shown}; make it with \
-         'faas-cli secret create' and deploy again",
-        missing.name
+        "unable to fetch secrets: secret {missing:?} does not exist in namespace {shown}; make it with \
+         'faas-cli secret create' or 'tidegate secret set' and deploy again"
     )))
 }
 

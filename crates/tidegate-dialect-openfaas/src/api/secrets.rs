@@ -64,9 +64,7 @@ pub(super) async fn create(
     let secret = Meant::read(&sent, &params)?;
     let platform = openfaas.platform();
     require_namespace(platform, &secret.namespace).await?;
-    let made = platform.create_secret(&secret.namespace, &secret.name, &secret.value);
-    made.await.map_err(refused)?;
-    Ok(StatusCode::ACCEPTED)
+    done(platform.create_secret(&secret.namespace, &secret.name, &secret.value)).await
 }
 
 /// Changes a secret that must be there. Functions that use it get new instances.
@@ -77,9 +75,7 @@ pub(super) async fn replace(
 ) -> Answer<StatusCode> {
     let secret = Meant::read(&sent, &params)?;
     let platform = openfaas.platform();
-    let changed = platform.update_secret(&secret.namespace, &secret.name, &secret.value);
-    changed.await.map_err(refused)?;
-    Ok(StatusCode::ACCEPTED)
+    done(platform.update_secret(&secret.namespace, &secret.name, &secret.value)).await
 }
 
 /// Removes a secret, even one that functions use, as clients expect: their instances keep the value that they have, and no
@@ -91,9 +87,7 @@ pub(super) async fn delete(
 ) -> Answer<StatusCode> {
     let secret = Meant::read(&sent, &params)?;
     let platform = openfaas.platform();
-    let gone = platform.delete_secret(&secret.namespace, &secret.name, true);
-    gone.await.map_err(refused)?;
-    Ok(StatusCode::ACCEPTED)
+    done(platform.delete_secret(&secret.namespace, &secret.name, true)).await
 }
 
 impl Meant {
@@ -115,6 +109,11 @@ impl Meant {
             value,
         })
     }
+}
+
+async fn done<T>(change: impl Future<Output = Result<T, Error>>) -> Answer<StatusCode> {
+    change.await.map_err(refused)?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// A name that none can have is not there either, which is all that a status can say of it when it is looked for.

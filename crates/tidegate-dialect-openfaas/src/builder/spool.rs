@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::path::Path;
+use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::StreamExt as _;
@@ -9,6 +10,9 @@ use tidegate_openfaas::build::Signer;
 use tokio::io::AsyncWriteExt as _;
 
 use super::MAX_CONTEXT_BYTES;
+
+/// Longest time that a context may take to arrive. It has a place among few, and whose it is is known at its end only.
+const MAX_TIME: Duration = Duration::from_secs(10 * 60);
 
 /// Why a context is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +26,12 @@ pub(super) enum Refused {
         MAX_CONTEXT_BYTES >> 20
     )]
     TooLarge,
+    /// It came too slowly.
+    #[error(
+        "the build context did not arrive within {} minutes",
+        MAX_TIME.as_secs() / 60
+    )]
+    Slow,
     /// It did not come whole.
     #[error("the build context did not arrive: {0}")]
     Body(String),
@@ -35,8 +45,13 @@ pub(super) enum Refused {
 pub(super) async fn spool(
     body: Body,
     to: &Path,
-    mut signer: Option<(Signer, &str)>,
+    signer: Option<(Signer, &str)>,
 ) -> Result<(), Refused> {
+    let written = tokio::time::timeout(MAX_TIME, write(body, to, signer)).await;
+    written.unwrap_or(Err(Refused::Slow))
+}
+
+async fn write(body: Body, to: &Path, mut signer: Option<(Signer, &str)>) -> Result<(), Refused> {
     let mut file = tokio::fs::File::create_new(to).await?;
     let mut body = body.into_data_stream();
     let mut size = 0_u64;
@@ -61,5 +76,26 @@ fn told(error: &axum::Error) -> String {
     match error.source() {
         Some(source) => source.to_string(),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_context_that_drips_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let drops = futures_util::stream::unfold((), async |()| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
+        });
+        let body = Body::from_stream(drops);
+        let began = tokio::time::Instant::now();
+        let refused = spool(body, &folder.path().join("x"), None).await;
+        assert!(matches!(refused, Err(Refused::Slow)), "{refused:?}");
+        assert!(began.elapsed() < MAX_TIME * 2);
     }
 }

@@ -18,7 +18,6 @@ use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tar::EntryType;
 use tidegate_core::Build;
-use tidegate_engine::Options;
 use tidegate_openfaas::build::{
     BuildResult, BuildState, CONFIG_ENTRY, Content, ContextFile, NDJSON, PublicKey,
     SIGNATURE_HEADER, sign, write_context,
@@ -26,10 +25,7 @@ use tidegate_openfaas::build::{
 use tidegate_openfaas::seal::{KeyPair, seal};
 use tidegate_openfaas::templates::TemplateError;
 use tidegate_openfaas::{BuildConfig, Image, Prepared, WatchdogKind, templates};
-use tidegate_platform::{
-    BUILD_LIMITS, BuildOptions, Object, ObjectKey, Parts, Phase, Platform, Preconditions, Status,
-    ToolPaths,
-};
+use tidegate_platform::{Object, ObjectKey, Parts, Phase, Platform, Preconditions, Status};
 use tower::ServiceExt as _;
 
 use super::{AT_HAND, LastWords, MAX_CONTEXT_BYTES, router_with};
@@ -61,27 +57,9 @@ impl World {
         assert!(report.is_clean(), "{report:?}");
         let fake = Arc::<Fake>::default();
         let platform = Platform::start(Parts {
-            store,
-            isolation: Arc::new(Handle(fake.clone())),
-            engine: Options {
-                lanes: 1,
-                max_instances: 20,
-                max_waiting: 100,
-                max_wait: Duration::from_secs(10),
-                ready_within: Duration::from_secs(10),
-            },
-            bundles: folder.path().join("bundles"),
-            builds: BuildOptions {
-                folder: folder.path().join("builds"),
-                limits: BUILD_LIMITS,
-                at_once: 2,
-                egress: None,
-                tools: ToolPaths::default(),
-                env: Vec::new(),
-            },
-            revisions: 3,
             kinds: vec![Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],
+            ..Parts::below(folder.path(), store, Arc::new(Handle(fake.clone())))
         })
         .await
         .unwrap();

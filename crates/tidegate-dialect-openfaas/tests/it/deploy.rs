@@ -38,11 +38,7 @@ async fn a_put_makes_nothing_and_a_post_replaces_nothing() {
 async fn what_was_deployed_comes_back_as_it_was_sent() {
     let mut world = World::new().await;
     world
-        .say(
-            "POST",
-            "/system/secrets",
-            json!({ "name": "s1", "value": "x" }),
-        )
+        .talk(r#"POST /system/secrets {"name":"s1","value":"x"}"#)
         .await;
     world.keep_image("me/hello:0.1").await;
     let body = json!({
@@ -63,8 +59,14 @@ async fn what_was_deployed_comes_back_as_it_was_sent() {
     });
     world.say("POST", "/system/functions", body).await;
     world.settled("default", "hello").await;
-    world.say("GET", "/system/function/hello", ()).await;
-    world.say("GET", "/system/functions", ()).await;
+    world
+        .talk(
+            "
+            GET /system/function/hello
+            GET /system/functions
+            ",
+        )
+        .await;
     // A replaced one has nothing of the one before it.
     world
         .say("PUT", "/system/functions", hello(json!({})))
@@ -220,11 +222,13 @@ async fn functions_of_a_namespace_are_its_own() {
     world.settled("dev", "hello").await;
     world.settled("dev", "second").await;
     world
-        .say("GET", "/system/functions?namespace=dev", ())
-        .await;
-    world.say("GET", "/system/functions", ()).await;
-    world
-        .say("GET", "/system/functions?namespace=nowhere", ())
+        .talk(
+            "
+            GET /system/functions?namespace=dev
+            GET /system/functions
+            GET /system/functions?namespace=nowhere
+            ",
+        )
         .await;
     world.transcript("deploy-namespace");
 }

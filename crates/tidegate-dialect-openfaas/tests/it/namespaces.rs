@@ -7,132 +7,52 @@ use crate::world::World;
 #[tokio::test]
 async fn namespaces_are_made_described_changed_and_removed() {
     let mut world = World::new().await;
-    let mark = json!({ "openfaas": "1" });
-    world.say("GET", "/system/namespaces", ()).await;
-    world.say("GET", "/system/namespace/openfaas-fn", ()).await;
     world
-        .say(
-            "POST",
-            "/system/namespace/",
-            json!({ "name": "dev", "annotations": mark, "labels": mark }),
+        .talk(
+            r#"
+            GET /system/namespaces
+            GET /system/namespace/openfaas-fn
+            POST /system/namespace/ {"annotations":{"openfaas":"1"},"labels":{"openfaas":"1"},"name":"dev"}
+            POST /system/namespace/ {"labels":{"openfaas":"1"},"name":"dev"}
+            POST /system/namespace/prod {"labels":{"openfaas":"1"},"name":"prod"}
+            GET /system/namespaces
+            GET /system/namespace/dev
+            PUT /system/namespace/dev {"labels":{"openfaas":"1","team":"a"},"name":"dev"}
+            GET /system/namespace/dev
+            DELETE /system/namespace/dev {"labels":{"openfaas":"1"},"name":"dev"}
+            GET /system/namespace/dev
+            DELETE /system/namespace/prod
+            GET /system/namespaces
+            "#,
         )
         .await;
-    world
-        .say(
-            "POST",
-            "/system/namespace/",
-            json!({ "name": "dev", "labels": mark }),
-        )
-        .await;
-    world
-        .say(
-            "POST",
-            "/system/namespace/prod",
-            json!({ "name": "prod", "labels": mark }),
-        )
-        .await;
-    world.say("GET", "/system/namespaces", ()).await;
-    world.say("GET", "/system/namespace/dev", ()).await;
-    world
-        .say(
-            "PUT",
-            "/system/namespace/dev",
-            json!({ "name": "dev", "labels": { "openfaas": "1", "team": "a" } }),
-        )
-        .await;
-    world.say("GET", "/system/namespace/dev", ()).await;
-    world
-        .say(
-            "DELETE",
-            "/system/namespace/dev",
-            json!({ "name": "dev", "labels": mark }),
-        )
-        .await;
-    world.say("GET", "/system/namespace/dev", ()).await;
-    world.say("DELETE", "/system/namespace/prod", ()).await;
-    world.say("GET", "/system/namespaces", ()).await;
     world.transcript("namespaces");
 }
 
 #[tokio::test]
 async fn what_cannot_be_is_refused() {
     let mut world = World::new().await;
-    let mark = json!({ "openfaas": "1" });
     world
-        .say("POST", "/system/namespace/", json!({ "name": "dev" }))
-        .await;
-    world
-        .say(
-            "POST",
-            "/system/namespace/",
-            json!({ "name": "dev", "labels": { "openfaas": "yes" } }),
+        .talk(
+            r#"
+            POST /system/namespace/ {"name":"dev"}
+            POST /system/namespace/ {"labels":{"openfaas":"yes"},"name":"dev"}
+            POST /system/namespace/ {"labels":{"openfaas":"1"}}
+            POST /system/namespace/ nonsense
+            POST /system/namespace/ {"labels":{"openfaas":"1"},"name":"Not One"}
+            POST /system/namespace/ {"labels":{"openfaas":"1"},"name":"kube-system"}
+            POST /system/namespace/ {"labels":{"openfaas":"1"},"name":"openfaas-fn"}
+            POST /system/namespace/dev {"labels":{"openfaas":"1"},"name":"prod"}
+            POST /system/namespace/ {"labels":{"a b":"c","openfaas":"1"},"name":"dev"}
+            PUT /system/namespace/dev {"labels":{"openfaas":"1"},"name":"dev"}
+            PUT /system/namespace/dev {"name":"dev"}
+            GET /system/namespace/dev
+            DELETE /system/namespace/dev {"labels":{"openfaas":"1"},"name":"dev"}
+            DELETE /system/namespace/openfaas-fn {"name":"openfaas-fn"}
+            GET /system/namespaces
+            "#,
         )
         .await;
-    world
-        .say("POST", "/system/namespace/", json!({ "labels": mark }))
-        .await;
-    world.say("POST", "/system/namespace/", "nonsense").await;
-    world
-        .say(
-            "POST",
-            "/system/namespace/",
-            json!({ "name": "Not One", "labels": mark }),
-        )
-        .await;
-    world
-        .say(
-            "POST",
-            "/system/namespace/",
-            json!({ "name": "kube-system", "labels": mark }),
-        )
-        .await;
-    world
-        .say(
-            "POST",
-            "/system/namespace/",
-            json!({ "name": "openfaas-fn", "labels": mark }),
-        )
-        .await;
-    world
-        .say(
-            "POST",
-            "/system/namespace/dev",
-            json!({ "name": "prod", "labels": mark }),
-        )
-        .await;
-    world
-        .say(
-            "POST",
-            "/system/namespace/",
-            json!({ "name": "dev", "labels": { "openfaas": "1", "a b": "c" } }),
-        )
-        .await;
-    world
-        .say(
-            "PUT",
-            "/system/namespace/dev",
-            json!({ "name": "dev", "labels": mark }),
-        )
-        .await;
-    world
-        .say("PUT", "/system/namespace/dev", json!({ "name": "dev" }))
-        .await;
-    world.say("GET", "/system/namespace/dev", ()).await;
-    world
-        .say(
-            "DELETE",
-            "/system/namespace/dev",
-            json!({ "name": "dev", "labels": mark }),
-        )
-        .await;
-    world
-        .say(
-            "DELETE",
-            "/system/namespace/openfaas-fn",
-            json!({ "name": "openfaas-fn" }),
-        )
-        .await;
-    world.say("GET", "/system/namespaces", ()).await;
     world.transcript("namespaces-refused");
 }
 
@@ -140,19 +60,13 @@ async fn what_cannot_be_is_refused() {
 async fn one_goes_with_all_that_is_in_it_unless_somebody_elses_is() {
     let mut world = World::new().await;
     let dev = json!({ "name": "dev", "labels": { "openfaas": "1" } });
-    world.say("POST", "/system/namespace/", dev.clone()).await;
     world
-        .say(
-            "POST",
-            "/system/secrets",
-            json!({ "name": "s", "namespace": "dev", "value": "x" }),
-        )
-        .await;
-    world
-        .say(
-            "POST",
-            "/system/functions",
-            json!({ "service": "f", "image": "hello", "namespace": "dev", "secrets": ["s"] }),
+        .talk(
+            r#"
+            POST /system/namespace/ {"labels":{"openfaas":"1"},"name":"dev"}
+            POST /system/secrets {"name":"s","namespace":"dev","value":"x"}
+            POST /system/functions {"image":"hello","namespace":"dev","secrets":["s"],"service":"f"}
+            "#,
         )
         .await;
     world.settled("dev", "f").await;
@@ -171,10 +85,14 @@ async fn one_goes_with_all_that_is_in_it_unless_somebody_elses_is() {
         .say("DELETE", "/system/namespace/dev", dev.clone())
         .await;
     // Nothing comes back with a namespace of the same name.
-    world.say("POST", "/system/namespace/", dev).await;
     world
-        .say("GET", "/system/functions?namespace=dev", ())
+        .talk(
+            r#"
+            POST /system/namespace/ {"labels":{"openfaas":"1"},"name":"dev"}
+            GET /system/functions?namespace=dev
+            GET /system/secrets?namespace=dev
+            "#,
+        )
         .await;
-    world.say("GET", "/system/secrets?namespace=dev", ()).await;
     world.transcript("namespaces-full");
 }

@@ -7,42 +7,21 @@ use crate::world::World;
 #[tokio::test]
 async fn secrets_are_made_changed_listed_and_removed() {
     let mut world = World::new().await;
-    let path = "/system/secrets";
-    world.say("GET", path, ()).await;
     world
-        .say("PUT", path, json!({ "name": "s1", "value": "x" }))
-        .await;
-    world
-        .say(
-            "POST",
-            path,
-            json!({ "name": "s1", "namespace": "openfaas-fn", "value": "x" }),
+        .talk(
+            r#"
+            GET /system/secrets
+            PUT /system/secrets {"name":"s1","value":"x"}
+            POST /system/secrets {"name":"s1","namespace":"openfaas-fn","value":"x"}
+            POST /system/secrets {"name":"s1","value":"y"}
+            PUT /system/secrets {"name":"s1","value":"z"}
+            POST /system/secrets {"name":"tls.crt","rawValue":"AP8K","value":"ignored"}
+            GET /system/secrets
+            DELETE /system/secrets {"name":"s1","namespace":"openfaas-fn"}
+            DELETE /system/secrets {"name":"s1"}
+            GET /system/secrets?namespace=openfaas-fn
+            "#,
         )
-        .await;
-    world
-        .say("POST", path, json!({ "name": "s1", "value": "y" }))
-        .await;
-    world
-        .say("PUT", path, json!({ "name": "s1", "value": "z" }))
-        .await;
-    world
-        .say(
-            "POST",
-            path,
-            json!({ "name": "tls.crt", "rawValue": "AP8K", "value": "ignored" }),
-        )
-        .await;
-    world.say("GET", path, ()).await;
-    world
-        .say(
-            "DELETE",
-            path,
-            json!({ "name": "s1", "namespace": "openfaas-fn" }),
-        )
-        .await;
-    world.say("DELETE", path, json!({ "name": "s1" })).await;
-    world
-        .say("GET", "/system/secrets?namespace=openfaas-fn", ())
         .await;
     world.transcript("secrets");
 }
@@ -61,9 +40,13 @@ async fn what_makes_no_sense_is_refused() {
     ] {
         world.say("POST", path, body).await;
     }
-    world.say("POST", path, "nonsense").await;
     world
-        .say("GET", "/system/secrets?namespace=nowhere", ())
+        .talk(
+            "
+            POST /system/secrets nonsense
+            GET /system/secrets?namespace=nowhere
+            ",
+        )
         .await;
     let large = json!({ "name": "a", "value": "x".repeat(70_000) }).to_string();
     assert_eq!(world.send("POST", path, large.into()).await.status(), 400);
@@ -74,41 +57,26 @@ async fn what_makes_no_sense_is_refused() {
 #[tokio::test]
 async fn a_namespace_has_secrets_of_its_own() {
     let mut world = World::new().await;
-    let dev = json!({ "name": "dev", "labels": { "openfaas": "1" } });
-    world.say("POST", "/system/namespace/", dev).await;
     world
-        .say(
-            "POST",
-            "/system/secrets",
-            json!({ "name": "s", "namespace": "dev", "value": "x" }),
-        )
-        .await;
-    world
-        .say(
-            "POST",
-            "/system/secrets?namespace=dev",
-            json!({ "name": "t", "value": "x" }),
+        .talk(
+            r#"
+            POST /system/namespace/ {"labels":{"openfaas":"1"},"name":"dev"}
+            POST /system/secrets {"name":"s","namespace":"dev","value":"x"}
+            POST /system/secrets?namespace=dev {"name":"t","value":"x"}
+            "#,
         )
         .await;
     // The body wins.
     world
-        .say(
-            "POST",
-            "/system/secrets?namespace=nowhere",
-            json!({ "name": "u", "namespace": "dev", "value": "x" }),
+        .talk(
+            r#"
+            POST /system/secrets?namespace=nowhere {"name":"u","namespace":"dev","value":"x"}
+            GET /system/secrets?namespace=dev
+            GET /system/secrets
+            DELETE /system/secrets?namespace=dev {"name":"s"}
+            DELETE /system/secrets {"name":"t"}
+            "#,
         )
-        .await;
-    world.say("GET", "/system/secrets?namespace=dev", ()).await;
-    world.say("GET", "/system/secrets", ()).await;
-    world
-        .say(
-            "DELETE",
-            "/system/secrets?namespace=dev",
-            json!({ "name": "s" }),
-        )
-        .await;
-    world
-        .say("DELETE", "/system/secrets", json!({ "name": "t" }))
         .await;
     world.transcript("secrets-namespace");
 }
@@ -117,11 +85,7 @@ async fn a_namespace_has_secrets_of_its_own() {
 async fn one_that_is_used_is_removed_all_the_same() {
     let mut world = World::new().await;
     world
-        .say(
-            "POST",
-            "/system/secrets",
-            json!({ "name": "s", "value": "x" }),
-        )
+        .talk(r#"POST /system/secrets {"name":"s","value":"x"}"#)
         .await;
     let deployed = json!({ "service": "hello", "image": "hello", "secrets": ["s", "s"] });
     world
@@ -143,10 +107,12 @@ async fn a_value_comes_through_byte_by_byte() {
     let file = json!({ "name": "file", "value": "trimmed", "rawValue": "IGEKAA==" });
     world.say("POST", path, file).await;
     world
-        .say("POST", path, json!({ "name": "text", "value": " b\n" }))
-        .await;
-    world
-        .say("POST", path, json!({ "name": "empty", "value": "" }))
+        .talk(
+            r#"
+            POST /system/secrets {"name":"text","value":" b\n"}
+            POST /system/secrets {"name":"empty","value":""}
+            "#,
+        )
         .await;
     let sizes = world.platform.secrets("default").await.unwrap();
     let sizes: Vec<_> = sizes.iter().map(|s| (&*s.name, s.size)).collect();

@@ -13,11 +13,10 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tidegate_core::{FunctionKey, FunctionRef, FunctionSpec, InstanceId, Name};
 use tidegate_dialect_openfaas::{Config, Deployments, Images, OpenFaas};
-use tidegate_engine::Options;
 use tidegate_instance::{LogSink as _, LogStream};
 use tidegate_platform::{
-    BUILD_LIMITS, BuildOptions, Digest, Function, Lower, LowerError, Lowered, Object, ObjectKey,
-    Parts, Platform, Status, Switch, ToolPaths,
+    Digest, Function, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Status,
+    Switch,
 };
 use tower::ServiceExt as _;
 
@@ -27,10 +26,11 @@ use crate::fake::{Fake, Handle};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Headers that are part of what a client relies on; the others are the server's and the framework's.
-const TOLD: [header::HeaderName; 3] = [
+const TOLD: [header::HeaderName; 4] = [
     header::CONTENT_TYPE,
     header::LOCATION,
     header::CONTENT_SECURITY_POLICY,
+    header::HeaderName::from_static("x-tidegate-unchanged"),
 ];
 
 pub(crate) struct World {
@@ -84,27 +84,9 @@ impl World {
         let (store, report) = opened.unwrap().unwrap();
         assert!(report.is_clean(), "{report:?}");
         let platform = Platform::start(Parts {
-            store,
-            isolation: Arc::new(Handle(fake.clone())),
-            engine: Options {
-                lanes: 1,
-                max_instances: 20,
-                max_waiting: 100,
-                max_wait: Duration::from_secs(10),
-                ready_within: Duration::from_secs(10),
-            },
-            bundles: folder.path().join("bundles"),
-            builds: BuildOptions {
-                folder: folder.path().join("builds"),
-                limits: BUILD_LIMITS,
-                at_once: 2,
-                egress: None,
-                tools: ToolPaths::default(),
-                env: Vec::new(),
-            },
-            revisions: 3,
             kinds: vec![Arc::new(Plain), Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],
+            ..Parts::below(folder.path(), store, Arc::new(Handle(fake.clone())))
         })
         .await
         .unwrap();
@@ -222,6 +204,18 @@ impl World {
                 None,
                 line.as_bytes(),
             );
+        }
+    }
+
+    /// Sends requests and remembers the exchanges: a line each, method, path and what is sent.
+    pub(crate) async fn talk(&mut self, lines: &str) {
+        for line in lines.trim().lines() {
+            let mut words = line.trim().splitn(3, ' ');
+            let (Some(method), Some(path)) = (words.next(), words.next()) else {
+                panic!("{line:?} is no request");
+            };
+            self.say(method, path, words.next().unwrap_or_default())
+                .await;
         }
     }
 

@@ -15,7 +15,7 @@ mod table;
 use std::path::{Path, PathBuf};
 
 pub(crate) use find::{Interpreter, find};
-pub(crate) use table::ALL;
+pub(crate) use table::{ALL, NODE, PYTHON};
 use tidegate_core::Limits;
 use tidegate_instance::{Program, Runtime, StartError};
 
@@ -42,7 +42,8 @@ pub(crate) struct Language {
     pub(crate) least_memory: u64,
     /// The host's files, by path below its folder.
     pub(crate) sources: &'static [(&'static str, &'static str)],
-    /// Arguments with which the interpreter becomes our host; absent where there is none, or it is a zygote's child.
+    /// Arguments with which the interpreter becomes our host; absent where there is none. On the machine's own files
+    /// Python's is a zygote's child instead, and Node's has waited.
     pub(crate) host: Option<fn(&Code<'_>) -> Vec<String>>,
     /// Arguments with which the interpreter runs the user's own program.
     pub(crate) run: fn(&Code<'_>) -> Vec<String>,
@@ -129,10 +130,10 @@ impl Languages {
 
     fn get(&self, name: &str) -> Result<(&'static Language, &Interpreter), StartError> {
         let Some((language, found)) = self.0.iter().find(|(l, _)| l.name == name) else {
-            let known: Vec<_> = ALL.iter().map(|l| l.name).collect();
+            // None was looked for.
+            let language = known(name)?.title;
             return Err(StartError::Runtime(format!(
-                "runtime {name:?} is unknown to the process isolation, which has {}",
-                known.join(", ")
+                "{language} was not looked for"
             )));
         };
         match found {
@@ -143,6 +144,9 @@ impl Languages {
 
     /// How this program is started. `None` for a host that a zygote forks, or that has waited.
     ///
+    /// In an image the interpreter is the image's, whatever this machine has: it is looked up in `PATH` there, and its
+    /// version is not known.
+    ///
     /// # Errors
     /// The runtime is unknown or missing here, has no host, or needs more memory than the function may use.
     pub(crate) fn command(
@@ -150,6 +154,7 @@ impl Languages {
         program: &Program,
         limits: &Limits,
         concurrency: u32,
+        in_image: bool,
     ) -> Result<Option<Command>, StartError> {
         let (runtime, entry, handler, own, is_host) = match program {
             Program::Host {
@@ -169,7 +174,21 @@ impl Languages {
                 command,
             } => (runtime, entry, None, &command[..], false),
         };
-        let (language, interpreter) = self.get(runtime)?;
+        let (language, interpreter, version) = if in_image {
+            let language = match known(runtime) {
+                Err(_) if !own.is_empty() => &table::PROGRAM,
+                other => other?,
+            };
+            (language, language.in_image().map(str::to_owned), "")
+        } else {
+            let (language, here) = self.get(runtime)?;
+            let program = here.program.as_ref();
+            (
+                language,
+                program.map(|program| program.to_string_lossy().into_owned()),
+                here.version.as_deref().unwrap_or_default(),
+            )
+        };
         if limits.memory < language.least_memory {
             return Err(StartError::Runtime(format!(
                 "{} does not start with {} MiB of memory; give the function at least {} MiB",
@@ -181,12 +200,12 @@ impl Languages {
         let code = Code {
             entry,
             memory: limits.memory,
-            version: interpreter.version.as_deref().unwrap_or_default(),
+            version,
             stays: !matches!(program, Program::PerCall { .. }),
         };
         let arguments = if !is_host {
             (language.run)(&code)
-        } else if runtime == table::PYTHON || runtime == table::NODE {
+        } else if !in_image && (runtime == table::PYTHON || runtime == table::NODE) {
             return Ok(None);
         } else if let Some(host) = language.host {
             host(&code)
@@ -196,16 +215,14 @@ impl Languages {
                 language.title
             )));
         };
-        let argv = match &interpreter.program {
-            Some(program) if is_called(language, own) => {
+        let argv = match interpreter {
+            Some(program) if !in_image && is_called(language, own) => {
                 let mut argv = own.to_vec();
-                argv[0] = program.to_string_lossy().into_owned();
+                argv[0] = program;
                 argv
             }
             _ if !own.is_empty() => own.to_vec(),
-            Some(program) => std::iter::once(program.to_string_lossy().into_owned())
-                .chain(arguments)
-                .collect(),
+            Some(program) => std::iter::once(program).chain(arguments).collect(),
             None => arguments,
         };
         let mut defaults = (language.env)(&code);
@@ -228,6 +245,28 @@ impl Languages {
             is_host,
         }))
     }
+}
+
+impl Language {
+    /// What images call the interpreter.
+    fn in_image(&self) -> Option<&'static str> {
+        match self.name {
+            _ if self.programs.is_empty() => None,
+            table::PYTHON => Some("python3"),
+            name => Some(name),
+        }
+    }
+}
+
+/// The language of this name.
+fn known(name: &str) -> Result<&'static Language, StartError> {
+    ALL.iter().find(|l| l.name == name).ok_or_else(|| {
+        let known: Vec<_> = ALL.iter().map(|l| l.name).collect();
+        StartError::Runtime(format!(
+            "runtime {name:?} is unknown to the process isolation, which has {}",
+            known.join(", ")
+        ))
+    })
 }
 
 /// Whether a command of the function's own begins with the language's interpreter, which need not be called so here: an

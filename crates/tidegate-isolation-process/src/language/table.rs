@@ -3,10 +3,10 @@
 use super::{Code, Language};
 
 /// The one whose hosts are forked from a zygote.
-pub(super) const PYTHON: &str = "python";
+pub(crate) const PYTHON: &str = "python";
 
 /// The one whose hosts wait before they are anybody's.
-pub(super) const NODE: &str = "node";
+pub(crate) const NODE: &str = "node";
 
 const MIB: u64 = 1024 * 1024;
 
@@ -52,7 +52,7 @@ pub(crate) static ALL: &[Language] = &[
         package: "nodejs",
         least_memory: 64 * MIB,
         sources: NODE_HOST,
-        host: None,
+        host: Some(node_host),
         run: node_run,
         env: no_env,
         own_env: node_options,
@@ -85,9 +85,8 @@ pub(crate) static ALL: &[Language] = &[
         oldest: (3, 9),
         package: "python3",
         least_memory: 0,
-        // Its host runs in the zygote before it is in a sandbox, so its files are elsewhere: see `python`.
-        sources: &[],
-        host: None,
+        sources: crate::python::SOURCES,
+        host: Some(python_host),
         run: entry_alone,
         env: python_env,
         own_env: no_env,
@@ -114,7 +113,7 @@ pub(crate) static ALL: &[Language] = &[
 ];
 
 /// A program that the kernel runs.
-const PROGRAM: Language = Language {
+pub(super) const PROGRAM: Language = Language {
     name: "executable",
     title: "an executable",
     programs: &[],
@@ -142,6 +141,11 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 // === Python
+
+/// Apart from the image's own settings and packages that somebody may have put in a home, as the zygote is.
+fn python_host(_: &Code<'_>) -> Vec<String> {
+    words(&["-I", "-B", "/runtime/python/host_main.py"])
+}
 
 /// A program's own folder comes before it on the path, the machine's packages after.
 fn python_env(code: &Code<'_>) -> Vec<(&'static str, String)> {
@@ -218,6 +222,15 @@ const NODE_HOST: &[(&str, &str)] = &[
         include_str!("../../../../runtimes/nodejs/lib/web.cjs"),
     ),
 ];
+
+fn node_host(code: &Code<'_>) -> Vec<String> {
+    // One function has a core or two: more threads of the engine's than that only cost their start.
+    vec![
+        node_heap(code),
+        "--v8-pool-size=2".to_owned(),
+        "/runtime/node/host.cjs".to_owned(),
+    ]
+}
 
 fn node_run(code: &Code<'_>) -> Vec<String> {
     vec![node_heap(code), code.path()]

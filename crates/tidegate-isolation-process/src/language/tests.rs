@@ -121,6 +121,7 @@ fn a_host_is_told_what_it_runs() {
             &host("ruby", "src/handler.rb", Some("run")),
             &limits(64 << 20),
             3,
+            false,
         )
         .unwrap()
         .unwrap();
@@ -143,7 +144,7 @@ fn a_host_is_told_what_it_runs() {
 #[test]
 fn a_users_own_program_gets_the_interpreter_and_nothing_of_the_hosts() {
     let argv = |languages: &Languages, program: &Program| {
-        let command = languages.command(program, &limits(256 << 20), 1);
+        let command = languages.command(program, &limits(256 << 20), 1, false);
         let command = command.unwrap().unwrap();
         assert!(command.fixed.is_empty() && !command.is_host);
         command.argv
@@ -170,7 +171,7 @@ fn a_users_own_program_gets_the_interpreter_and_nothing_of_the_hosts() {
 fn too_little_memory_is_said_before_the_kernel_says_it() {
     let java = installed("java", "/usr/bin/java", "17.0.1");
     let error = java
-        .command(&server("java", "app.jar"), &limits(64 << 20), 1)
+        .command(&server("java", "app.jar"), &limits(64 << 20), 1, false)
         .unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -181,14 +182,46 @@ fn too_little_memory_is_said_before_the_kernel_says_it() {
 #[test]
 fn python_has_its_zygote_and_a_program_has_no_host() {
     let python = installed("python", "/usr/bin/python3", "3.11.2");
-    let none = python.command(&host("python", "app.py", None), &limits(64 << 20), 1);
+    let none = python.command(&host("python", "app.py", None), &limits(64 << 20), 1, false);
     assert_eq!(none.unwrap(), None);
     let go = installed("go", "", "");
     let error = go
-        .command(&host("go", "app", None), &limits(64 << 20), 1)
+        .command(&host("go", "app", None), &limits(64 << 20), 1, false)
         .unwrap_err();
     assert!(
         error.to_string().contains("contract http or stdio"),
         "{error}"
     );
+}
+
+#[test]
+fn in_an_image_the_interpreter_is_the_images() {
+    let argv = |program: &Program| {
+        let none = Languages::default();
+        let command = none.command(program, &limits(256 << 20), 1, true);
+        command.unwrap().unwrap().argv
+    };
+    assert_eq!(
+        argv(&host("python", "app.py", None)),
+        ["python3", "-I", "-B", "/runtime/python/host_main.py"]
+    );
+    let node = argv(&host("node", "app.mjs", None));
+    assert_eq!(node.first().unwrap(), "node");
+    assert_eq!(node.last().unwrap(), "/runtime/node/host.cjs");
+    assert_eq!(
+        argv(&server("ruby", "app.rb")),
+        ["ruby", "/function/app.rb"]
+    );
+    assert_eq!(argv(&server("executable", "app")), ["/function/app"]);
+    // A command is what the image says, in whatever language.
+    let own = Program::PerCall {
+        runtime: "cobol".to_owned(),
+        entry: String::new(),
+        command: words(&["python", "-V"]),
+    };
+    assert_eq!(argv(&own), ["python", "-V"]);
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
 }

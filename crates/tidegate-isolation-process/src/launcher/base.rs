@@ -313,24 +313,11 @@ fn try_proc(root: &Path) -> io::Result<()> {
     if !is_dir(&at) {
         return Err(io::ErrorKind::NotFound.into());
     }
-    match sys::fork_into(libc::CLONE_NEWPID | libc::CLONE_NEWNS)? {
-        sys::Fork::Child => {
-            let done = mount_proc(&at, true);
-            let _ = unmount(&at, UnmountFlags::DETACH);
-            sys::exit_now(done.err().and_then(|e| e.raw_os_error()).unwrap_or(0));
-        }
-        sys::Fork::Parent { pidfd, .. } => {
-            let status = rustix::process::waitid(
-                rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&pidfd)),
-                rustix::process::WaitIdOptions::EXITED,
-            )?;
-            match status.and_then(|s| s.exit_status()) {
-                Some(0) => Ok(()),
-                Some(errno) => Err(io::Error::from_raw_os_error(errno)),
-                None => Err(io::ErrorKind::Other.into()),
-            }
-        }
-    }
+    sys::attempt(libc::CLONE_NEWPID | libc::CLONE_NEWNS, || {
+        let done = mount_proc(&at, true);
+        let _ = unmount(&at, UnmountFlags::DETACH);
+        done
+    })
 }
 
 /// A `/proc` of this pid namespace. `hide`: processes of which one is not the owner do not show, the init among them.

@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
@@ -65,7 +65,7 @@ impl Launcher {
         &mut self,
         n: u64,
         slot: u32,
-        (bundle, layer): (&Path, Option<&Path>),
+        folders: &[PathBuf],
         limits: GroupLimits,
         fds: &[OwnedFd],
     ) -> io::Result<()> {
@@ -79,14 +79,13 @@ impl Launcher {
                 let wrong = io::Error::from_raw_os_error(libc::EINVAL);
                 return step("descriptors", Err(wrong));
             };
-            let bundle = code("bundle", bundle)?;
-            let layer = layer.map(|path| code("layer", path)).transpose()?;
+            let code = code(folders)?;
             step(
                 "limits",
                 step("find the program", init)?.group.limit(limits),
             )?;
-            let mut fds = vec![payload.as_fd(), bundle.as_fd(), channel.as_fd()];
-            fds.extend(layer.iter().map(AsFd::as_fd));
+            let mut fds = vec![payload.as_fd(), channel.as_fd()];
+            fds.extend(code.iter().map(AsFd::as_fd));
             step("settle", held.settle(&fds))
         })();
         let failed = settled.err().map(|StepError { step, errno }| {

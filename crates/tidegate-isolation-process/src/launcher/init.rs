@@ -7,13 +7,15 @@ use std::ffi::CString;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::enter::c_path;
-use super::spawn::{find, spawn};
+use super::spawn::{find, search_path, spawn};
 use super::watch;
+use crate::explain::in_image;
 use crate::instance::MAIN;
 use crate::protocol::{MAX_PAYLOAD, Order, Payload, Word};
 use crate::{sys, wire};
@@ -22,13 +24,14 @@ use crate::{sys, wire};
 /// server asks again.
 const DIAL_MS: i64 = 50;
 
-/// Folder of the bundle.
-const FOLDER: &std::ffi::CStr = c"/function";
-
 struct Init {
     channel: OwnedFd,
     argv: Vec<CString>,
     env: Vec<(String, String)>,
+    /// Where programs begin.
+    folder: CString,
+    /// Whether what is seen is an image, into which nobody else can look.
+    is_image: bool,
     /// Runs by the process number of their first process.
     runs: HashMap<i32, u64>,
 }
@@ -67,6 +70,8 @@ pub(super) fn run(
             .collect::<Result<_, _>>()
             .unwrap_or_default(),
         env: payload.env,
+        folder: CString::new(payload.workdir).unwrap_or_default(),
+        is_image: payload.root.is_some(),
         runs: early.map(|pid| (pid, MAIN)).into_iter().collect(),
     };
     init.say(&Word::Ready { setup_us }, &[]);
@@ -125,15 +130,18 @@ impl Init {
 
     fn obey(&mut self, order: &Order, fds: &[OwnedFd]) {
         match *order {
-            Order::Exec { n } => {
-                let errno = match self.exec(fds) {
+            Order::Exec { n, env } => {
+                let errno = match self.exec(env, fds) {
                     Ok(pid) => {
                         self.runs.insert(pid, n);
                         None
                     }
                     Err(error) => Some(error.raw_os_error().unwrap_or(libc::EINVAL)),
                 };
-                self.say(&Word::Begun { n, errno }, &[]);
+                let why = errno
+                    .filter(|_| self.is_image)
+                    .and_then(|errno| self.explain(errno));
+                self.say(&Word::Begun { n, errno, why }, &[]);
             }
             Order::Kill { n } => {
                 if self.runs.len() == 1 && self.runs.values().any(|&r| r == n) {
@@ -143,7 +151,13 @@ impl Init {
                 }
             }
             Order::Sweep => sys::kill_all(),
-            Order::Signal { n, signal } => self.signal(n, signal),
+            Order::Signal { n, signal, alone } => {
+                if let Some(pid) = self.first(n).filter(|_| alone) {
+                    sys::kill(pid, signal);
+                } else {
+                    self.signal(n, signal);
+                }
+            }
             Order::Dial { n, port } => match dial(port) {
                 Ok(socket) => self.say(&Word::Dialled { n, errno: None }, &[socket.as_fd()]),
                 Err(error) => self.say(
@@ -157,24 +171,36 @@ impl Init {
         }
     }
 
+    /// The first process of a run.
+    fn first(&self, n: u64) -> Option<i32> {
+        let found = self.runs.iter().find(|&(_, &run)| run == n);
+        found.map(|(&pid, _)| pid)
+    }
+
     fn signal(&self, n: u64, signal: libc::c_int) {
-        if let Some((&pid, _)) = self.runs.iter().find(|&(_, &run)| run == n) {
+        if let Some(pid) = self.first(n) {
             sys::kill(-pid, signal);
         }
     }
 
-    fn exec(&self, fds: &[OwnedFd]) -> io::Result<i32> {
+    fn explain(&self, errno: i32) -> Option<String> {
+        let program = self.argv.first()?.to_str().ok()?;
+        let folder = Path::new(self.folder.to_str().ok()?);
+        Some(in_image(program, search_path(&self.env), folder, errno))
+    }
+
+    fn exec(&self, env: bool, fds: &[OwnedFd]) -> io::Result<i32> {
         let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
         let (program, arguments) = self.argv.split_first().ok_or_else(invalid)?;
         let [stdin, stdout, stderr, more @ ..] = fds else {
             return Err(invalid());
         };
-        let added: Vec<(String, String)> = match more.first() {
-            Some(file) => {
+        let (added, more): (Vec<(String, String)>, _) = match more {
+            [file, more @ ..] if env => {
                 let bytes = wire::read_memory_file(file, MAX_PAYLOAD)?;
-                serde_json::from_slice(&bytes).map_err(|_| invalid())?
+                (serde_json::from_slice(&bytes).map_err(|_| invalid())?, more)
             }
-            None => Vec::new(),
+            more => (Vec::new(), more),
         };
         let mut env: Vec<CString> = Vec::with_capacity(self.env.len() + added.len());
         let replaced = |name: &str| added.iter().any(|(n, _)| n == name);
@@ -189,12 +215,12 @@ impl Init {
             .chain(arguments)
             .map(CString::as_c_str)
             .collect();
-        spawn(
-            &argv,
-            FOLDER,
-            &env,
-            [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
-        )
+        let streams: Vec<_> = [stdin, stdout, stderr]
+            .into_iter()
+            .chain(more)
+            .map(AsFd::as_fd)
+            .collect();
+        spawn(&argv, &self.folder, &env, &streams)
     }
 
     /// Collects what ended. When the last run is over, what it left behind is killed and collected too, before the server

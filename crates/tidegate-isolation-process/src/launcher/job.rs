@@ -389,7 +389,7 @@ fn serve(channel: &OwnedFd, payload: &JobPayload, watchdog: bool) {
                 Ok((len, fds)) => (serde_json::from_slice(&buffer[..len]), fds),
             };
             // Once only, and nothing else is ever asked.
-            let (Ok(Order::Exec { n }), None) = (order, tool) else {
+            let (Ok(Order::Exec { n, .. }), None) = (order, tool) else {
                 return;
             };
             let errno = match exec(payload, &fds) {
@@ -399,7 +399,8 @@ fn serve(channel: &OwnedFd, payload: &JobPayload, watchdog: bool) {
                 }
                 Err(error) => Some(error.raw_os_error().unwrap_or(libc::EINVAL)),
             };
-            say(channel, &Word::Begun { n, errno }, &[]);
+            let why = None;
+            say(channel, &Word::Begun { n, errno, why }, &[]);
         }
         if watchdog {
             let in_use = watch::look();
@@ -443,6 +444,6 @@ fn exec(payload: &JobPayload, fds: &[OwnedFd]) -> io::Result<i32> {
         &argv,
         &c_string(&payload.workdir)?,
         &env,
-        [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        &[stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
     )
 }

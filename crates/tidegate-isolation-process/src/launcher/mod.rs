@@ -11,7 +11,9 @@ mod enter;
 mod ids;
 mod init;
 mod job;
+mod layers;
 mod network;
+mod root;
 mod sandbox;
 mod spawn;
 mod stock;
@@ -22,7 +24,7 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -140,6 +142,7 @@ struct Launcher {
     watchdog: bool,
     stock: Stock,
     seats: Seats,
+    maps: layers::Maps,
     /// By process number, held and settled alike.
     inits: HashMap<i32, Init>,
     /// By slot: those in which a program waits to become somebody's.
@@ -180,6 +183,12 @@ impl Launcher {
                 entered.foreign_id(setup.uid_base, 0),
                 &mut report,
             );
+            layers::note(
+                &base,
+                &setup.state_dir,
+                entered.foreign_id(setup.uid_base, 0),
+                &mut report,
+            );
             let networks = Networks::new()?;
             Ok((setup, signals, base, networks))
         })();
@@ -199,6 +208,7 @@ impl Launcher {
             tree: prepared.tree,
             watchdog,
             seats: Seats::default(),
+            maps: layers::Maps::default(),
             inits: HashMap::new(),
             early: HashMap::new(),
             zygotes: HashMap::new(),
@@ -262,17 +272,11 @@ impl Launcher {
         match serde_json::from_slice(message)? {
             Ask::Sandbox {
                 slot,
-                bundle,
-                layer,
+                code,
+                layers,
                 host_network,
                 limits,
-            } => match self.sandbox(
-                slot,
-                (&bundle, layer.as_deref()),
-                host_network,
-                limits,
-                &fds,
-            ) {
+            } => match self.sandbox(slot, (&code, &layers), host_network, limits, &fds) {
                 Ok(()) => Ok(()),
                 Err(error) => tell(
                     &self.socket,
@@ -303,10 +307,9 @@ impl Launcher {
             Ask::Settle {
                 n,
                 slot,
-                bundle,
-                layer,
+                code,
                 limits,
-            } => self.settle(n, slot, (&bundle, layer.as_deref()), limits, &fds),
+            } => self.settle(n, slot, &code, limits, &fds),
             Ask::Zygote { number, argv } => {
                 let answer = match self.zygote(number, &argv, fds) {
                     Ok(pidfd) => {
@@ -333,7 +336,7 @@ impl Launcher {
     fn sandbox(
         &mut self,
         slot: u32,
-        (bundle, layer): (&Path, Option<&Path>),
+        (code, layers): (&[PathBuf], &[PathBuf]),
         host_network: bool,
         limits: GroupLimits,
         fds: &[OwnedFd],
@@ -343,16 +346,21 @@ impl Launcher {
             let wrong = io::Error::from_raw_os_error(libc::EINVAL);
             return step("descriptors", Err(wrong));
         };
-        let bundle = sandbox::code("bundle", bundle)?;
-        let layer = layer.map(|path| sandbox::code("layer", path)).transpose()?;
+        let code = sandbox::code(code)?;
         let (held, doors) = self.take(host_network)?;
-        let init = self.inits.get_mut(&held.pid);
-        let Some(init) = init else {
+        let seat = self.inits.get(&held.pid).map(|init| init.seat);
+        let layers = match seat {
+            Some(seat) => self.layers(seat, layers),
+            None => Ok(Vec::new()),
+        };
+        let Some(init) = self.inits.get_mut(&held.pid) else {
             return step("hold", Err(io::Error::from_raw_os_error(libc::ESRCH)));
         };
-        let settled = step("limits", init.group.limit(limits)).and_then(|()| {
-            let mut fds = vec![payload.as_fd(), bundle.as_fd(), channel.as_fd()];
-            fds.extend(layer.iter().map(AsFd::as_fd));
+        let settled = layers.and_then(|layers| {
+            step("limits", init.group.limit(limits))?;
+            step("give the layers", held.layers(&layers))?;
+            let mut fds = vec![payload.as_fd(), channel.as_fd()];
+            fds.extend(code.iter().map(AsFd::as_fd));
             step("settle", held.settle(&fds))
         });
         if let Err(error) = settled {

@@ -12,20 +12,18 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use base64::Engine;
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::mount::{
-    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
-};
+use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, mount, open_tree, unmount};
 use rustix::net::SocketFlags;
 use rustix::process::{DumpableBehavior, Gid, Signal, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::base::{Base, mount_proc};
-use super::{StepError, early, init, step};
+use super::{StepError, early, init, layers, root, step};
 use crate::protocol::{MAX_PAYLOAD, Payload, Rlimits, Word};
 use crate::sys::{self, Fork, Resource};
 use crate::{seccomp, wire};
@@ -34,16 +32,19 @@ use crate::{seccomp, wire};
 const INNER_ID: u32 = 1000;
 
 /// Smallest `/tmp` in bytes: the kernel wants at least a page, and some runtimes fail in odd ways without any.
-const MIN_TMP: u64 = 64 * 1024;
+pub(super) const MIN_TMP: u64 = 64 * 1024;
 
 /// Shared memory under `/dev/shm` in bytes at most; it counts as memory like all of it.
-const SHM: u64 = 64 * 1024 * 1024;
+pub(super) const SHM: u64 = 64 * 1024 * 1024;
 
 /// Space for secrets in bytes.
 const SECRETS_OPTIONS: &std::ffi::CStr = c"size=8m,nr_inodes=1024,mode=0755";
 
-/// Tells a process 1 that it is somebody's. Every other message is a program that waits.
+/// Tells a process 1 that it is somebody's. Every message that is none of these is a program that waits.
 const SETTLE: &[u8] = b"settle";
+
+/// Brings a process 1 layers of an image, the lowest first.
+const LAYERS: &[u8] = b"layers";
 
 /// What a process 1 is forked with.
 pub(super) struct Plan<'a> {
@@ -64,8 +65,16 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Makes it somebody's: payload, the bundle as a mount that hangs nowhere, the channel to the server, and the layer
-    /// as another mount where there is one.
+    /// Gives it layers of the image that will be its root, the lowest first. Before it is somebody's.
+    pub(super) fn layers(&self, layers: &[OwnedFd]) -> io::Result<()> {
+        layers.chunks(wire::MAX_FDS).try_for_each(|some| {
+            let fds: Vec<_> = some.iter().map(AsFd::as_fd).collect();
+            wire::send(&self.socket, LAYERS, &fds)
+        })
+    }
+
+    /// Makes it somebody's: payload, the channel to the server, and as mounts that hang nowhere the code, in the order of
+    /// [`Payload::code`].
     pub(super) fn settle(&self, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         wire::send(&self.socket, SETTLE, fds)
     }
@@ -77,18 +86,19 @@ impl Held {
     }
 }
 
-/// A folder of code (`what`: the bundle, the layer) as a mount, read-only, to be hung into a sandbox.
-pub(super) fn code(what: &str, path: &Path) -> Result<OwnedFd, StepError> {
+/// Folders of code as mounts, read-only, to be hung into a sandbox.
+pub(super) fn code(folders: &[PathBuf]) -> Result<Vec<OwnedFd>, StepError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let mount = step(format!("open the {what}"), open_tree(CWD, path, flags))?;
-    step(
-        format!("{what} read-only"),
-        sys::detached_mount_set(
-            mount.as_fd(),
-            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-        ),
-    )?;
-    Ok(mount)
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    folders
+        .iter()
+        .map(|folder| {
+            let mount = step("open the code", open_tree(CWD, folder, flags))?;
+            let set = sys::detached_mount_set(mount.as_fd(), attributes);
+            step("code read-only", set)?;
+            Ok(mount)
+        })
+        .collect()
 }
 
 /// Forks a process 1.
@@ -136,6 +146,7 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
 
     let mut buffer = vec![0; wire::MAX_MESSAGE];
     let mut early = None;
+    let mut layers = Vec::new();
     let fds = loop {
         let Ok((len, fds)) = wire::receive(&socket, &mut buffer) else {
             return;
@@ -144,22 +155,27 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
             // Nothing is received when the launcher is gone.
             ([], _) => return,
             (SETTLE, _) => break fds,
+            (LAYERS, _) => layers.extend(fds),
             // One that does not start is missed at its channel, which nobody holds then.
             (program, Ok(proc)) => early = early::start(plan.outer_id, proc, program, fds).ok(),
             (_, Err(_)) => {}
         }
     };
     let mut fds = fds.into_iter();
-    let (Some(file), Some(bundle), Some(channel)) = (fds.next(), fds.next(), fds.next()) else {
+    let (Some(file), Some(channel)) = (fds.next(), fds.next()) else {
         return;
     };
-    let layer = fds.next();
+    let code: Vec<_> = fds.collect();
     let began = Instant::now();
     let settled = held.and_then(|proc| {
-        let code = (&bundle, layer.as_ref());
-        settle(plan.outer_id, &proc, &file, code, early)
+        let brought = Brought {
+            payload: &file,
+            code: &code,
+            layers: &layers,
+        };
+        settle(plan.outer_id, &proc, &brought, early)
     });
-    drop((buffer, file, bundle, layer));
+    drop((buffer, file, code, layers));
     match settled {
         Ok(payload) => {
             let setup_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -201,37 +217,58 @@ pub(super) fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError>
     Ok(proc)
 }
 
+/// What makes a process 1 somebody's.
+struct Brought<'a> {
+    payload: &'a OwnedFd,
+    code: &'a [OwnedFd],
+    layers: &'a [OwnedFd],
+}
+
 /// The part that makes it somebody's, after which it has no rights.
 fn settle(
     outer_id: u32,
     proc: &OwnedFd,
-    file: &OwnedFd,
-    (bundle, layer): (&OwnedFd, Option<&OwnedFd>),
+    brought: &Brought<'_>,
     early: Option<i32>,
 ) -> Result<Payload, StepError> {
-    let bytes = step("read payload", wire::read_memory_file(file, MAX_PAYLOAD))?;
-    let payload: Payload = step("read payload", serde_json::from_slice(&bytes))?;
+    let bytes = step(
+        "read payload",
+        wire::read_memory_file(brought.payload, MAX_PAYLOAD),
+    )?;
+    let mut payload: Payload = step("read payload", serde_json::from_slice(&bytes))?;
     step(
         "host name",
         rustix::system::sethostname(payload.hostname.as_bytes()),
     )?;
-    let hang = |mount: &OwnedFd, at: &str| {
-        move_mount(mount, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-    };
-    step("mount the bundle", hang(bundle, "/function"))?;
-    if let Some(layer) = layer {
-        step("mount the layer", hang(layer, "/layer"))?;
+    if brought.code.len() != payload.code.len() {
+        let wrong = io::Error::from_raw_os_error(libc::EINVAL);
+        return step("mounts of the code", Err(wrong));
     }
-    scratch(payload.tmp)?;
     if !payload.secrets.is_empty() {
         secrets(&payload, outer_id)?;
     }
-    become_nobody(proc, outer_id)?;
+    match &payload.root {
+        Some(image) => root::enter(image, &payload, brought.layers, brought.code, outer_id)?,
+        None => {
+            for (mount, place) in brought.code.iter().zip(&payload.code) {
+                step(format!("mount {place}"), layers::hang(mount, place))?;
+            }
+            scratch(payload.tmp)?;
+        }
+    }
+    let inner = payload
+        .root
+        .as_ref()
+        .map_or((INNER_ID, INNER_ID), |r| r.user);
+    become_mapped(proc, inner, outer_id)?;
     // As the same user as the program, which needs no right to lower its limits.
     if let Some(pid) = early {
         early::limit(pid, &payload.rlimits)?;
     }
     drop_rights(&payload.rlimits)?;
+    if payload.root.is_some() && !payload.env.iter().any(|(name, _)| name == "HOME") {
+        payload.env.push(("HOME".to_owned(), root::home(inner.0)));
+    }
     Ok(payload)
 }
 
@@ -297,7 +334,7 @@ const fn outer_id_group(outer_id: u32) -> u32 {
 
 /// Makes the working directory the root. The old root ends up on top of the new one and is taken off: no folder is needed
 /// for it.
-fn swap_root() -> Result<(), StepError> {
+pub(super) fn swap_root() -> Result<(), StepError> {
     step("swap roots", rustix::process::pivot_root(".", "."))?;
     step("let the old root go", unmount(".", UnmountFlags::DETACH))?;
     step("enter /", rustix::process::chdir("/"))

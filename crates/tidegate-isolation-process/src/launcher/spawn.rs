@@ -14,16 +14,17 @@ struct Start<'a> {
     folder: &'a CStr,
     argv: Vec<*const libc::c_char>,
     envp: Vec<*const libc::c_char>,
-    streams: [libc::c_int; 3],
+    streams: Vec<libc::c_int>,
     errno: libc::c_int,
 }
 
-/// Runs `argv` with these streams, in a session of its own. The error is the one that `execve` gave.
+/// Runs `argv` with these descriptors, from standard input on, in a session of its own. Their numbers here are above those
+/// that they get. The error is the one that `execve` gave.
 pub(super) fn spawn(
     argv: &[&CStr],
     folder: &CStr,
     env: &[CString],
-    streams: [BorrowedFd<'_>; 3],
+    streams: &[BorrowedFd<'_>],
 ) -> io::Result<i32> {
     let ends_null = |strings: &mut dyn Iterator<Item = *const libc::c_char>| {
         strings.chain([std::ptr::null()]).collect::<Vec<_>>()
@@ -36,7 +37,7 @@ pub(super) fn spawn(
         folder,
         argv: ends_null(&mut argv.iter().map(|a| a.as_ptr())),
         envp: ends_null(&mut env.iter().map(|e| e.as_ptr())),
-        streams: streams.map(|s| s.as_raw_fd()),
+        streams: streams.iter().map(AsRawFd::as_raw_fd).collect(),
         errno: 0,
     };
     let mut stack = vec![0_u128; STACK / 16];
@@ -102,11 +103,8 @@ pub(super) fn find(program: &str, env: &[(String, String)]) -> io::Result<PathBu
     if program.contains('/') {
         return Ok(program.into());
     }
-    let path = env
-        .iter()
-        .find_map(|(name, value)| (name == "PATH").then_some(value.as_str()))
-        .unwrap_or_default();
-    path.split(':')
+    search_path(env)
+        .split(':')
         .filter(|folder| folder.starts_with('/'))
         .map(|folder| Path::new(folder).join(program))
         .find(|file| {
@@ -114,4 +112,11 @@ pub(super) fn find(program: &str, env: &[(String, String)]) -> io::Result<PathBu
                 && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok()
         })
         .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))
+}
+
+/// The folders that programs are looked for in, with colons between them.
+pub(super) fn search_path(env: &[(String, String)]) -> &str {
+    env.iter()
+        .find_map(|(name, value)| (name == "PATH").then_some(value.as_str()))
+        .unwrap_or_default()
 }

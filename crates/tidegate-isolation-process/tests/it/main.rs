@@ -13,6 +13,7 @@ mod life;
 mod node;
 mod per_call;
 mod python;
+mod roots;
 mod server;
 mod tools;
 mod walls;
@@ -139,6 +140,21 @@ cases! {
         a_memory_hog_dies_alone,
         a_server_of_its_own_is_run,
         the_machines_network_is_there_when_asked_for;
+    roots:
+        an_image_is_all_that_is_seen,
+        higher_layers_cover_and_delete,
+        what_is_written_is_bounded_and_gone_with_the_instance,
+        a_read_only_image_refuses_writes,
+        user_workdir_and_environment_are_the_images,
+        the_images_root_has_no_rights,
+        a_setuid_program_has_no_effect,
+        what_cannot_be_run_is_explained,
+        links_in_an_image_lead_nowhere_else,
+        a_tree_that_cannot_be_a_root_is_refused,
+        a_server_of_an_image_is_called_and_stopped_by_its_signal,
+        code_is_hung_into_an_image,
+        python_and_node_of_an_image_run_our_hosts,
+        a_runtime_that_an_image_lacks_is_named;
     life:
         fifty_starts_at_once,
         a_dropped_start_leaves_nothing,

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::shared::{self, FORKED_AT_ONCE, SERVED_AT_ONCE, variables, write};
+use super::shared::{self, Interpreted, SERVED_AT_ONCE, variables, write};
 use super::{Context, TemplateError, remarks};
-use crate::{Prepared, WatchdogKind};
+use crate::Prepared;
 
 const ENTRY: &str = include_str!("../../../../runtimes/openfaas/node/index.js");
 const CLASSIC: &str = include_str!("../../../../runtimes/openfaas/node/classic.js");
@@ -90,45 +90,29 @@ pub(super) fn prepare(context: &Context<'_>, out: &Path) -> Result<Prepared, Tem
     for (name, text) in library {
         write(out, name, text)?;
     }
-    let process = said
-        .env
-        .remove("fprocess")
-        .unwrap_or_else(|| context.process("node index.js"));
-    let mut env = variables(if classic {
-        &[("cgi_headers", "true")]
-    } else {
-        &[
-            ("cgi_headers", "true"),
-            ("mode", "http"),
-            ("upstream_url", "http://127.0.0.1:3000"),
-            ("exec_timeout", "10s"),
-            ("write_timeout", "15s"),
-            ("read_timeout", "15s"),
-            ("prefix_logs", "false"),
-        ]
-    });
-    env.append(&mut said.env);
-    Ok(Prepared {
-        language: language.to_owned(),
-        runtime: "node".to_owned(),
-        entry: "index.js".to_owned(),
-        handler: (!classic).then(|| "handler".to_owned()),
-        hosted: !classic && process == "node index.js",
-        watchdog: if classic {
-            WatchdogKind::ClassicWatchdog
+    Ok(Interpreted {
+        runtime: "node",
+        entry: "index.js",
+        is_classic: classic,
+        handler: "handler",
+        process: "node index.js",
+        is_entry: |process| process == "node index.js",
+        env: variables(if classic {
+            &[("cgi_headers", "true")]
         } else {
-            WatchdogKind::OfWatchdog
-        },
-        process,
-        env,
-        concurrency: if classic {
-            FORKED_AT_ONCE
-        } else {
-            SERVED_AT_ONCE
-        },
-        build: tidegate_core::Build::default(),
-        notes: said.notes,
-    })
+            &[
+                ("cgi_headers", "true"),
+                ("mode", "http"),
+                ("upstream_url", "http://127.0.0.1:3000"),
+                ("exec_timeout", "10s"),
+                ("write_timeout", "15s"),
+                ("read_timeout", "15s"),
+                ("prefix_logs", "false"),
+            ]
+        }),
+        at_once: SERVED_AT_ONCE,
+    }
+    .prepared(context, said))
 }
 
 /// Writes what is installed: the handler's packages, and those of the template that it requires.

@@ -6,9 +6,9 @@
 use std::fs;
 use std::path::Path;
 
-use super::shared::{self, FORKED_AT_ONCE, variables, write};
+use super::shared::{self, Interpreted, variables, write};
 use super::{Context, TemplateError, remarks};
-use crate::{Prepared, WatchdogKind};
+use crate::Prepared;
 
 const ENTRY: &str = include_str!("../../../../runtimes/openfaas/python/index.py");
 const CLASSIC: &str = include_str!("../../../../runtimes/openfaas/python/classic.py");
@@ -67,7 +67,7 @@ pub(super) fn prepare(context: &Context<'_>, out: &Path) -> Result<Prepared, Tem
     let mut uses = Uses::default();
     uses.folder(&out.join("function"), folder, 0)?;
     requirements(context, folder, &uses, out)?;
-    let mut said = remarks::read(context)?;
+    let said = remarks::read(context)?;
     let (entry, library) = if classic {
         (CLASSIC, &[] as &[_])
     } else {
@@ -80,42 +80,29 @@ pub(super) fn prepare(context: &Context<'_>, out: &Path) -> Result<Prepared, Tem
     for (name, text) in library {
         write(out, name, text)?;
     }
-    let usual = if classic {
-        "python3 index.py"
-    } else {
-        "python index.py"
-    };
-    let process = said
-        .env
-        .remove("fprocess")
-        .unwrap_or_else(|| context.process(usual));
-    let mut env = variables(if classic {
-        &[]
-    } else {
-        &[
-            ("cgi_headers", "true"),
-            ("mode", "http"),
-            ("upstream_url", "http://127.0.0.1:5000"),
-        ]
-    });
-    env.append(&mut said.env);
-    Ok(Prepared {
-        language: language.to_owned(),
-        runtime: "python".to_owned(),
-        entry: "index.py".to_owned(),
-        handler: (!classic).then(|| "app".to_owned()),
-        hosted: !classic && is_entry(&process),
-        watchdog: if classic {
-            WatchdogKind::ClassicWatchdog
+    Ok(Interpreted {
+        runtime: "python",
+        entry: "index.py",
+        is_classic: classic,
+        handler: "app",
+        process: if classic {
+            "python3 index.py"
         } else {
-            WatchdogKind::OfWatchdog
+            "python index.py"
         },
-        process,
-        env,
-        concurrency: if classic { FORKED_AT_ONCE } else { THREADS },
-        build: tidegate_core::Build::default(),
-        notes: said.notes,
-    })
+        is_entry,
+        env: variables(if classic {
+            &[]
+        } else {
+            &[
+                ("cgi_headers", "true"),
+                ("mode", "http"),
+                ("upstream_url", "http://127.0.0.1:5000"),
+            ]
+        }),
+        at_once: THREADS,
+    }
+    .prepared(context, said))
 }
 
 /// Whether a process is the template's entry, which our host stands for.

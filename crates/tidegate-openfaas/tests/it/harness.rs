@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,6 +9,8 @@ use tempfile::TempDir;
 use tidegate_build::{Step, ToolPaths, Tools, Wanted, plan};
 use tidegate_openfaas::templates::prepare;
 use tidegate_openfaas::{BuildConfig, Prepared};
+
+use crate::listing;
 
 /// A context that was made into a tree.
 pub(crate) struct Made {
@@ -75,8 +76,7 @@ impl Made {
 
     /// The files, then everything that is told of them.
     pub(crate) fn shown(&self) -> String {
-        let mut said = String::new();
-        list(&self.path("tree"), "", &mut said);
+        let mut said = listing::of(&self.path("tree"));
         let text = serde_json::to_string_pretty(&self.prepared).unwrap();
         write!(said, "{text}").unwrap();
         said
@@ -239,30 +239,4 @@ impl Built {
 fn copy(from: &Path, to: &Path) {
     let status = Command::new("cp").arg("-a").args([from, to]).status();
     assert!(status.unwrap().success());
-}
-
-fn list(root: &Path, folder: &str, said: &mut String) {
-    let mut names: Vec<_> = fs::read_dir(root.join(folder))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    for name in names {
-        let path = if folder.is_empty() {
-            name
-        } else {
-            format!("{folder}/{name}")
-        };
-        let meta = fs::symlink_metadata(root.join(&path)).unwrap();
-        if meta.is_dir() {
-            list(root, &path, said);
-        } else {
-            let mark = if meta.permissions().mode() & 0o100 == 0 {
-                ""
-            } else {
-                " *"
-            };
-            writeln!(said, "{path}{mark}").unwrap();
-        }
-    }
 }

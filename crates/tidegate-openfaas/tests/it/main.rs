@@ -2,4 +2,5 @@
 
 mod built;
 mod harness;
+mod listing;
 mod trees;

@@ -65,7 +65,8 @@ pub(super) async fn look(
     platform: &Platform,
     source: &Source<'_>,
 ) -> Result<Option<Work>, BuildError> {
-    if source.build.skip {
+    // Where all of the code is in an image, there is nothing to build.
+    if source.build.skip || source.code.digest.is_empty() {
         return Ok(None);
     }
     let digest: Digest = source.code.digest.parse().map_err(crate::Error::from)?;

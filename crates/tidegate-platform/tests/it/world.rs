@@ -14,11 +14,10 @@ use tidegate_core::{
     Access, Build, Code, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, Scale,
     SecretUse,
 };
-use tidegate_engine::Options;
 use tidegate_platform::{
-    BUILD_LIMITS, Body, BuildOptions, CallContext, Digest, Failure, Function, GradualRollout,
-    Holds, KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform,
-    Preconditions, Prefix, ReplyBody, Status, Switch, ToolPaths, new_id,
+    Body, CallContext, Digest, Failure, Function, GradualRollout, Holds, ImageUse, KeptRevision,
+    Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix,
+    ReplyBody, Status, Switch, new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -116,6 +115,16 @@ impl Lower for Plain {
             },
             spec: FunctionSpec::deserialize(spec)
                 .map_err(|e| LowerError::new("spec", e.to_string()))?,
+            image: object
+                .spec()
+                .and_then(|spec| spec["image"].as_str())
+                .map(|name| ImageUse {
+                    name: name.to_owned(),
+                    digest: object
+                        .spec()
+                        .and_then(|s| Some(s["imageDigest"].as_str()?.to_owned())),
+                    ..ImageUse::default()
+                }),
             switch: Switch::WhenReady,
             traffic: traffic_of(object),
             rollout: rollout_of(object),
@@ -136,27 +145,10 @@ impl World {
         let (store, report) = opened.unwrap().unwrap();
         assert!(report.is_clean(), "{report:?}");
         let platform = Platform::start(Parts {
-            store,
-            isolation: Arc::new(Handle(fake.clone())),
-            engine: Options {
-                lanes: 1,
-                max_instances: 20,
-                max_waiting: 100,
-                max_wait: Duration::from_secs(10),
-                ready_within: Duration::from_secs(10),
-            },
-            bundles: folder.join("bundles"),
-            builds: BuildOptions {
-                folder: folder.join("builds"),
-                limits: BUILD_LIMITS,
-                at_once: 2,
-                egress: None,
-                tools: ToolPaths::default(),
-                env: Vec::new(),
-            },
             revisions: KEPT,
             kinds: vec![Arc::new(Plain)],
             holders: vec![Arc::new(Held)],
+            ..Parts::below(folder, store, Arc::new(Handle(fake.clone())))
         })
         .await
         .unwrap();

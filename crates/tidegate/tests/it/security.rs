@@ -141,6 +141,17 @@ fn a_private_function_needs_the_key_and_never_sees_it() {
         "none"
     );
     assert_eq!(server.cli(&["invoke", "private"]).ok().text(), "none");
+    // It is no other through the other door, where the key is a password as well.
+    server.get("/function/private").status(401);
+    for door in ["/fn/private", "/function/private"] {
+        assert_eq!(server.faas("GET", door).send().ok().text(), "none");
+        // A browser sends it for pages that do not know it.
+        server
+            .faas("POST", door)
+            .header("origin", "https://elsewhere.example")
+            .send()
+            .status(401);
+    }
     // A public one gets what its callers send, and the command sends it no key.
     assert_eq!(
         server

@@ -8,7 +8,7 @@ use tidegate_manifest::{MANIFEST, Source, Wanted};
 
 use super::difference::difference;
 use crate::client::{ANSWER, Client};
-use crate::commands::deploy::{PATIENCE, SOURCE, Ship, fetch, is_address, pack, upload};
+use crate::commands::deploy::{PATIENCE, SOURCE, Ship, fetch, is_address, language, pack, upload};
 use crate::commands::functions::{path, short, url};
 use crate::error::{Error, Result};
 use crate::time::elapsed;
@@ -152,8 +152,14 @@ impl Work<'_> {
     async fn carry_out(&self, outcome: &mut Outcome) -> Result {
         let path = path(self.namespace, self.wanted.name.as_str());
         let (spec, packed, source) = self.code(outcome).await?;
-        let there: Option<Json> = match self.client.get(&path, &[], ANSWER).await {
-            Ok(function) => Some(function),
+        let there: Option<Json> = match self.client.get::<Json>(&path, &[], ANSWER).await {
+            Ok(mut function) => {
+                // The server's own note, of which nobody has a wish.
+                if let Some(Json::Object(spec)) = function.get_mut("spec") {
+                    spec.remove("imageDigest");
+                }
+                Some(function)
+            }
             Err(e) if e.status() == Some(404) => None,
             Err(e) => return Err(e.into()),
         };
@@ -201,6 +207,10 @@ impl Work<'_> {
                 );
                 return Ok((spec, None, None));
             }
+            Source::Image { name } => {
+                spec.insert("image".to_owned(), json!(name));
+                return Ok((spec, None, None));
+            }
             Source::Path {
                 written,
                 path,
@@ -208,7 +218,7 @@ impl Work<'_> {
             } => (written, path, entry),
         };
         let runtime = match spec.get("runtime").and_then(Json::as_str) {
-            Some(word) => Some(word.parse().map_err(Error::usage)?),
+            Some(word) => Some(language(word).parse().map_err(Error::usage)?),
             None => None,
         };
         let made = spec.get("build").and_then(|build| build.get("command"));
@@ -232,7 +242,9 @@ impl Work<'_> {
             .map_err(|e| Error::unexpected("packing failed").because(&e))??;
         outcome.warnings.extend(packed.warnings.iter().cloned());
         let detected = &packed.detected;
-        spec.insert("runtime".to_owned(), json!(detected.runtime.as_str()));
+        // A version that was named stays.
+        spec.entry("runtime")
+            .or_insert_with(|| json!(detected.runtime.as_str()));
         spec.entry("contract")
             .or_insert_with(|| json!(detected.contract));
         spec.insert(

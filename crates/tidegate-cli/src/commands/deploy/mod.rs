@@ -6,6 +6,7 @@
 
 mod build;
 mod git;
+mod image;
 mod name;
 mod settings;
 mod ship;
@@ -29,6 +30,7 @@ use crate::progress::Spinner;
 use crate::time::elapsed;
 use build::BuildSettings;
 pub(super) use git::{SOURCE, fetch, is_address};
+use image::ImageSettings;
 use settings::Settings;
 pub(super) use settings::variable;
 use ship::Uploaded;
@@ -48,6 +50,29 @@ const RUNTIMES: [&str; 8] = [
     "executable",
 ];
 
+/// What is deployed.
+enum Payload<'a> {
+    Code(&'a Uploaded),
+    /// An image by its name.
+    Image(&'a str),
+}
+
+/// The name of a runtime: a language, and perhaps a version.
+fn runtime(text: &str) -> Result<String, String> {
+    if RUNTIMES.contains(&language(text)) && !text.ends_with(':') {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "choose {}, with a version after a colon where an image is that runtime",
+        RUNTIMES.join(", ")
+    ))
+}
+
+/// A runtime without its version.
+pub(super) fn language(runtime: &str) -> &str {
+    runtime.split(':').next().unwrap_or(runtime)
+}
+
 /// How code may be called.
 const CONTRACTS: [&str; 3] = ["host", "stdio", "http"];
 
@@ -62,13 +87,16 @@ const TRIES: usize = 4;
 #[derive(Args)]
 pub(crate) struct Deploy {
     /// The file or folder, an archive, a manifest, or the address of a git repository: URL.git[#REF][:FOLDER]
-    #[arg(value_name = "PATH")]
+    #[arg(value_name = "PATH", required_unless_present = "image")]
+    target: Option<PathBuf>,
+    #[arg(skip)]
     pub(super) path: PathBuf,
     /// The function's name; by default made from that of the file or folder
     #[arg(long)]
     pub(super) name: Option<Name>,
-    /// Who runs the code; by default told from the code
-    #[arg(long, value_parser = RUNTIMES)]
+    /// Who runs the code: python, node, go, rust, java, ruby, php or executable, with a version where an image is that
+    /// runtime (python:3.13); by default told from the code
+    #[arg(long, value_parser = runtime)]
     runtime: Option<String>,
     /// How it is called: host (a handler or app), stdio (a process a call), http (a server on $PORT)
     #[arg(long, value_parser = CONTRACTS)]
@@ -87,6 +115,8 @@ pub(crate) struct Deploy {
     json: bool,
     #[command(flatten)]
     build: BuildSettings,
+    #[command(flatten)]
+    image: ImageSettings,
     // Last, since its heading would stand over all that follows.
     #[command(flatten)]
     settings: Settings,
@@ -115,8 +145,9 @@ pub(super) struct What {
     /// The function's name; by default made from that of the file or folder
     #[arg(long)]
     pub(super) name: Option<Name>,
-    /// Who runs the code; by default told from the code
-    #[arg(long, value_parser = RUNTIMES)]
+    /// Who runs the code: python, node, go, rust, java, ruby, php or executable, with a version where an image is that
+    /// runtime (python:3.13); by default told from the code
+    #[arg(long, value_parser = runtime)]
     runtime: Option<String>,
     /// How it is called: host (a handler or app), stdio (a process a call), http (a server on $PORT)
     #[arg(long, value_parser = CONTRACTS)]
@@ -134,7 +165,9 @@ impl What {
     /// The deploy of a path.
     pub(super) fn of(self, path: PathBuf) -> Deploy {
         Deploy {
+            target: None,
             path,
+            image: ImageSettings::default(),
             name: self.name,
             runtime: self.runtime,
             contract: self.contract,
@@ -156,6 +189,10 @@ impl What {
 
 impl Deploy {
     pub(crate) async fn run(mut self, context: &mut Context) -> Result {
+        if let Some(image) = self.image.image.clone() {
+            return self.run_image(context, &image).await;
+        }
+        self.path = self.target.take().unwrap_or_default();
         let fetched = match self.path.to_str().filter(|p| is_address(p)) {
             Some(address) => {
                 let _spinner = Spinner::new(context.draws(), format!("fetching {address}"));
@@ -183,6 +220,31 @@ impl Deploy {
         self.print(context, &client, &function)
     }
 
+    /// Has the server get an image, and deploys that.
+    async fn run_image(mut self, context: &mut Context, image: &str) -> Result {
+        if let Some(target) = self.target.take() {
+            let text = target.to_string_lossy();
+            if self.name.is_some() {
+                return Err(Error::usage(format!(
+                    "{text:?} is given beside --name; with --image both are the function's name"
+                )));
+            }
+            let named = Name::new(&text).map_err(|e| Error::usage(format!("{e}")))?;
+            self.name = Some(named);
+        }
+        self.called = Some(ImageSettings::called(image).to_owned());
+        let name = self.name(context)?;
+        let client = context.client()?;
+        let began = Instant::now();
+        let settings = self.settings.clone().checked()?;
+        self.image.fetch(context, &client, image).await?;
+        let payload = Payload::Image(image);
+        let function = self
+            .deliver(context, &client, &name, &settings, &payload, began)
+            .await?;
+        self.print(context, &client, &function)
+    }
+
     /// Sends the code, writes the document and, unless that is not wanted, waits until the function is ready.
     pub(super) async fn send(
         &self,
@@ -197,7 +259,22 @@ impl Deploy {
             context.warn(warning);
         }
         let code = ship::upload(context.draws(), client, packed).await?;
-        let written = self.write(context, client, &settings, name, &code).await?;
+        let payload = Payload::Code(&code);
+        self.deliver(context, client, name, &settings, &payload, began)
+            .await
+    }
+
+    /// Writes the document, and waits.
+    async fn deliver(
+        &self,
+        context: &mut Context,
+        client: &Client,
+        name: &Name,
+        settings: &Settings,
+        payload: &Payload<'_>,
+        began: Instant,
+    ) -> Result<Function> {
+        let written = self.write(context, client, settings, name, payload).await?;
         if self.no_wait {
             let how = context.advice(format!("describe {name}"));
             context.note(format!("deploying {name}; {how} tells how it goes"));
@@ -275,7 +352,8 @@ impl Deploy {
     }
 
     pub(super) fn pack(&self) -> Result<Packed> {
-        let runtime = match self.runtime.as_deref().map(str::parse::<Runtime>) {
+        let language = self.runtime.as_deref().map(language);
+        let runtime = match language.map(str::parse::<Runtime>) {
             Some(Err(why)) => return Err(Error::usage(why)),
             Some(Ok(runtime)) => Some(runtime),
             None => None,
@@ -311,7 +389,7 @@ impl Deploy {
         client: &Client,
         settings: &Settings,
         name: &Name,
-        code: &Uploaded,
+        payload: &Payload<'_>,
     ) -> Result<Function> {
         let path = path(&context.namespace, name.as_str());
         let mut tried = 0;
@@ -320,7 +398,7 @@ impl Deploy {
             tried += 1;
             let is_new = earlier.is_none();
             let (mut function, mut kept) =
-                self.document(&context.namespace, settings, name, code, earlier.clone())?;
+                self.document(&context.namespace, settings, name, payload, earlier.clone())?;
             let status = earlier.as_ref().and_then(|f| f.status.as_ref());
             let said = self
                 .versions
@@ -367,7 +445,7 @@ impl Deploy {
         namespace: &str,
         settings: &Settings,
         name: &Name,
-        code: &Uploaded,
+        payload: &Payload<'_>,
         earlier: Option<Function>,
     ) -> Result<(Function, Vec<String>)> {
         let mut kept = Vec::new();
@@ -393,13 +471,40 @@ impl Deploy {
                 .annotations
                 .insert(SOURCE.to_owned(), source.clone());
         }
-        let (runtime, detected) = (code.runtime.as_str(), &code.contract);
-        if spec.runtime != runtime {
+        match payload {
+            Payload::Code(code) => self.of_code(code, &mut spec, &mut kept),
+            Payload::Image(image) => {
+                let contract = self.contract.as_ref();
+                self.image.apply(image, contract, &mut spec, &mut kept)?;
+            }
+        }
+        settings.apply(&mut spec, &mut metadata.labels, &mut kept)?;
+        let function = Function {
+            api_version: API_VERSION.to_owned(),
+            kind: FUNCTION.to_owned(),
+            metadata,
+            spec,
+            status: None,
+        };
+        Ok((function, kept))
+    }
+
+    fn of_code(&self, code: &Uploaded, spec: &mut FunctionSpec, kept: &mut Vec<String>) {
+        image::forget(spec);
+        let (language, detected) = (code.runtime.as_str(), &code.contract);
+        let before = spec.runtime.split(':').next().unwrap_or_default();
+        if before != language {
             // How other code was called says nothing about this.
             spec.contract = None;
             spec.handler = None;
         }
-        runtime.clone_into(&mut spec.runtime);
+        match &self.runtime {
+            Some(given) => spec.runtime.clone_from(given),
+            None if before == language && spec.runtime.contains(':') => {
+                kept.push(format!("runtime {}", spec.runtime));
+            }
+            None => language.clone_into(&mut spec.runtime),
+        }
         spec.code.clone_from(&code.code);
         let contract = match (&self.contract, spec.contract.take()) {
             (Some(given), _) => given.clone(),
@@ -410,16 +515,7 @@ impl Deploy {
             (None, _) => detected.clone(),
         };
         spec.contract = Some(contract);
-        self.build.apply(&mut spec, &mut kept);
-        settings.apply(&mut spec, &mut metadata.labels, &mut kept)?;
-        let function = Function {
-            api_version: API_VERSION.to_owned(),
-            kind: FUNCTION.to_owned(),
-            metadata,
-            spec,
-            status: None,
-        };
-        Ok((function, kept))
+        self.build.apply(spec, kept);
     }
 
     fn print(&self, context: &mut Context, client: &Client, function: &Function) -> Result {

@@ -223,6 +223,8 @@ pub(super) fn is_same_code(one: &FunctionSpec, other: &FunctionSpec) -> bool {
         },
         traffic: Vec::new(),
         rollout: None,
+        // The server's own note.
+        image_digest: None,
         ..spec.clone()
     };
     code(one) == code(other)

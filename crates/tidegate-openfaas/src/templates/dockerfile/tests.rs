@@ -1,7 +1,9 @@
 //! Dockerfiles and what becomes of them.
 
+#[path = "../../../tests/it/listing.rs"]
+mod listing;
+
 use std::fmt::Write as _;
-use std::fs;
 
 use super::super::prepare;
 use super::*;
@@ -20,8 +22,7 @@ fn with(files: &[(&str, &str)], config: &BuildConfig) -> String {
     match prepare(root.path(), config, out.path()) {
         Err(error) => error.to_string(),
         Ok(prepared) => {
-            let mut said = String::new();
-            list(out.path(), "", &mut said);
+            let mut said = listing::of(out.path());
             write!(
                 said,
                 "{:?}: {:?} for {}, entry {}, {} at once\nenv {:?}\nskips the build: {}",
@@ -38,33 +39,6 @@ fn with(files: &[(&str, &str)], config: &BuildConfig) -> String {
                 write!(said, "\nnote: {note}").unwrap();
             }
             said
-        }
-    }
-}
-
-fn list(out: &Path, folder: &str, said: &mut String) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mut names: Vec<_> = fs::read_dir(out.join(folder))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    for name in names {
-        let path = if folder.is_empty() {
-            name
-        } else {
-            format!("{folder}/{name}")
-        };
-        let meta = fs::symlink_metadata(out.join(&path)).unwrap();
-        if meta.is_dir() {
-            list(out, &path, said);
-        } else {
-            let mark = if meta.permissions().mode() & 0o100 == 0 {
-                ""
-            } else {
-                " *"
-            };
-            writeln!(said, "{path}{mark}").unwrap();
         }
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn lay(stage: &Stage, folder: &Path, out: &Path) -> Result<Tree, Temp
             return Err(Mistake::new(&file.line, why).into());
         };
         let name = source.to_string_lossy();
-        shared::copy(&folder.join(source), &out.join(inside), &name)?;
+        shared::copy(&folder.join(source), out, inside, &name)?;
         if file.executable {
             let path = out.join(inside);
             let is_file = fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
@@ -142,7 +142,7 @@ pub(super) fn install(
                             // Another stage's, or one that was removed again.
                             let free = format!("requirements-{}.txt", lists.len());
                             let name = source.to_string_lossy();
-                            shared::copy(&folder.join(source), &out.join(&free), &name)?;
+                            shared::copy(&folder.join(source), out, &free, &name)?;
                             free
                         }
                     };
@@ -229,7 +229,7 @@ fn node_manifests(folder: &str, out: &Path) -> Result<(), TemplateError> {
         for file in NODE {
             let from = out.join(folder).join(file);
             if from.is_file() {
-                shared::copy(&from, &out.join(file), file)?;
+                shared::copy(&from, out, file, file)?;
             }
         }
     }

@@ -44,6 +44,16 @@ fn a_stack_file_is_applied() {
         server.faas_invoke("object-hello", "tide").ok().text(),
         "hoy tide"
     );
+    // What one command applied, others of the same tool change.
+    let described = server.cli(&["describe", "stack-hello"]).ok();
+    assert!(described.all().contains("max 2"), "{described}");
+    server.cli(&["scale", "stack-hello", "0"]).ok();
+    assert_eq!(
+        server.faas_invoke("stack-hello", "tide").ok().text(),
+        "hello tide"
+    );
+    server.cli(&["delete", "object-hello", "stack-hello"]).ok();
+    assert_eq!(server.faas_invoke("stack-hello", "tide").status, 404);
 }
 
 #[test]

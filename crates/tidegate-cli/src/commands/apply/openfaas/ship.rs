@@ -11,7 +11,7 @@ use tidegate_openfaas::stack::{Recipe, StackFunction};
 
 use super::context::{Packed, Places, assemble, secrets};
 use super::shown;
-use crate::client::{Gateway, Status, USUAL_NAMESPACE};
+use crate::client::{Deployed, Gateway, Status, USUAL_NAMESPACE};
 use crate::commands::apply::difference::difference;
 use crate::commands::apply::{Action, Outcome};
 use crate::context::Context;
@@ -172,10 +172,10 @@ impl Ship<'_> {
             }
             return Ok(());
         }
-        let created = self.gateway.deploy(&deployment).await?;
-        outcome.action = match created {
-            true => Action::Created,
-            false => Action::Updated,
+        outcome.action = match self.gateway.deploy(&deployment).await? {
+            Deployed::Created => Action::Created,
+            Deployed::Updated => Action::Updated,
+            Deployed::Unchanged => Action::Unchanged,
         };
         outcome.url = Some(self.gateway.function_url(namespace, name));
         match wait {

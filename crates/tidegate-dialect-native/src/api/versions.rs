@@ -11,9 +11,9 @@ use tidegate_core::traffic::LATEST;
 use tidegate_core::{FunctionRef, format_bytes, format_duration};
 use tidegate_platform::{KeptRevision, Member, Object, Platform, Status, TrafficPart};
 
-use crate::api::{
-    Answer, Context, WaitParams, change_spec, function_key, parse, readable, unreadable,
-};
+use super::functions::{WaitParams, change_spec};
+use super::target::{function_key, readable};
+use super::{Answer, Context, parse, unreadable};
 use crate::document::{
     self, ErrorBody, Function, FunctionSpec, Metadata, Promotion, Revision, RevisionList,
     RevisionPhase, RevisionSpec, RevisionStatus, Rollback, RolloutPhase, RolloutStatus, Traffic,
@@ -357,6 +357,8 @@ pub(crate) fn rollout(rollout: tidegate_platform::Rollout) -> RolloutStatus {
 /// A canonical specification as a document would ask for it, with nothing left to defaults.
 pub(crate) fn spec(spec: &tidegate_core::FunctionSpec) -> FunctionSpec {
     let limits = &spec.limits;
+    // Not where the image is the code's runtime, as which the runtime's name stands for it.
+    let image = spec.root.as_ref().filter(|_| spec.code.digest.is_empty());
     let secrets = spec.secrets.iter().map(|used| document::SecretUse {
         name: used.name.clone(),
         env: used.env.clone(),
@@ -368,6 +370,13 @@ pub(crate) fn spec(spec: &tidegate_core::FunctionSpec) -> FunctionSpec {
             digest: spec.code.digest.clone(),
             entry: spec.code.entry.clone(),
         },
+        image: image.map(|root| root.image.clone()),
+        command: image.map_or_else(Vec::new, |_| spec.command.clone()),
+        workdir: image.map(|root| root.workdir.clone()),
+        user: image.map(|root| format!("{}:{}", root.user, root.group)),
+        read_only_root: image.map(|root| root.read_only),
+        port: image.and_then(|root| root.port),
+        ready_path: image.and_then(|root| Some(root.ready.as_ref()?.path.clone())),
         handler: spec.handler.clone(),
         env: spec.env.clone(),
         secrets: secrets.collect(),

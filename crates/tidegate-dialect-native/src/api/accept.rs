@@ -1,0 +1,132 @@
+//! What is stored of what a client sent, and what is refused at once.
+
+use tidegate_platform::{Object, ObjectKey, Platform, canonical_namespace};
+
+use super::{Answer, unreadable};
+use crate::document::{API_VERSION, FUNCTION, Function, FunctionSpec, Metadata};
+use crate::error::ApiError;
+
+/// What is stored of a document: what the client says of it, with the key that it was sent to.
+pub(super) fn stored(metadata: &Metadata, spec: &FunctionSpec, key: &ObjectKey) -> Answer<Object> {
+    let mut kept = serde_json::json!({ "name": key.name(), "namespace": key.namespace() });
+    for (field, given) in [
+        ("labels", &metadata.labels),
+        ("annotations", &metadata.annotations),
+    ] {
+        if !given.is_empty() {
+            kept[field] = serde_json::to_value(given).map_err(unreadable)?;
+        }
+    }
+    for (field, given) in [
+        ("uid", &metadata.uid),
+        ("resourceVersion", &metadata.resource_version),
+    ] {
+        if !given.is_empty() {
+            kept[field] = given.as_str().into();
+        }
+    }
+    let document = serde_json::json!({
+        "apiVersion": API_VERSION,
+        "kind": FUNCTION,
+        "metadata": kept,
+        "spec": serde_json::to_value(spec).map_err(unreadable)?,
+    });
+    Object::new(document).map_err(|e| tidegate_platform::Error::Store(e).into())
+}
+
+pub(super) fn check_identity(document: &Function, key: &ObjectKey) -> Answer<()> {
+    let same = |field: &str, given: &str, wanted: &str| {
+        if given.is_empty() || given == wanted {
+            return Ok(());
+        }
+        Err(ApiError::invalid(format!(
+            "{field} is {given:?}, but the request is for {wanted:?}"
+        )))
+    };
+    same("apiVersion", &document.api_version, API_VERSION)?;
+    same("kind", &document.kind, FUNCTION)?;
+    same("metadata.name", &document.metadata.name, key.name())?;
+    same(
+        "metadata.namespace",
+        canonical_namespace(&document.metadata.namespace),
+        key.namespace(),
+    )
+}
+
+pub(super) async fn check_runtime(platform: &Platform, spec: &FunctionSpec) -> Answer<()> {
+    if platform.added_runtime(&spec.runtime).await?.is_some() {
+        return Ok(());
+    }
+    let runtimes = platform.runtimes();
+    let (name, version) = match spec.runtime.split_once(':') {
+        Some((name, version)) => (name, Some(version)),
+        None => (spec.runtime.as_str(), None),
+    };
+    let described = || {
+        let all: Vec<_> = runtimes
+            .iter()
+            .map(|r| match (&r.available, &r.version) {
+                (Ok(_), Some(version)) => format!("{}:{version}", r.name),
+                (Ok(_), None) => r.name.clone(),
+                (Err(how), _) => format!("{} (missing: {how})", r.name),
+            })
+            .collect();
+        all.join(", ")
+    };
+    let wrong = |what: &str| {
+        Err(ApiError::invalid(format!(
+            "spec.runtime: {what} {:?}; this machine has {}",
+            spec.runtime,
+            described()
+        )))
+    };
+    match runtimes.iter().find(|runtime| runtime.name == name) {
+        None => wrong("unknown runtime"),
+        Some(runtime) => match (&runtime.available, version, &runtime.version) {
+            (Err(_), _, _) => wrong("missing runtime"),
+            (Ok(_), Some(wanted), Some(found))
+                if found == wanted || found.starts_with(&format!("{wanted}.")) =>
+            {
+                Ok(())
+            }
+            (Ok(_), Some(_), _) => wrong("another version is here than that of runtime"),
+            (Ok(_), None, _) => Ok(()),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::target::function_key;
+    use super::*;
+
+    #[test]
+    fn a_document_is_for_where_it_is_sent() {
+        for (namespace, name, good) in [
+            ("", "", true),
+            ("default", "f", true),
+            // Another system's word for the same place, but only where a namespace stands.
+            ("guest", "f", true),
+            ("default", "guest", false),
+            ("team", "f", false),
+        ] {
+            let document: Function = serde_json::from_value(serde_json::json!({
+                "metadata": { "name": name, "namespace": namespace },
+                "spec": { "runtime": "python", "code": { "digest": "", "entry": "" } },
+            }))
+            .unwrap();
+            let key = function_key("default", "f").unwrap();
+            assert_eq!(
+                check_identity(&document, &key).is_ok(),
+                good,
+                "{namespace}/{name}"
+            );
+        }
+        let named: Function = serde_json::from_value(serde_json::json!({
+            "metadata": { "name": "guest" },
+            "spec": { "runtime": "python", "code": { "digest": "", "entry": "" } },
+        }))
+        .unwrap();
+        assert!(check_identity(&named, &function_key("default", "guest").unwrap()).is_ok());
+    }
+}
