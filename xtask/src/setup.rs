@@ -34,7 +34,7 @@ struct Need {
 
 // Every language has functions among the examples, so their tests and the demo need them all. Versions are the oldest that
 // the language hosts and the examples run on; Debian 12 has newer ones of each.
-const FOR_TESTS: [Need; 21] = [
+const FOR_TESTS: [Need; 22] = [
     Need {
         package: "python3",
         why: "Python functions run on it",
