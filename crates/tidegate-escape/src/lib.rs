@@ -18,6 +18,7 @@ mod ground;
 mod inside;
 mod run;
 pub mod strain;
+pub mod suite;
 
 pub use attempts::{Attempt, all};
 pub use ground::{Ground, Place};

@@ -4,17 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tidegate_escape::{Place, Tally, attempts, strain};
+use tidegate_escape::{Place, suite};
 use tidegate_instance::RootFs;
 
 use crate::world::World;
-
-/// Picks attempts and strains whose names contain it.
-const FILTER: &str = "TIDEGATE_TEST_ATTEMPT";
-
-fn filter() -> String {
-    std::env::var(FILTER).unwrap_or_default()
-}
 
 fn place(world: &World) -> Place<'_> {
     Place {
@@ -27,7 +20,7 @@ fn place(world: &World) -> Place<'_> {
 }
 
 pub(crate) async fn every_attempt_is_answered_as_it_is_written_down(world: &World) {
-    try_all(&place(world)).await;
+    suite::withstands(&place(world)).await;
 }
 
 pub(crate) async fn the_same_from_an_image(world: &World) {
@@ -36,38 +29,11 @@ pub(crate) async fn the_same_from_an_image(world: &World) {
         dress: Box::new(move |spec| spec.root = Some(image.clone())),
         ..place(world)
     };
-    try_all(&dressed).await;
-}
-
-async fn try_all(place: &Place<'_>) {
-    let filter = filter();
-    let tally = attempts(place, &filter, |name, answer, expected| {
-        let word = if expected { "held" } else { "HOLE" };
-        println!("  {word} {name}: {answer}");
-    });
-    check(&tally.await.expect("the ground is laid out"));
+    suite::withstands(&dressed).await;
 }
 
 pub(crate) async fn what_one_does_to_itself_its_neighbour_hardly_notices(world: &World) {
-    let (place, filter) = (place(world), filter());
-    let tally = strain::all(&place, &filter, |noticed, held| {
-        println!(
-            "  {} {}: {}; a neighbour's p99 {:?} and then {:?}, {:.2} times, {} calls",
-            if held { "held" } else { "HOLE" },
-            noticed.name,
-            noticed.answer,
-            noticed.quiet,
-            noticed.under,
-            noticed.factor(),
-            noticed.calls,
-        );
-    });
-    check(&tally.await.expect("the ground is laid out"));
-}
-
-fn check(tally: &Tally) {
-    println!("  {} made, {} holes", tally.made, tally.holes.len());
-    assert!(tally.holes.is_empty(), "{:#?}", tally.holes);
+    suite::bears(&place(world)).await;
 }
 
 /// What attempts use beside the interpreter.

@@ -5,10 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use tidegate_escape::suite::PART;
 use tidegate_instance::{Isolation, Reason};
 use tidegate_isolation_process::{Cgroups, Error, Minimum, ProcessIsolation};
 
-use crate::PART;
 use crate::world::{World, call, exists, options, processes_with, until};
 
 pub(crate) async fn fifty_starts_at_once(world: &World) {

@@ -22,17 +22,11 @@ mod tools;
 mod walls;
 mod world;
 
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use tidegate_escape::suite::{self, PART};
 use world::World;
-
-/// Says which part this process plays.
-const PART: &str = "TIDEGATE_TEST_PART";
-
-/// The ordinary user: `nobody`, which every machine has.
-const NOBODY: u32 = 65534;
 
 macro_rules! cases {
     ($($module:ident: $($case:ident),* $(,)?;)*) => {
@@ -186,81 +180,25 @@ cases! {
 }
 
 fn main() -> ExitCode {
+    if std::env::var(PART).as_deref() == Ok("server") {
+        return life::be_a_server();
+    }
     let filter = std::env::args().nth(1).unwrap_or_default();
-    match std::env::var(PART).as_deref() {
-        Ok("server") => return life::be_a_server(),
-        Ok("user") => return report("ordinary user", &filter),
-        _ => {}
-    }
-    if !rustix::process::geteuid().is_root() {
-        println!("not root: the cases run as an ordinary user only");
-        return report("ordinary user", &filter);
-    }
-    let root = report("root", &filter);
-    let user = as_ordinary_user(&filter);
-    if root == ExitCode::SUCCESS && user {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
-fn report(who: &str, filter: &str) -> ExitCode {
-    println!("\n# as {who}");
-    let world = World::new();
-    let (ran, failed) = run_cases(&world, filter);
-    world.end();
-    // In the words of the standard harness, which tools that count tests look for.
-    println!(
-        "test result: {}. {} passed; {} failed; 0 ignored; 0 measured; 0 filtered out; as {who}",
-        if failed.is_empty() { "ok" } else { "FAILED" },
-        ran - failed.len(),
-        failed.len(),
-    );
-    for name in &failed {
-        println!("  failed: {name}");
-    }
-    if failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
-/// Runs this binary again as somebody else, from a folder that anyone can reach.
-fn as_ordinary_user(filter: &str) -> bool {
-    let folder = tempfile::Builder::new()
-        .prefix("tidegate-it-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .tempdir_in("/tmp")
-        .expect("a folder in /tmp");
-    let copy = |from: &Path, name: &str| {
-        let to = folder.path().join(name);
-        std::fs::copy(from, &to).expect("the binary is copied");
-        to
+    let cases = |filter: &str| {
+        let world = World::new();
+        let told = run_cases(&world, filter);
+        world.end();
+        told
     };
-    let me = copy(&std::env::current_exe().expect("we have a file"), "it");
-    let launcher = copy(&world::launcher(), "launcher");
-    let sources = folder.path().join("java");
-    std::fs::create_dir(&sources).expect("a folder");
-    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes/java/dev/tidegate/host");
-    for file in std::fs::read_dir(host).expect("the Java host").flatten() {
-        std::fs::copy(file.path(), sources.join(file.file_name())).expect("copied");
-    }
-    let home = folder.path().join("home");
-    std::fs::create_dir(&home).expect("a home");
-    std::os::unix::fs::chown(&home, Some(NOBODY), Some(NOBODY)).expect("given away");
-    Command::new(me)
-        .arg(filter)
-        .env(PART, "user")
-        .env(world::LAUNCHER, launcher)
-        .env(languages::SOURCES, sources)
-        .env("HOME", &home)
-        .env("TMPDIR", &home)
-        .current_dir(&home)
-        .uid(NOBODY)
-        .gid(NOBODY)
-        .status()
-        .expect("the harness starts as another user")
-        .success()
+    suite::as_both_users(&filter, cases, |folder| {
+        let sources = folder.join("java");
+        std::fs::create_dir(&sources).expect("a folder");
+        let host =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes/java/dev/tidegate/host");
+        for file in std::fs::read_dir(host).expect("the Java host").flatten() {
+            std::fs::copy(file.path(), sources.join(file.file_name())).expect("copied");
+        }
+        let launcher = suite::copied(&world::launcher(), folder, "launcher");
+        vec![(world::LAUNCHER, launcher), (languages::SOURCES, sources)]
+    })
 }

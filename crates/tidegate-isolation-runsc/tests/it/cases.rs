@@ -3,14 +3,11 @@
 use std::time::Instant;
 
 use tidegate_core::Network;
-use tidegate_escape::{Place, Tally, attempts, strain};
+use tidegate_escape::{Place, suite};
 use tidegate_instance::{Exec, Exit, Instance, Isolation, Program, Reason, SecretFile};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::world::World;
-
-/// Picks attempts and strains whose names contain it.
-const FILTER: &str = "TIDEGATE_TEST_ATTEMPT";
 
 macro_rules! cases {
     ($($case:ident),* $(,)?) => {
@@ -162,39 +159,12 @@ fn place(world: &World) -> Place<'_> {
     }
 }
 
-fn filter() -> String {
-    std::env::var(FILTER).unwrap_or_default()
-}
-
 async fn every_attempt_is_answered_as_it_is_written_down(world: &World) {
-    let (place, filter) = (place(world), filter());
-    let tally = attempts(&place, &filter, |name, answer, expected| {
-        let word = if expected { "held" } else { "HOLE" };
-        println!("  {word} {name}: {answer}");
-    });
-    check(&tally.await.expect("the ground is laid out"));
+    suite::withstands(&place(world)).await;
 }
 
 async fn what_one_does_to_itself_its_neighbour_hardly_notices(world: &World) {
-    let (place, filter) = (place(world), filter());
-    let tally = strain::all(&place, &filter, |noticed, held| {
-        println!(
-            "  {} {}: {}; a neighbour's p99 {:?} and then {:?}, {:.2} times, {} calls",
-            if held { "held" } else { "HOLE" },
-            noticed.name,
-            noticed.answer,
-            noticed.quiet,
-            noticed.under,
-            noticed.factor(),
-            noticed.calls,
-        );
-    });
-    check(&tally.await.expect("the ground is laid out"));
-}
-
-fn check(tally: &Tally) {
-    println!("  {} made, {} holes", tally.made, tally.holes.len());
-    assert!(tally.holes.is_empty(), "{:#?}", tally.holes);
+    suite::bears(&place(world)).await;
 }
 
 /// Of all that ran before this case.
