@@ -238,3 +238,50 @@ pub enum Access {
     /// Callers with a key for the namespace.
     Private,
 }
+
+// === impl FunctionSpec ===
+
+impl FunctionSpec {
+    /// A function of which nothing is said but what it runs and how it is called: small, alone, up to four times. What a
+    /// tool or a test begins with; a dialect says all of it.
+    #[must_use]
+    pub fn plain(runtime: &str, contract: &str, code: Code) -> Self {
+        const A_MINUTE: Duration = Duration::from_secs(60);
+        Self {
+            runtime: runtime.to_owned(),
+            contract: contract.to_owned(),
+            code,
+            command: Vec::new(),
+            handler: None,
+            env: BTreeMap::new(),
+            secrets: Vec::new(),
+            limits: Limits {
+                memory: 64 << 20,
+                cpu_milli: 1000,
+                pids: 64,
+                tmp: 1 << 20,
+                timeout: A_MINUTE,
+                first_byte: A_MINUTE,
+                stream_idle: A_MINUTE,
+                body: 1 << 20,
+            },
+            scale: Scale {
+                min: 0,
+                max: 4,
+                initial: 0,
+                concurrency: 1,
+                target_milli: 1000,
+                idle: A_MINUTE,
+                zero: None,
+                by_hand: None,
+                metric: Metric::default(),
+                waiting: None,
+            },
+            network: Network::None,
+            egress: None,
+            access: Access::Public,
+            root: None,
+            secrets_generation: 0,
+        }
+    }
+}

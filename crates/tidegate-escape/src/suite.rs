@@ -12,6 +12,11 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::{FunctionKey, InstanceId, Limits, Name, Network};
+use tidegate_instance::{InstanceSpec, LogSink, Program};
 
 use crate::{Place, Tally, attempts, strain};
 
@@ -108,6 +113,43 @@ fn again_as_ordinary_user(
         .status()
         .expect("the harness starts as another user")
         .success()
+}
+
+/// A small function that is alone, as most cases want it.
+///
+/// # Panics
+///
+/// Never.
+#[must_use]
+pub fn plain(id: u64, bundle: PathBuf, program: Program, logs: Arc<dyn LogSink>) -> InstanceSpec {
+    let word = |text: &str| Name::new(text).expect("a name");
+    let bound = Duration::from_secs(30);
+    InstanceSpec {
+        id: InstanceId(id),
+        function: FunctionKey::new(&word("default"), &word("tested")),
+        revision: Arc::from("r1"),
+        bundle,
+        layer: None,
+        root: None,
+        program,
+        env: vec![("GREETING".to_owned(), "hello".to_owned())],
+        secrets: Vec::new(),
+        limits: Limits {
+            memory: 128 << 20,
+            cpu_milli: 1000,
+            pids: 64,
+            tmp: 32 << 20,
+            timeout: bound,
+            first_byte: bound,
+            stream_idle: bound,
+            body: 16 << 20,
+        },
+        network: Network::None,
+        outbound: None,
+        concurrency: 1,
+        ready_within: bound,
+        logs,
+    }
 }
 
 /// A copy of a file in a folder, by this name.

@@ -13,6 +13,7 @@
 
 mod exit;
 mod job;
+mod machine;
 mod outbound;
 pub mod output;
 mod spec;
@@ -25,6 +26,7 @@ use tidegate_core::{InstanceId, InvocationId};
 
 pub use exit::{Exit, Reason};
 pub use job::{EGRESS_PORT, Egress, Folder, Job, JobEnd, JobLimits, JobOutput};
+pub use machine::copy_readable;
 pub use outbound::{Outbound, Outlet, RESOLVER};
 pub use spec::{InstanceSpec, LogSink, LogStream, Program, RootFs, SecretFile};
 pub use stream::Stream;

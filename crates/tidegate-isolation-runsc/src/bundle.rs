@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use tidegate_instance::InstanceSpec;
+use tidegate_instance::{InstanceSpec, copy_readable};
 
 use crate::protocol::{FOLDER, RELAY};
 
@@ -24,6 +24,10 @@ const FILE_SLACK: u64 = 1024 * 1024;
 
 /// Length of the window in which processor time is shared out, in microseconds.
 const CPU_PERIOD_US: u64 = 100_000;
+
+/// Most bytes copied into `/etc`, and the deepest folder: certificates are half a megabyte.
+const MAX_COPY: u64 = 16 * 1024 * 1024;
+const MAX_DEPTH: u32 = 6;
 
 /// What a function sees of the machine's `/etc`.
 const ETC: &[&str] = &[
@@ -81,28 +85,14 @@ pub(crate) fn root(at: &Path) -> io::Result<()> {
     ] {
         fs::write(at.join("etc").join(name), text)?;
     }
+    let mut left = MAX_COPY;
     for name in ETC {
-        copy(&Path::new("/etc").join(name), &at.join("etc").join(name), 5)?;
-    }
-    Ok(())
-}
-
-/// Copies what everyone may read, and nothing else.
-fn copy(from: &Path, to: &Path, depth: u32) -> io::Result<()> {
-    let Ok(meta) = fs::symlink_metadata(from) else {
-        return Ok(());
-    };
-    if meta.is_symlink() {
-        return symlink(fs::read_link(from)?, to);
-    }
-    let readable = meta.permissions().mode() & 0o004 != 0;
-    if meta.is_dir() && readable && depth > 0 {
-        fs::create_dir(to)?;
-        for entry in fs::read_dir(from)?.flatten() {
-            copy(&entry.path(), &to.join(entry.file_name()), depth - 1)?;
-        }
-    } else if meta.is_file() && readable {
-        fs::copy(from, to)?;
+        copy_readable(
+            &Path::new("/etc").join(name),
+            &at.join("etc").join(name),
+            MAX_DEPTH,
+            &mut left,
+        )?;
     }
     Ok(())
 }

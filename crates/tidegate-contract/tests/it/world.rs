@@ -18,7 +18,7 @@ use tidegate_contract::{
     AnswerBody, Body, BodyFault, CallError, CallInfo, Contract, ContractError, Prefix,
     Surroundings, Target, Vacant,
 };
-use tidegate_core::{Access, Code, FunctionSpec, InstanceId, InvocationId, Limits, Network, Scale};
+use tidegate_core::{Code, FunctionSpec, InstanceId, InvocationId};
 use tidegate_instance::{
     Exec, Exit, Instance, KillOnDrop, LogSink, LogStream, Process, Program, Reason, StartTimes,
     Stream, Usage,
@@ -70,49 +70,19 @@ pub(crate) struct Loose {
 
 /// A function of this contract, with these variables.
 pub(crate) fn spec(contract: &str, env: &[(&str, &str)]) -> FunctionSpec {
-    FunctionSpec {
-        runtime: "executable".to_owned(),
-        contract: contract.to_owned(),
-        code: Code {
-            digest: format!("sha256:{}", "0".repeat(64)),
-            entry: "handler".to_owned(),
-            layer: None,
-        },
-        command: Vec::new(),
-        handler: None,
-        env: env
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect(),
-        secrets: Vec::new(),
-        limits: Limits {
-            memory: 64 << 20,
-            cpu_milli: 1000,
-            pids: 64,
-            tmp: 1 << 20,
-            timeout: Duration::from_secs(60),
-            first_byte: Duration::from_secs(60),
-            stream_idle: Duration::from_secs(60),
-            body: 1 << 20,
-        },
-        scale: Scale {
-            min: 0,
-            max: 1,
-            initial: 0,
-            concurrency: 100,
-            target_milli: 1000,
-            idle: Duration::from_secs(60),
-            metric: tidegate_core::Metric::default(),
-            waiting: None,
-            zero: None,
-            by_hand: None,
-        },
-        network: Network::None,
-        egress: None,
-        access: Access::Public,
-        root: None,
-        secrets_generation: 0,
-    }
+    let code = Code {
+        digest: format!("sha256:{}", "0".repeat(64)),
+        entry: "handler".to_owned(),
+        layer: None,
+    };
+    let mut spec = FunctionSpec::plain("executable", contract, code);
+    spec.scale.max = 1;
+    spec.scale.concurrency = 100;
+    spec.env = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    spec
 }
 
 /// What is wrong with a function.

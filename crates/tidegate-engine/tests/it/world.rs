@@ -10,9 +10,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use tidegate_contract::{Body, BodyFault, Contract, Prefix};
-use tidegate_core::{
-    Access, Code, FunctionKey, FunctionSpec, Limits, Name, Network, Outcome, Scale,
-};
+use tidegate_core::{Code, FunctionKey, FunctionSpec, Name, Outcome};
 use tidegate_engine::{
     CallContext, Engine, Failure, Function, Materials, Options, PoolCounts, ReplyBody, Resources,
     Revision, UnknownRevision, new_id,
@@ -80,46 +78,13 @@ pub(crate) fn key(name: &str) -> FunctionKey {
 
 /// A revision of an HTTP function that takes one call at a time, at most four instances, none before it is called.
 pub(crate) fn revision(id: &str, change: impl FnOnce(&mut FunctionSpec)) -> Revision {
-    let mut spec = FunctionSpec {
-        runtime: "fake".to_owned(),
-        contract: "http".to_owned(),
-        code: Code {
-            layer: None,
-            digest: format!("sha256:{}", "0".repeat(64)),
-            entry: "main".to_owned(),
-        },
-        command: Vec::new(),
-        handler: None,
-        env: Default::default(),
-        secrets: Vec::new(),
-        limits: Limits {
-            memory: 64 << 20,
-            cpu_milli: 1000,
-            pids: 16,
-            tmp: 1 << 20,
-            timeout: Duration::from_secs(60),
-            first_byte: Duration::from_secs(60),
-            stream_idle: Duration::from_secs(30),
-            body: 1 << 20,
-        },
-        scale: Scale {
-            min: 0,
-            max: 4,
-            initial: 0,
-            concurrency: 1,
-            target_milli: 1000,
-            idle: Duration::from_secs(60),
-            zero: None,
-            by_hand: None,
-            metric: tidegate_core::Metric::default(),
-            waiting: None,
-        },
-        network: Network::None,
-        egress: None,
-        access: Access::Public,
-        root: None,
-        secrets_generation: 0,
+    let code = Code {
+        layer: None,
+        digest: format!("sha256:{}", "0".repeat(64)),
+        entry: "main".to_owned(),
     };
+    let mut spec = FunctionSpec::plain("fake", "http", code);
+    spec.limits.stream_idle = Duration::from_secs(30);
     change(&mut spec);
     Revision {
         id: id.into(),

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_bind_recursive, unmount};
-
-use tidegate_instance::RESOLVER;
+use tidegate_instance::{RESOLVER, copy_readable};
 
 use super::enter::c_path;
 use super::{StepError, is_dir, masks, step};
@@ -229,7 +228,7 @@ fn etc(to: &Path) -> io::Result<()> {
     fs::write(&asked_here, &asked[..asked.len().min(MAX_RESOLVER)])?;
     mode(&asked_here, 0o644)?;
     for name in ETC {
-        copy(
+        copy_readable(
             &Path::new("/etc").join(name),
             &to.join(name),
             MAX_DEPTH,
@@ -245,14 +244,14 @@ fn etc(to: &Path) -> io::Result<()> {
         mode(&to.join(folder), 0o755)?;
         for name in *names {
             let to = to.join(folder).join(name);
-            copy(&from.join(name), &to, MAX_DEPTH, &mut left)?;
+            copy_readable(&from.join(name), &to, MAX_DEPTH, &mut left)?;
         }
     }
     for entry in fs::read_dir("/etc")?.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if ETC_VERSIONED.iter().any(|begin| name.starts_with(begin)) {
-            copy(
+            copy_readable(
                 &entry.path(),
                 &to.join(entry.file_name()),
                 MAX_DEPTH,
@@ -277,29 +276,6 @@ fn runtimes(to: &Path) -> io::Result<()> {
             fs::write(&path, text)?;
             mode(&path, 0o644)?;
         }
-    }
-    Ok(())
-}
-
-/// Copies what everyone may read, and nothing else: private keys live beside certificates.
-fn copy(from: &Path, to: &Path, depth: u32, left: &mut u64) -> io::Result<()> {
-    let Ok(meta) = fs::symlink_metadata(from) else {
-        return Ok(());
-    };
-    if meta.is_symlink() {
-        return symlink(fs::read_link(from)?, to);
-    }
-    let readable = meta.permissions().mode() & 0o004 != 0;
-    if meta.is_dir() && readable && depth > 0 {
-        fs::create_dir(to)?;
-        mode(to, 0o755)?;
-        for entry in fs::read_dir(from)?.flatten() {
-            copy(&entry.path(), &to.join(entry.file_name()), depth - 1, left)?;
-        }
-    } else if meta.is_file() && readable && meta.len() <= *left {
-        *left -= meta.len();
-        fs::copy(from, to)?;
-        mode(to, 0o644)?;
     }
     Ok(())
 }

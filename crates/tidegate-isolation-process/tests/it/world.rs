@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tidegate_core::{FunctionKey, InstanceId, InvocationId, Limits, Name, Network};
+use tidegate_core::{InstanceId, InvocationId};
+use tidegate_escape::suite;
 use tidegate_instance::{
     Exec, Exit, Instance, InstanceSpec, Isolation, LogSink, LogStream, Program, StartError,
 };
@@ -182,35 +183,9 @@ impl World {
 
     pub(crate) fn spec(&self, bundle: &Path, program: Program) -> (InstanceSpec, Arc<Recorder>) {
         let logs = Arc::new(Recorder::default());
-        let spec = InstanceSpec {
-            id: InstanceId(self.next.fetch_add(1, Ordering::Relaxed)),
-            function: FunctionKey::new(
-                &Name::new("default").expect("a name"),
-                &Name::new("tested").expect("a name"),
-            ),
-            revision: Arc::from("r1"),
-            layer: None,
-            root: None,
-            bundle: bundle.to_owned(),
-            program,
-            env: vec![("GREETING".to_owned(), "hello".to_owned())],
-            secrets: Vec::new(),
-            limits: Limits {
-                memory: 128 << 20,
-                cpu_milli: 1000,
-                pids: 64,
-                tmp: 32 << 20,
-                timeout: Duration::from_secs(30),
-                first_byte: Duration::from_secs(30),
-                stream_idle: Duration::from_secs(30),
-                body: 16 << 20,
-            },
-            network: Network::None,
-            outbound: None,
-            concurrency: 1,
-            ready_within: Duration::from_secs(10),
-            logs: logs.clone(),
-        };
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut spec = suite::plain(id, bundle.to_owned(), program, logs.clone());
+        spec.ready_within = Duration::from_secs(10);
         (spec, logs)
     }
 

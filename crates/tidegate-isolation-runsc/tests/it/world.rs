@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tidegate_core::{FunctionKey, InstanceId, InvocationId, Limits, Name, Network};
+use tidegate_core::{InstanceId, InvocationId};
+use tidegate_escape::suite;
 use tidegate_instance::{InstanceSpec, LogSink, LogStream, Program};
 use tidegate_isolation_runsc::{Options, RunscIsolation};
 
@@ -126,33 +127,7 @@ impl World {
             }
         };
         let logs = Arc::<Lines>::default();
-        let word = |text: &str| Name::new(text).expect("a name");
-        let spec = InstanceSpec {
-            id: InstanceId(1),
-            function: FunctionKey::new(&word("default"), &word("tested")),
-            revision: Arc::from("r1"),
-            bundle,
-            layer: None,
-            root: None,
-            program,
-            env: vec![("GREETING".to_owned(), "hello".to_owned())],
-            secrets: Vec::new(),
-            limits: Limits {
-                memory: 128 << 20,
-                cpu_milli: 1000,
-                pids: 64,
-                tmp: 32 << 20,
-                timeout: Duration::from_secs(30),
-                first_byte: Duration::from_secs(30),
-                stream_idle: Duration::from_secs(30),
-                body: 16 << 20,
-            },
-            network: Network::None,
-            outbound: None,
-            concurrency: 1,
-            ready_within: Duration::from_secs(30),
-            logs: logs.clone(),
-        };
+        let spec = suite::plain(1, bundle, program, logs.clone());
         (spec, logs)
     }
 }

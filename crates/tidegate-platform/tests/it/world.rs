@@ -10,10 +10,7 @@ use http_body_util::BodyExt as _;
 use serde::Deserialize as _;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target};
-use tidegate_core::{
-    Access, Build, Code, FunctionKey, FunctionRef, FunctionSpec, Limits, Name, Network, Scale,
-    SecretUse,
-};
+use tidegate_core::{Build, Code, FunctionKey, FunctionRef, FunctionSpec, Name, SecretUse};
 use tidegate_platform::{
     Body, CallContext, Digest, Failure, Function, GradualRollout, Holds, ImageUse, KeptRevision,
     Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix,
@@ -162,46 +159,17 @@ impl World {
 
     /// A specification; its environment makes one differ from another.
     pub(crate) fn spec(&self, version: &str) -> FunctionSpec {
-        FunctionSpec {
-            runtime: "fake".to_owned(),
-            contract: "http".to_owned(),
-            code: Code {
-                layer: None,
-                digest: self.code.clone(),
-                entry: "main.sh".to_owned(),
-            },
-            command: Vec::new(),
-            handler: None,
-            env: [("VERSION".to_owned(), version.to_owned())].into(),
-            secrets: Vec::new(),
-            limits: Limits {
-                memory: 64 << 20,
-                cpu_milli: 1000,
-                pids: 16,
-                tmp: 1 << 20,
-                timeout: Duration::from_secs(20),
-                first_byte: Duration::from_secs(20),
-                stream_idle: Duration::from_secs(20),
-                body: 1 << 20,
-            },
-            scale: Scale {
-                min: 0,
-                max: 4,
-                initial: 1,
-                concurrency: 1,
-                target_milli: 1000,
-                idle: Duration::from_secs(60),
-                zero: None,
-                by_hand: None,
-                metric: tidegate_core::Metric::default(),
-                waiting: None,
-            },
-            network: Network::None,
-            egress: None,
-            access: Access::Public,
-            root: None,
-            secrets_generation: 0,
-        }
+        let code = Code {
+            layer: None,
+            digest: self.code.clone(),
+            entry: "main.sh".to_owned(),
+        };
+        let mut spec = FunctionSpec::plain("fake", "http", code);
+        spec.env.insert("VERSION".to_owned(), version.to_owned());
+        spec.limits.timeout = Duration::from_secs(20);
+        spec.limits.first_byte = Duration::from_secs(20);
+        spec.scale.initial = 1;
+        spec
     }
 
     /// The same, naming a secret that is set in the environment.

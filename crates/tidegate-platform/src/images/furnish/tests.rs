@@ -1,50 +1,17 @@
-use std::time::Duration;
-
-use tidegate_core::{Access, Code, Limits, Metric, Scale};
+use tidegate_core::Code;
 
 use super::*;
 
 fn spec() -> FunctionSpec {
-    FunctionSpec {
-        runtime: "image".to_owned(),
-        contract: "http".to_owned(),
-        code: Code {
-            digest: String::new(),
-            entry: String::new(),
-            layer: None,
-        },
-        command: Vec::new(),
-        handler: None,
-        env: [("MODE".to_owned(), "mine".to_owned())].into(),
-        secrets: Vec::new(),
-        limits: Limits {
-            memory: 64 << 20,
-            cpu_milli: 1000,
-            pids: 16,
-            tmp: 1 << 20,
-            timeout: Duration::from_secs(20),
-            first_byte: Duration::from_secs(20),
-            stream_idle: Duration::from_secs(20),
-            body: 1 << 20,
-        },
-        scale: Scale {
-            min: 0,
-            max: 4,
-            initial: 1,
-            concurrency: 100,
-            target_milli: 700,
-            idle: Duration::from_secs(60),
-            zero: None,
-            by_hand: None,
-            metric: Metric::default(),
-            waiting: None,
-        },
-        network: Network::None,
-        egress: None,
-        access: Access::Public,
-        root: None,
-        secrets_generation: 0,
-    }
+    let code = Code {
+        digest: String::new(),
+        entry: String::new(),
+        layer: None,
+    };
+    let mut spec = FunctionSpec::plain("image", "http", code);
+    spec.env.insert("MODE".to_owned(), "mine".to_owned());
+    spec.scale.concurrency = 100;
+    spec
 }
 
 fn image(change: impl FnOnce(&mut Config)) -> Image {
