@@ -6,8 +6,8 @@ mod pull;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use indicatif::HumanBytes;
 use jiff::Timestamp;
-use tidegate_core::format_bytes;
 use tidegate_document::{AliasRequest, Image as Document, ImageList, Pruned, PullRequest};
 
 use crate::client::{self, ANSWER, Client};
@@ -119,7 +119,7 @@ impl Image {
                 context.note(format!(
                     "pulled {} ({})",
                     wanted.image,
-                    format_bytes(pulled.size)
+                    HumanBytes(pulled.size)
                 ));
                 context.line(&pulled.digest)
             }
@@ -168,8 +168,8 @@ impl Image {
                 }
                 context.note(match pruned.images {
                     0 => "nothing to remove".to_owned(),
-                    1 => format!("removed 1 image, {}", format_bytes(pruned.bytes)),
-                    n => format!("removed {n} images, {}", format_bytes(pruned.bytes)),
+                    1 => format!("removed 1 image, {}", HumanBytes(pruned.bytes)),
+                    n => format!("removed {n} images, {}", HumanBytes(pruned.bytes)),
                 });
                 Ok(())
             }
@@ -193,7 +193,7 @@ async fn import(context: &mut Context, path: PathBuf, name: Option<String>, json
         return context.json(&images);
     }
     for image in &images {
-        let size = format_bytes(image.size);
+        let size = HumanBytes(image.size);
         context.note(format!("imported {} ({size})", short(&image.digest)));
         match &name {
             Some(name) => context.line(name)?,
@@ -230,7 +230,7 @@ async fn list(context: &mut Context, json: bool) -> Result {
             });
         let rest = [
             short(&image.digest).to_owned(),
-            format_bytes(image.size),
+            HumanBytes(image.size).to_string(),
             image.layers.len().to_string(),
             made,
         ];
@@ -280,7 +280,7 @@ fn describe(image: &Document, now: Timestamp) -> String {
         row("Made:", &format!("{created} ({} ago)", age(created, now)));
     }
     row("Platform:", &image.platform);
-    row("Size:", &format_bytes(image.size));
+    row("Size:", &HumanBytes(image.size).to_string());
     row("Entry point:", &words(&image.entrypoint));
     row("Command:", &words(&image.cmd));
     let mut heading = "Environment:";
@@ -302,7 +302,7 @@ fn describe(image: &Document, now: Timestamp) -> String {
     for layer in &image.layers {
         row(
             heading,
-            &format!("{} {}", short(&layer.digest), format_bytes(layer.size)),
+            &format!("{} {}", short(&layer.digest), HumanBytes(layer.size)),
         );
         heading = "";
     }

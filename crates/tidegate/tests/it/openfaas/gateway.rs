@@ -384,7 +384,9 @@ fn a_function_belongs_to_one_dialect() {
         "{names:?}"
     );
     // And is changed by its own only.
-    server.cli(&["delete", "theirs"]).fails(&["OpenFaaS"]);
+    let route = "/namespaces/default/functions/theirs";
+    let refused = server.control("DELETE", route).send().status(409);
+    assert!(refused.text().contains("OpenFaaS"), "{refused}");
     server
         .try_deploy("theirs", "def handler(event):\n    return 'taken'\n", &[])
         .fails(&["OpenFaaS"]);
@@ -401,4 +403,7 @@ fn a_function_belongs_to_one_dialect() {
     assert_eq!(server.get("/fn/theirs").ok().text(), "theirs\n");
     assert_eq!(server.get("/fn/ours").ok().text(), "ours");
     server.cli(&["logs", "theirs"]).ok();
+    // The command line knows whose it is and asks there.
+    server.cli(&["delete", "theirs"]).ok();
+    server.get("/function/theirs").status(404);
 }
