@@ -53,38 +53,52 @@ const PYTHON_PACKAGES: &[&[&str]] = &[
     ],
 ];
 
+/// Packages of npm, by their lock.
+const NPM: Project = Project {
+    name: "",
+    locks: &["package.json", "package-lock.json"],
+    made: &["node_modules"],
+    install: &[&["npm", "ci", "--no-audit", "--no-fund"]],
+    test: &["npm", "test"],
+    count: node,
+};
+
+/// Packages that are pinned by hash.
+const PIP: Project = Project {
+    name: "",
+    locks: &["requirements.txt"],
+    made: &["venv"],
+    install: PYTHON_PACKAGES,
+    test: &["venv/bin/python", "-B", "-m", "unittest"],
+    count: python,
+};
+
+/// Go's own packages alone.
+const GO: Project = Project {
+    name: "",
+    locks: &[],
+    made: &[],
+    install: &[],
+    test: &["go", "test", "-v", "./..."],
+    count: go,
+};
+
 const PROJECTS: &[Project] = &[
     Project {
         name: "markdown",
-        locks: &["package.json", "package-lock.json"],
-        made: &["node_modules"],
-        install: &[&["npm", "ci", "--no-audit", "--no-fund"]],
-        test: &["npm", "test"],
-        count: node,
+        ..NPM
     },
     Project {
         name: "ical",
-        locks: &["package.json", "package-lock.json"],
-        made: &["node_modules"],
-        install: &[&["npm", "ci", "--no-audit", "--no-fund"]],
-        test: &["npm", "test"],
-        count: node,
+        ..NPM
     },
     Project {
         name: "yaml2json",
-        locks: &["requirements.txt"],
-        made: &["venv"],
-        install: PYTHON_PACKAGES,
-        test: &["venv/bin/python", "-B", "-m", "unittest"],
-        count: python,
+        ..PIP
     },
     Project {
         name: "qrcode",
-        locks: &[],
-        made: &[],
-        install: &[],
-        test: &["go", "test", "-v", "./..."],
-        count: go,
+        ..GO
     },
     Project {
         name: "csv2json-rust",
@@ -120,27 +134,15 @@ const PROJECTS: &[Project] = &[
     },
     Project {
         name: "openfaas/table",
-        locks: &["requirements.txt"],
-        made: &["venv"],
-        install: PYTHON_PACKAGES,
-        test: &["venv/bin/python", "-B", "-m", "unittest"],
-        count: python,
+        ..PIP
     },
     Project {
         name: "openfaas/when",
-        locks: &["package.json", "package-lock.json"],
-        made: &["node_modules"],
-        install: &[&["npm", "ci", "--no-audit", "--no-fund"]],
-        test: &["npm", "test"],
-        count: node,
+        ..NPM
     },
     Project {
         name: "openfaas/digest",
-        locks: &[],
-        made: &[],
-        install: &[],
-        test: &["go", "test", "-v", "./..."],
-        count: go,
+        ..GO
     },
 ];
 

@@ -59,45 +59,40 @@ pub(super) fn promises(load: &[Row], cold: &[cold::Row], memory: Option<&Memory>
         }
     };
     let [many, one] = CONNECTIONS;
+    let faster = |row: &str, peer: &str| {
+        within(load, many, row, peer, |a, b| {
+            a.load.per_second / b.load.per_second
+        })
+    };
     at_least(
         "throughput to a process instance, to a bare proxy's",
         "",
         0.8,
-        within(load, many, "tidegate", "proxy", |a, b| {
-            a.load.per_second / b.load.per_second
-        }),
+        faster("tidegate", "proxy"),
     );
     at_least(
         "Python hello, to functions-framework's throughput",
         "",
         3.0,
-        within(load, many, "python", "functions-framework", |a, b| {
-            a.load.per_second / b.load.per_second
-        }),
+        faster("python", "functions-framework"),
     );
     at_least(
         "Node hello, to functions-framework's throughput",
         "",
         8.0,
-        within(load, many, "node", "node-functions-framework", |a, b| {
-            a.load.per_second / b.load.per_second
-        }),
+        faster("node", "node-functions-framework"),
     );
     at_least(
         "python3-http hello, to Flask and waitress's throughput",
         "",
         3.0,
-        within(load, many, "openfaas-python", "flask-waitress", |a, b| {
-            a.load.per_second / b.load.per_second
-        }),
+        faster("openfaas-python", "flask-waitress"),
     );
     at_least(
         "node22 hello, to Express's throughput",
         "",
         3.0,
-        within(load, many, "openfaas-node", "express", |a, b| {
-            a.load.per_second / b.load.per_second
-        }),
+        faster("openfaas-node", "express"),
     );
     let mut at_most = |what: String, unit, budget, measured: Option<f64>| {
         if let Some(measured) = measured {

@@ -1,8 +1,6 @@
 //! Names, sharing, removing, and what a crash leaves.
 
-use std::sync::Arc;
-
-use tidegate_image::{Credentials, Error, Image, Pruned, Reference};
+use tidegate_image::{Error, Image, Pruned, Reference};
 
 use crate::fake::Fake;
 use crate::made::{Made, Tar, World};
@@ -10,11 +8,7 @@ use crate::made::{Made, Tar, World};
 async fn pull(world: &World, made: &Made, name: &str) -> (Image, Reference) {
     let fake = Fake::serving(&[made]).await;
     let name = fake.reference(name);
-    let image = world
-        .images
-        .pull(&name, &Credentials::Anonymous, Arc::new(()))
-        .await
-        .unwrap();
+    let image = world.pull(&name).await.unwrap();
     (image, name)
 }
 

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tidegate_image::{Event, ImageDigest, Images, Progress, Settings};
+use tidegate_image::{
+    Credentials, Error, Event, Image, ImageDigest, Images, Progress, Reference, Settings,
+};
 
 /// A tar in the making.
 #[derive(Clone, Default)]
@@ -234,6 +236,12 @@ impl World {
             folder,
             settings,
         }
+    }
+
+    /// Pulls as somebody without a login, to whom nothing is told.
+    pub(crate) async fn pull(&self, name: &Reference) -> Result<Image, Error> {
+        let nobody = Credentials::Anonymous;
+        self.images.pull(name, &nobody, Arc::new(())).await
     }
 
     /// As after a restart.

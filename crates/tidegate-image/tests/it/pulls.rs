@@ -12,10 +12,7 @@ use crate::made::{Made, Tar, Told, World, gzip, index, noise};
 
 async fn pull(world: &World, fake: &Fake) -> Result<Image, Error> {
     let name = fake.reference("a/b:1");
-    world
-        .images
-        .pull(&name, &Credentials::Anonymous, Arc::new(()))
-        .await
+    world.pull(&name).await
 }
 
 fn small() -> Made {
@@ -198,11 +195,7 @@ async fn what_does_not_pass_is_given_up_on() {
     let address = nobody.local_addr().unwrap();
     drop(nobody);
     let name: Reference = format!("{address}/a").parse().unwrap();
-    let error = world
-        .images
-        .pull(&name, &Credentials::Anonymous, Arc::new(()))
-        .await
-        .unwrap_err();
+    let error = world.pull(&name).await.unwrap_err();
     assert!(
         matches!(&error, Error::Unreachable { reason, .. } if reason.starts_with("no connection")),
         "{error}"
@@ -281,11 +274,7 @@ async fn wrong_digests_are_refused() {
         let fake = Fake::start(wrong(what)).await;
         let world = World::new();
         let name = fake.reference(&format!("a@{}", made.digest()));
-        let error = world
-            .images
-            .pull(&name, &Credentials::Anonymous, Arc::new(()))
-            .await
-            .unwrap_err();
+        let error = world.pull(&name).await.unwrap_err();
         assert!(matches!(error, Error::Digest { .. }), "{what}: {error}");
         world.assert_bare();
     }
@@ -323,11 +312,7 @@ async fn the_image_for_this_machine_is_chosen() {
                 .as_bytes()
         )
     ));
-    world
-        .images
-        .pull(&by_index, &Credentials::Anonymous, Arc::new(()))
-        .await
-        .unwrap();
+    world.pull(&by_index).await.unwrap();
     assert_eq!(world.images.resolve(&by_index), Some(ours.digest()));
 
     for (list, found) in [

@@ -159,11 +159,7 @@ async fn an_image_that_was_pushed_is_pulled() {
     let (registry, world, made) = (Registry::start(false).await, World::new(), image());
     registry.push(&made, "team/hello", "1").await;
     let name = registry.reference("team/hello:1");
-    let pulled = world
-        .images
-        .pull(&name, &Credentials::Anonymous, Arc::new(()))
-        .await
-        .unwrap();
+    let pulled = world.pull(&name).await.unwrap();
     assert_eq!(pulled.digest, made.digest());
     assert_eq!(world.images.resolve(&name), Some(made.digest()));
     let hello = world.images.layers(&pulled.digest).unwrap()[1].join("bin/hello");
@@ -172,32 +168,20 @@ async fn an_image_that_was_pushed_is_pulled() {
 
     // By digest, and by an index.
     let by_digest = name.at(&made.digest());
-    world
-        .images
-        .pull(&by_digest, &Credentials::Anonymous, Arc::new(()))
-        .await
-        .unwrap();
+    world.pull(&by_digest).await.unwrap();
     let machine = tidegate_image::Platform::machine().architecture;
     let list = index(&[(&made.manifest, &machine)]).to_string();
     registry
         .manifest(list.as_bytes(), INDEX, "team/hello", "list")
         .await;
     let by_index = registry.reference("team/hello:list");
-    let same = world
-        .images
-        .pull(&by_index, &Credentials::Anonymous, Arc::new(()))
-        .await
-        .unwrap();
+    let same = world.pull(&by_index).await.unwrap();
     assert_eq!(same.digest, made.digest());
     assert_eq!(same.names.len(), 3);
 
     for lost in ["team/hello:2", "team/none:1"] {
         let name = registry.reference(lost);
-        let error = world
-            .images
-            .pull(&name, &Credentials::Anonymous, Arc::new(()))
-            .await
-            .unwrap_err();
+        let error = world.pull(&name).await.unwrap_err();
         assert!(matches!(error, Error::NotFound { .. }), "{error}");
     }
 }

@@ -300,7 +300,7 @@ pub(crate) async fn links_in_an_image_lead_nowhere_else(world: &World) {
         ("etc/hosts", "the machine's\n"),
         ("tmp/file", "x"),
         ("dev/null", "x"),
-        ("work/x", "x"),
+        ("desk/x", "x"),
     ]);
     let before = listing(&victim);
     let to = victim.display();
@@ -312,7 +312,7 @@ pub(crate) async fn links_in_an_image_lead_nowhere_else(world: &World) {
     ];
     let script = "cat /etc/hostname; echo x > /tmp/mine; echo x > /dev/null; cat /run/secrets/key; pwd; ls /proc/self/status";
     let mut started = 0;
-    for (link, way) in ["etc", "tmp", "dev", "proc", "sys", "run", "var", "work"]
+    for (link, way) in ["etc", "tmp", "dev", "proc", "sys", "run", "var", "desk"]
         .into_iter()
         .flat_map(|link| ways.iter().map(move |way| (link, way)))
     {
@@ -321,7 +321,7 @@ pub(crate) async fn links_in_an_image_lead_nowhere_else(world: &World) {
             fs::remove_dir_all(base.0.join(link)).expect("removed");
         }
         let root = RootFs {
-            workdir: "/work/deep".to_owned(),
+            workdir: "/desk/deep".to_owned(),
             ..image(&[&base.link(link, format!("{way}/{link}"))])
         };
         let (mut spec, _) = program(world, root, &["sh", "-c", script]);
@@ -334,7 +334,7 @@ pub(crate) async fn links_in_an_image_lead_nowhere_else(world: &World) {
                 started += 1;
                 let text = call(&*instance, b"").await.expect("called").text();
                 assert_eq!(
-                    text, "tested\nvalue/work/deep\n/proc/self/status\n",
+                    text, "tested\nvalue/desk/deep\n/proc/self/status\n",
                     "{link} to {way}"
                 );
             }
