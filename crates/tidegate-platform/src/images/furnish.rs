@@ -236,7 +236,7 @@ fn stop_signal(config: &Config) -> Result<i32, String> {
         let more = more.strip_prefix('+').unwrap_or("0").parse::<i32>();
         return more
             .ok()
-            .map(|more| 34 + more)
+            .and_then(|more| more.checked_add(34))
             .filter(|n| (34..=MAX_SIGNAL).contains(n))
             .ok_or_else(|| format!("the image's stop signal {text:?} is none"));
     }

@@ -188,6 +188,7 @@ fn stop_signals_have_names_and_numbers() {
         ("SIGNONE", None),
         ("0", None),
         ("SIGRTMIN+99", None),
+        ("SIGRTMIN+2147483647", None),
     ] {
         let got = furnished(|_| {}, |c| c.stop_signal = Some(text.to_owned()));
         assert_eq!(
