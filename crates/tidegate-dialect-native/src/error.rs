@@ -59,7 +59,7 @@ impl ApiError {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Outcome::Limit(Limit::Body) => StatusCode::PAYLOAD_TOO_LARGE,
-            Outcome::Limit(Limit::Concurrency) => StatusCode::TOO_MANY_REQUESTS,
+            Outcome::Limit(Limit::Concurrency | Limit::Quota) => StatusCode::TOO_MANY_REQUESTS,
             Outcome::Cancelled => StatusCode::BAD_REQUEST,
         };
         let mut error = Self::new(status, failure.outcome.as_str(), failure.message);

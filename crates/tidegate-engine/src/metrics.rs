@@ -11,7 +11,7 @@ pub const BUCKETS_SECONDS: [f64; 12] = [
 ];
 
 /// Every outcome, in the order of [`FunctionMetrics::invocations`].
-pub const OUTCOMES: [Outcome; 14] = [
+pub const OUTCOMES: [Outcome; 15] = [
     Outcome::Ok,
     Outcome::Application,
     Outcome::Function,
@@ -26,6 +26,7 @@ pub const OUTCOMES: [Outcome; 14] = [
     Outcome::Limit(Limit::Body),
     Outcome::Limit(Limit::Concurrency),
     Outcome::Limit(Limit::Capacity),
+    Outcome::Limit(Limit::Quota),
 ];
 
 /// Counters of one function since the server started.
