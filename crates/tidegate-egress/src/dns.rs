@@ -248,7 +248,7 @@ pub(crate) mod tests {
         more[11] = 1;
         more.extend([0xff; 500]);
         let passed = Question::read(&more).unwrap().message();
-        let mut expected = plain.clone();
+        let mut expected = plain;
         expected[11] = 1;
         expected.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
         assert_eq!(passed, expected);

@@ -372,12 +372,13 @@ impl Inner {
             // There is no way out over IPv6.
             dns::AAAA => question.empty(Code::Fine),
             _ => {
-                let Ok(_lookup) = timeout(RESOLVE, self.held.lookup()).await else {
-                    return Some(question.empty(Code::Failed));
+                let asked = async {
+                    let _counted = self.held.lookup().await;
+                    self.shared.servers.ask(&question, stream).await
                 };
-                match self.shared.servers.ask(&question, stream).await {
-                    Some(answer) => answer,
-                    None => question.empty(Code::Failed),
+                match timeout(RESOLVE, asked).await {
+                    Ok(Some(answer)) => answer,
+                    Ok(None) | Err(_) => question.empty(Code::Failed),
                 }
             }
         })
