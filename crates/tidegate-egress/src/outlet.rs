@@ -252,14 +252,15 @@ impl Inner {
         }
         match self.dial(to).await {
             Ok(far) => {
-                let mut near = connection;
+                // Both are watched: whichever does not take what it is sent is the only one that is asked.
+                let mut near = Metered::new(connection, self.budget.clone(), IDLE);
                 let mut far = Metered::new(far, self.budget.clone(), IDLE);
                 let moved =
                     tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, PIECE, PIECE)
                         .await;
                 if moved.is_err() {
                     // One side broke off, so the other is not told that it has ended well.
-                    reset(&near);
+                    reset(near.stream());
                 }
             }
             Err(Refused(why)) => {

@@ -374,3 +374,20 @@ async fn connections_end_with_the_outlet() {
     assert_eq!(reached.read(&mut [0; 1]).await.unwrap_or(0), 0);
     assert_eq!(inside.read(&mut [0; 1]).await.unwrap_or(0), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_code_takes_nothing_ends_too() {
+    let (outlet, _) = outlet(open(), &[]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _inside = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    outlet.accept(
+        listener.accept().await.unwrap().0,
+        far.local_addr().unwrap(),
+    );
+    let (mut reached, _) = far.accept().await.unwrap();
+    let endless = async { while reached.write_all(&[0; PIECE]).await.is_ok() {} };
+    timeout(IDLE * 3, endless).await.expect("it ends");
+}
