@@ -23,6 +23,10 @@ pub(crate) async fn every_attempt_is_answered_as_it_is_written_down(world: &Worl
     suite::withstands(&place(world)).await;
 }
 
+pub(crate) async fn the_way_out_leads_nowhere_else(world: &World) {
+    suite::keeps_the_door(&place(world)).await;
+}
+
 pub(crate) async fn the_same_from_an_image(world: &World) {
     let image = image(world);
     let dressed = Place {

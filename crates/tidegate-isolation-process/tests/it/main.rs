@@ -141,6 +141,7 @@ cases! {
         the_machines_network_is_there_when_asked_for;
     escape:
         every_attempt_is_answered_as_it_is_written_down,
+        the_way_out_leads_nowhere_else,
         the_same_from_an_image,
         what_one_does_to_itself_its_neighbour_hardly_notices;
     roots:
