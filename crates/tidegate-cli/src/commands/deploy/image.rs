@@ -27,7 +27,7 @@ pub(super) struct ImageSettings {
     /// A secret with credentials for the registry, as 'docker login' writes them into config.json; can be given many times
     #[arg(long = "pull-secret", requires = "image", value_name = "NAME")]
     pull_secrets: Vec<String>,
-    /// The program to run in place of the image's, a word each time it is given
+    /// The program to run in place of the image's: a word each time it is given, such as --command sh --command -c
     #[arg(
         long,
         requires = "image",
