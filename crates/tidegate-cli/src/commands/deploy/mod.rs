@@ -237,6 +237,8 @@ impl Deploy {
         let client = context.client()?;
         let began = Instant::now();
         let settings = self.settings.clone().checked()?;
+        // Before a pull, which takes its time.
+        ImageSettings::check(self.contract.as_deref())?;
         self.image.fetch(context, &client, image).await?;
         let payload = Payload::Image(image);
         let function = self
@@ -475,7 +477,7 @@ impl Deploy {
             Payload::Code(code) => self.of_code(code, &mut spec, &mut kept),
             Payload::Image(image) => {
                 let contract = self.contract.as_ref();
-                self.image.apply(image, contract, &mut spec, &mut kept)?;
+                self.image.apply(image, contract, &mut spec, &mut kept);
             }
         }
         settings.apply(&mut spec, &mut metadata.labels, &mut kept)?;
