@@ -17,6 +17,9 @@ pub(crate) type Result<T = (), E = Error> = std::result::Result<T, E>;
 /// Causes shown at most; longer chains repeat themselves.
 const MAX_CAUSES: usize = 6;
 
+/// What a server calls a registry's refusal, which has the status of a refusal of its own.
+const REGISTRY_UNAUTHORIZED: &str = "registry-unauthorized";
+
 /// Why a command ended.
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -126,6 +129,11 @@ impl From<client::Error> for Error {
                     401 => told.hint(
                         "give a key with 'tidegate login', TIDEGATE_TOKEN or --token; a server's first start prints where \
                          its admin key is",
+                    ),
+                    // It is not our key that was refused.
+                    403 if body.reason == REGISTRY_UNAUTHORIZED => told.hint(
+                        "--pull-secret names a secret with what 'docker login' wrote: 'tidegate secret set NAME --from-file \
+                         ~/.docker/config.json'",
                     ),
                     403 => told.hint("the key that was sent does not allow this; see 'tidegate login'"),
                     _ => told,

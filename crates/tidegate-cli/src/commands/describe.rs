@@ -128,7 +128,14 @@ fn describe(function: &Function, url: &str, now: Timestamp) -> String {
     page.map("Labels", &meta.labels);
     code(&mut page, spec);
     if let Some(image) = &status.image {
-        page.row("Image is", &image.digest);
+        // An earlier revision that takes calls runs what it always ran.
+        let newest = |part: &TrafficStatus| part.revision == status.revision;
+        let of = if status.traffic.iter().all(newest) {
+            String::new()
+        } else {
+            format!(" in {}", status.revision)
+        };
+        page.row("Image is", &format!("{}{of}", image.digest));
     }
     let scale = &spec.scale;
     let number = |n: Option<u32>| n.map(|n| n.to_string());

@@ -330,13 +330,15 @@ impl Work<'_> {
             outcome.url = Some(url(self.client, &function));
             status = function.status.unwrap_or_default();
         }
-        self.judge(outcome, &ship, &status).await
+        self.judge(outcome, &ship, written.metadata.generation, &status)
+            .await
     }
 
     async fn judge(
         &self,
         outcome: &mut Outcome,
         ship: &Ship<'_>,
+        generation: u64,
         status: &FunctionStatus,
     ) -> Result {
         if !status.revision.is_empty() {
@@ -345,7 +347,7 @@ impl Work<'_> {
         match status.phase {
             Phase::Ready => Ok(()),
             Phase::Failed => {
-                let (log, error) = ship.failed(status).await;
+                let (log, error) = ship.failed(generation, status).await;
                 outcome.log = log;
                 Err(error)
             }
