@@ -218,7 +218,13 @@ fn code(page: &mut Page, spec: &FunctionSpec) {
 fn access(page: &mut Page, spec: &FunctionSpec) {
     page.row("Network", spec.network.as_deref().unwrap_or(""));
     if let Some(egress) = &spec.egress {
-        page.row("Egress", &egress.join(", "));
+        let all = egress.join(", ");
+        let all = if all.is_empty() {
+            "other functions alone"
+        } else {
+            &all
+        };
+        page.row("Egress", all);
     }
     page.row("Access", spec.access.as_deref().unwrap_or(""));
 }
