@@ -103,6 +103,8 @@ struct State {
     cancels: Vec<(InvocationId, oneshot::Sender<()>)>,
     main: Option<Ended>,
     over_memory: bool,
+    /// It had as many processes as it may, where the init tells.
+    full: bool,
     /// Counts of the accounts at the last look, since they are kept for the life of the sandbox.
     oom_kills: u64,
     fork_refusals: u64,
@@ -195,7 +197,7 @@ impl Inner {
                 Reason::Killed
             } else if is_over_size(ended) {
                 Reason::Disk
-            } else if last.fork_refusals > 0 && ended.0 != Some(0) {
+            } else if (last.fork_refusals > 0 || state.full) && ended.0 != Some(0) {
                 Reason::Processes
             } else {
                 Reason::Exited
@@ -374,6 +376,7 @@ impl Inner {
                     }
                 }
                 Word::Memory { used } => self.over_memory(used),
+                Word::Full => self.state.lock().full = true,
                 Word::Crowded { files } => {
                     if !self.measuring.swap(true, Ordering::AcqRel) {
                         let inner = self.clone();
@@ -419,14 +422,16 @@ impl Inner {
     }
 
     fn run_ended(&self, n: u64, ended: Ended) {
-        let (run, over_memory) = {
+        let (run, over_memory, full) = {
             let mut state = self.state.lock();
-            let over = if n == MAIN {
-                state.over_memory
+            let (over, full) = if n == MAIN {
+                (state.over_memory, state.full)
             } else {
-                std::mem::take(&mut state.over_memory)
+                let state = &mut *state;
+                let over = std::mem::take(&mut state.over_memory);
+                (over, std::mem::take(&mut state.full))
             };
-            (state.runs.remove(&n), over)
+            (state.runs.remove(&n), over, full)
         };
         if n == MAIN {
             self.main_ended(ended);
@@ -442,7 +447,7 @@ impl Inner {
         } else if is_over_size(ended) {
             Reason::Disk
         } else {
-            self.reason_of_failure()
+            self.reason_of_failure(full)
         };
         let end = Exit {
             code: ended.0,
@@ -463,13 +468,13 @@ impl Inner {
     }
 
     /// Asks the accounts why a run failed: what has been counted since the last look is put down to this one.
-    fn reason_of_failure(&self) -> Reason {
+    fn reason_of_failure(&self, full: bool) -> Reason {
         let reading = cgroup::read(&self.sandbox.groups);
         let mut state = self.state.lock();
         let oom = std::mem::replace(&mut state.oom_kills, reading.oom_kills) < reading.oom_kills;
         let forks = std::mem::replace(&mut state.fork_refusals, reading.fork_refusals)
             < reading.fork_refusals;
-        match (oom, forks) {
+        match (oom, forks || full) {
             (true, _) => Reason::Memory,
             (false, true) => Reason::Processes,
             (false, false) => Reason::Exited,

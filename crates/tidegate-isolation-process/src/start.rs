@@ -236,6 +236,7 @@ async fn walls(
             .collect(),
         tmp: spec.limits.tmp,
         memory: spec.limits.memory,
+        cpu_milli: spec.limits.cpu_milli,
         network: if lacks_outbound(supervisor, spec) {
             Network::None
         } else {

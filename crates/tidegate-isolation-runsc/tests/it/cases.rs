@@ -153,7 +153,7 @@ fn place(world: &World) -> Place<'_> {
         isolation: &world.isolation,
         own_kernel: true,
         // What a neighbour notices is printed; its own kernel adds more to it than any attacker does.
-        cpu_held: false,
+        bearable: None,
         state: world.folder.path().join("state"),
         dress: Box::new(|_| {}),
     }
