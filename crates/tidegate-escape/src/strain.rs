@@ -146,6 +146,20 @@ else:
         expect: &["Memory", "REFUSED"],
     },
     Strain {
+        name: "memory in semaphores and messages",
+        script: r"
+def fill(make):
+    for n in range(20000):
+        ctypes.set_errno(0)
+        if make(n) < 0: return name(ctypes.get_errno())
+    return 'NOT HELD'
+def message(n):
+    q = L.msgget(0, 0o1600)
+    return q if q < 0 else L.msgsnd(q, ctypes.create_string_buffer(8200), 8000, 0o4000)
+say(fill(lambda n: L.semget(0, 32000, 0o1600)) + ' ' + fill(message))",
+        expect: &["Memory", "ENOSYS ENOSYS"],
+    },
+    Strain {
         name: "10 GiB of output",
         script: r"
 b = b'the same line again and again\n' * 2048
