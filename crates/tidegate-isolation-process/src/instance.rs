@@ -73,6 +73,8 @@ pub(crate) struct Inner {
     looked_up: bool,
     /// Bytes.
     memory: u64,
+    /// Processes and threads, the init included, where the kernel does not tell that there were as many.
+    most_processes: Option<u64>,
     /// Asks the program to end.
     stop_signal: i32,
     pub(crate) sandbox: Sandbox,
@@ -123,6 +125,7 @@ impl Inner {
     pub(crate) fn new(
         spec: &tidegate_instance::InstanceSpec,
         entry: &str,
+        most_processes: Option<u64>,
         sandbox: Sandbox,
         output: Output,
         control: tokio::runtime::Handle,
@@ -138,6 +141,7 @@ impl Inner {
                 Program::Host { .. } => false,
             },
             memory: spec.limits.memory,
+            most_processes,
             stop_signal: spec
                 .root
                 .as_ref()
@@ -175,9 +179,25 @@ impl Inner {
 
     /// The main process has ended; the rest follows it.
     pub(crate) fn main_ended(&self, ended: Ended) {
-        self.state.lock().main.get_or_insert(ended);
+        let was_full = ended.0 != Some(0) && self.was_full();
+        {
+            let mut state = self.state.lock();
+            state.main.get_or_insert(ended);
+            state.full |= was_full;
+        }
         self.gone.store(true, Ordering::Release);
         self.sandbox.kill();
+    }
+
+    /// Whether there were as many processes as there may be when the main one ended, which the init does not know where that
+    /// is not its own child.
+    fn was_full(&self) -> bool {
+        let (Some(most), Some(_)) = (self.most_processes, self.main()) else {
+            return false;
+        };
+        let others = usage::processes(self.sandbox.pidfd.as_fd(), None).len();
+        // Beside those, the init and the one that ended.
+        others as u64 + 2 >= most
     }
 
     /// The sandbox is gone: how it ended can be told now.

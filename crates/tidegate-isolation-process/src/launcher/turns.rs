@@ -11,7 +11,7 @@
 //! What was used, and how long processes waited for a processor, the kernel's accounts of each process tell. One that ended
 //! between two looks, and that nobody waited for, is in no account.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// A turn: what a neighbour that wants the processor may have to wait for, and a hundred times what a stop costs.
@@ -19,6 +19,9 @@ const TURN: Duration = Duration::from_millis(4);
 
 /// How many processes a turn is for. The programs of a pipeline need one another.
 pub(super) const AT_ONCE: usize = 4;
+
+/// Who used less since the last look only slept, and woke up to see why.
+const EAGER: Duration = Duration::from_micros(500);
 
 /// Longest rest: a program with a hundredth of a core is served once in a while and not forgotten.
 const LONGEST_REST: Duration = Duration::from_secs(1);
@@ -31,7 +34,7 @@ const TELLING: Duration = Duration::from_millis(2);
 pub(super) enum Do {
     /// With all of them.
     Stop,
-    /// With the next [`AT_ONCE`].
+    /// With the next [`AT_ONCE`], of those that use the processor and of those that sleep.
     Continue,
     /// With all of them.
     Free,
@@ -96,8 +99,8 @@ impl Turns {
         }
     }
 
-    /// What was used since the last look, and how many processes there are.
-    pub(super) fn used(&mut self, used: Used, processes: usize, now: Instant) {
+    /// What was used since the last look, and how many processes used any of late.
+    pub(super) fn used(&mut self, used: Used, eager: usize, now: Instant) {
         self.count(now);
         self.used.ran += used.ran;
         self.used.waited += used.waited;
@@ -107,9 +110,9 @@ impl Turns {
         let per_time = |spent: Duration| spent.as_micros() * 1000 / self.ran.as_micros();
         let rate = per_time(self.used.ran);
         let mut wanting = per_time(self.used.ran + self.used.waited);
-        if self.phase != Phase::Free && processes > AT_ONCE {
+        if self.phase != Phase::Free && eager > AT_ONCE {
             // Those whose turn it was stand for the others.
-            wanting = wanting * processes as u128 / AT_ONCE as u128;
+            wanting = wanting * eager as u128 / AT_ONCE as u128;
         }
         // More counts at once, less little by little: those that ran may have been the ones that sleep.
         self.rate = rate.max(u128::midpoint(self.rate, rate));
@@ -174,6 +177,12 @@ pub(super) struct Spent {
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
     own: HashMap<i32, (Duration, Duration)>,
+    /// Those that used the processor when they last might.
+    eager: HashSet<i32>,
+    /// Those that had a turn since the last look; absent where all might run.
+    served: Option<HashSet<i32>>,
+    /// Whose turn it was last, among the eager and among the others.
+    last: [i32; 2],
     reaped: Duration,
 }
 
@@ -184,8 +193,15 @@ impl Accounts {
         let mut before = std::mem::take(&mut self.own);
         for one in spent {
             let (own, waited) = before.remove(&one.pid).unwrap_or_default();
-            used.ran += one.own.saturating_sub(own);
-            used.waited += one.waited.saturating_sub(waited);
+            let ran = one.own.saturating_sub(own);
+            let waited = one.waited.saturating_sub(waited);
+            used.ran += ran;
+            used.waited += waited;
+            if ran + waited > EAGER {
+                self.eager.insert(one.pid);
+            } else if self.served.as_ref().is_none_or(|s| s.contains(&one.pid)) {
+                self.eager.remove(&one.pid);
+            }
             reaped += one.children;
             self.own.insert(one.pid, (one.own, one.waited));
         }
@@ -193,7 +209,39 @@ impl Accounts {
         let counted: Duration = before.into_values().map(|(own, _)| own).sum();
         used.ran += reaped.saturating_sub(self.reaped).saturating_sub(counted);
         self.reaped = reaped;
+        self.eager.retain(|pid| self.own.contains_key(pid));
+        if let Some(served) = &mut self.served {
+            served.clear();
+        }
         used
+    }
+
+    /// How many used the processor when they last might.
+    pub(super) fn eager(&self) -> usize {
+        self.eager.len()
+    }
+
+    /// Who is next, in the order of their numbers: of those that use the processor, and of those that sleep, which may
+    /// have changed their minds.
+    pub(super) fn next(&mut self, mut pids: Vec<i32>) -> Vec<i32> {
+        pids.sort_unstable();
+        let (eager, others): (Vec<i32>, Vec<i32>) =
+            pids.into_iter().partition(|pid| self.eager.contains(pid));
+        let mut next = Vec::with_capacity(2 * AT_ONCE);
+        for (mut pids, last) in [eager, others].into_iter().zip(&mut self.last) {
+            let first = pids.partition_point(|pid| pid <= last);
+            pids.rotate_left(first);
+            pids.truncate(AT_ONCE);
+            *last = pids.last().copied().unwrap_or(*last);
+            next.extend(pids);
+        }
+        self.served.get_or_insert_default().extend(&next);
+        next
+    }
+
+    /// All may run from now on.
+    pub(super) fn free(&mut self) {
+        self.served = None;
     }
 }
 
@@ -335,6 +383,33 @@ mod tests {
             turns.used(Used::default(), 4, now);
         }
         assert_eq!((turns.step(now), turns.next()), (Some(Do::Free), None));
+    }
+
+    #[test]
+    fn who_sleeps_takes_nobodys_turn() {
+        let mut accounts = Accounts::default();
+        let pids: Vec<i32> = (2..=21).collect();
+        let spent = |busy: &[i32], ran: u32| {
+            let one = |&pid: &i32| Spent {
+                pid,
+                own: MS * if busy.contains(&pid) { ran } else { 0 },
+                waited: Duration::ZERO,
+                children: Duration::ZERO,
+            };
+            pids.iter().map(one).collect::<Vec<_>>()
+        };
+        accounts.look(&spent(&[2, 3, 20], 10), Duration::ZERO);
+        assert_eq!(accounts.eager(), 3);
+        assert_eq!(accounts.next(pids.clone()), [2, 3, 20, 4, 5, 6, 7]);
+        assert_eq!(accounts.next(pids.clone()), [2, 3, 20, 8, 9, 10, 11]);
+        // One of those that slept does no more; who had no turn is what it was.
+        accounts.look(&spent(&[2, 3, 20, 8], 20), Duration::ZERO);
+        assert_eq!(accounts.eager(), 4);
+        accounts.look(&spent(&[2, 3, 20, 8], 20), Duration::ZERO);
+        assert_eq!(accounts.eager(), 4);
+        accounts.free();
+        accounts.look(&spent(&[2, 3, 20, 8], 20), Duration::ZERO);
+        assert_eq!(accounts.eager(), 0);
     }
 
     #[test]

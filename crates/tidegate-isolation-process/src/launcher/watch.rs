@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::Timespec;
 
-use super::turns::{AT_ONCE, Accounts, Do, Spent, Turns};
+use super::turns::{Accounts, Do, Spent, Turns};
 use crate::protocol::Word;
 use crate::sys;
 
@@ -66,8 +66,6 @@ pub(super) struct Watch {
     bounds: Bounds,
     turns: Option<Turns>,
     accounts: Accounts,
-    /// Whose turn it was last.
-    served: i32,
     was_full: bool,
     due: Instant,
 }
@@ -84,7 +82,6 @@ impl Watch {
             watched,
             bounds,
             accounts: Accounts::default(),
-            served: 0,
             was_full: false,
             due: now + EVERY,
         }
@@ -118,27 +115,26 @@ impl Watch {
             found.extend(self.full(&seen));
             if let Some(turns) = &mut self.turns {
                 let used = self.accounts.look(&seen.spent, sys::reaped_cpu());
-                turns.used(used, seen.spent.len(), now);
+                turns.used(used, self.accounts.eager(), now);
             }
         }
         match self.turns.as_mut().and_then(|turns| turns.step(now)) {
             Some(Do::Stop) => sys::signal_all(libc::SIGSTOP),
             Some(Do::Continue) => self.serve_next(),
-            Some(Do::Free) => sys::signal_all(libc::SIGCONT),
+            Some(Do::Free) => {
+                self.accounts.free();
+                sys::signal_all(libc::SIGCONT);
+            }
             None => {}
         }
         found
     }
 
-    /// Gives the next few processes their turn, in the order of their numbers.
+    /// Gives the next few processes their turn.
     fn serve_next(&mut self) {
-        let mut pids: Vec<i32> = others().map(|(pid, _)| pid).collect();
-        pids.sort_unstable();
-        let first = pids.partition_point(|&pid| pid <= self.served);
-        pids.rotate_left(first);
-        for &pid in pids.iter().take(AT_ONCE) {
+        let pids = others().map(|(pid, _)| pid).collect();
+        for pid in self.accounts.next(pids) {
             sys::kill(pid, libc::SIGCONT);
-            self.served = pid;
         }
     }
 
