@@ -29,9 +29,8 @@ pub struct Place<'a> {
     pub isolation: &'a dyn Isolation,
     /// Whether what runs there talks to a kernel of its own rather than the machine's.
     pub own_kernel: bool,
-    /// Whether the kernel holds each instance to its share of the processor. Where it does not, a neighbour is served, and
-    /// how soon is not promised.
-    pub cpu_held: bool,
+    /// What a neighbour's 99th percentile may be under a strain, however short it is without. Absent where nothing is promised.
+    pub bearable: Option<Duration>,
     /// The folder that Tidegate keeps its data in.
     pub state: PathBuf,
     /// Changes what is started, to have it run in an image for one.
