@@ -1,5 +1,8 @@
 //! From what is stored to what clients read.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
 use tidegate_core::{FunctionRef, Scale, format_duration};
 use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Status, View};
 
@@ -151,9 +154,18 @@ pub(crate) fn namespace(object: &Object) -> Namespace {
                 .and_then(|t| t.as_str())
                 .unwrap_or("")
                 .to_owned(),
+            labels: words(object, "labels"),
+            annotations: words(object, "annotations"),
             ..Metadata::default()
         },
     }
+}
+
+/// The pairs of words in a field of an object's metadata.
+fn words(object: &Object, field: &str) -> BTreeMap<String, String> {
+    let pairs = object.metadata().get(field).and_then(Value::as_object);
+    let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+    pairs.into_iter().flatten().filter_map(text).collect()
 }
 
 /// A secret without its value.

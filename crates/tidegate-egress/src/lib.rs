@@ -28,6 +28,7 @@ mod names;
 mod outlet;
 mod policy;
 mod proxy;
+mod shares;
 mod target;
 mod upstream;
 
@@ -36,5 +37,6 @@ pub use event::Event;
 pub use outlet::{Allowed, Inside, Lists, Nothing, Outlets};
 pub use policy::{HostPattern, Limits, Network, Policy};
 pub use proxy::EgressProxy;
+pub use shares::Seat;
 pub use target::{ParseError, Target};
 pub use upstream::{NoProxy, Upstream, Upstreams};

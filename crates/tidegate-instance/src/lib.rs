@@ -27,7 +27,7 @@ use tidegate_core::{InstanceId, InvocationId};
 pub use exit::{Exit, Reason};
 pub use job::{EGRESS_PORT, Egress, Folder, Job, JobEnd, JobLimits, JobOutput};
 pub use machine::copy_readable;
-pub use outbound::{Outbound, Outlet, RESOLVER};
+pub use outbound::{INSTANCE, Outbound, Outlet, RESOLVER};
 pub use spec::{InstanceSpec, LogSink, LogStream, Program, RootFs, SecretFile};
 pub use stream::Stream;
 

@@ -20,7 +20,7 @@ use crate::lower::{Lowered, Switch};
 use crate::revisions::{KeptRevision, RevisionPhase, Verdict};
 use crate::status::{Phase, Status};
 use crate::traffic::{self, RolloutPhase, TrafficPart, Wanted};
-use crate::{Error, Platform, revision, secrets};
+use crate::{Error, Platform, namespaces, revision, secrets};
 
 /// Functions that are made ready at the same time. Each may start instances and unpack code.
 const AT_ONCE: usize = 8;
@@ -158,6 +158,8 @@ impl Platform {
             self.submit_generation(key.clone(), generation);
         } else if (key.api_version(), key.kind()) == (secrets::API_VERSION, secrets::KIND) {
             self.secret_changed(key.namespace(), key.name());
+        } else if (key.api_version(), key.kind()) == (namespaces::API_VERSION, namespaces::KIND) {
+            self.egress_lists().forget(key.name());
         } else if (key.api_version(), key.kind()) == (secrets::API_VERSION, RUNTIME_KIND) {
             // Few change, and seldom; whoever does not use it is found to be as it should.
             let all: Vec<ObjectKey> = self.controller().places.lock().keys().cloned().collect();
@@ -751,6 +753,7 @@ impl Platform {
             .list(&Query::everything(), Some(1), None)
             .await?
             .resource_version;
+        self.egress_lists().forget_all();
         let mut gone: std::collections::HashSet<ObjectKey> =
             self.controller().places.lock().keys().cloned().collect();
         for lower in self.kinds() {

@@ -12,6 +12,7 @@ mod builds;
 mod bundles;
 mod call_body;
 mod controller;
+mod egress;
 mod error;
 mod images;
 mod keys;

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use crate::builds::{BuildOptions, Builds, joined};
 use crate::bundles::Bundles;
 use crate::controller::Controller;
+use crate::egress::EgressLists;
 use crate::images::{ImageOptions, ImageStore};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
@@ -114,6 +115,7 @@ struct Inner {
     builds: Builds,
     images: ImageStore,
     outlets: Option<Outlets>,
+    egress_lists: EgressLists,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
     controller: Controller,
@@ -165,6 +167,7 @@ impl Platform {
                 builds,
                 images,
                 outlets: parts.outlets,
+                egress_lists: EgressLists::default(),
                 kinds: parts.kinds,
                 holders: parts.holders,
                 controller: Controller::default(),
@@ -412,6 +415,10 @@ impl Platform {
     /// Every function.
     pub fn for_each_function(&self, visit: impl FnMut(&Arc<Function>)) {
         self.0.engine.for_each(visit);
+    }
+
+    pub(crate) fn egress_lists(&self) -> &EgressLists {
+        &self.0.egress_lists
     }
 
     pub(crate) fn outlets(&self) -> Option<&Outlets> {

@@ -45,6 +45,50 @@ fn secrets() {
 }
 
 #[test]
+fn a_namespace_has_a_list_of_what_is_reached() {
+    let home = Home::new();
+    let team = |annotations: serde_json::Value| json!({ "metadata": { "name": "team", "annotations": annotations } });
+    let owned = json!({ "owner": "ann" });
+    let listed = json!({ "owner": "ann", "tidegate.dev/egress": "a.example.org,10.0.0.0/8" });
+    let fake = Fake::new()
+        .on(
+            "GET /namespaces",
+            200,
+            &json!({ "items": [team(owned.clone())] }),
+        )
+        .on(
+            "GET /namespaces",
+            200,
+            &json!({ "items": [team(owned.clone())] }),
+        )
+        .on(
+            "GET /namespaces",
+            200,
+            &json!({ "items": [team(listed.clone())] }),
+        )
+        .on("PUT /namespaces/team", 200, &team(listed.clone()));
+    let mut said = String::new();
+    for more in [
+        &[][..],
+        &["a.example.org", "10.0.0.0/8"],
+        &[],
+        &["--any"],
+        &["--any", "a.example.org"],
+    ] {
+        said.push_str(&home.run(&fake, &[&["namespace", "egress", "team"], more].concat()));
+    }
+    said.push_str(&home.run(&fake, &["namespace", "egress", "gone"]));
+    check("namespace-egress", &said);
+    let sent: Vec<serde_json::Value> = fake
+        .asked()
+        .into_iter()
+        .filter(|asked| asked.line.starts_with("PUT"))
+        .map(|asked| serde_json::from_slice(&asked.body).unwrap())
+        .collect();
+    assert_eq!(sent, [team(listed), team(owned)]);
+}
+
+#[test]
 fn namespaces() {
     let home = Home::new();
     let team = json!({

@@ -89,16 +89,49 @@ pub(super) async fn check_runtime(platform: &Platform, spec: &FunctionSpec) -> A
             {
                 Ok(())
             }
-            (Ok(_), Some(_), _) => wrong("another version is here than that of runtime"),
+            // Compiled, or run by nobody: whatever is here is used.
+            (Ok(_), Some(_), None) => wrong("no version can be named of runtime"),
+            (Ok(_), Some(_), Some(_)) => {
+                let added = platform.added_runtimes().await?;
+                let added: Vec<_> = added.iter().map(|runtime| runtime.name.as_str()).collect();
+                Err(other_version(&spec.runtime, &described(), &added))
+            }
             (Ok(_), None, _) => Ok(()),
         },
     }
+}
+
+/// There is the language, but in another version: an image can bring the one that is wanted.
+fn other_version(wanted: &str, machine: &str, images: &[&str]) -> ApiError {
+    let images = if images.is_empty() {
+        "none".to_owned()
+    } else {
+        images.join(", ")
+    };
+    ApiError::invalid(format!(
+        "spec.runtime: no {wanted:?} here: this machine has {machine}, and runtimes that are images are {images}; \
+         'tidegate runtime add {wanted} --image IMAGE' makes one of an image"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::target::function_key;
     use super::*;
+
+    #[test]
+    fn a_version_that_is_not_here_may_come_from_an_image() {
+        let told = other_version(
+            "python:3.13",
+            "go, python:3.11.2",
+            &["node:22", "python:3.12"],
+        );
+        assert_eq!(
+            told.body.error,
+            "spec.runtime: no \"python:3.13\" here: this machine has go, python:3.11.2, and runtimes that are images are \
+             node:22, python:3.12; 'tidegate runtime add python:3.13 --image IMAGE' makes one of an image"
+        );
+    }
 
     #[test]
     fn a_document_is_for_where_it_is_sent() {
