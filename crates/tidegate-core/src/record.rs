@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::{FunctionKey, InstanceId, InvocationId, Outcome};
+use crate::{FunctionKey, InstanceId, InvocationId, Limit, Outcome};
 
 /// What led to an invocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,7 +94,8 @@ pub enum Used {
 /// Whether a record may be given up under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Never given up: queued invocations, and those that failed.
+    /// Never given up: queued invocations, and those that failed. Not those that were turned away at the door: whoever
+    /// called knows, and there may be any number of them just when there is most else to do.
     Kept,
     /// May be given up under load, and is counted then.
     Sampled,
@@ -203,9 +204,12 @@ impl Record {
     #[must_use]
     pub fn class(&self) -> Class {
         match (self.cause.kind, self.outcome) {
-            (CauseKind::Call | CauseKind::Function, Outcome::Ok | Outcome::Application) => {
-                Class::Sampled
-            }
+            (
+                CauseKind::Call | CauseKind::Function,
+                Outcome::Ok
+                | Outcome::Application
+                | Outcome::Limit(Limit::Concurrency | Limit::Capacity | Limit::Quota),
+            ) => Class::Sampled,
             _ => Class::Kept,
         }
     }

@@ -10,9 +10,10 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use tidegate_contract::{Body, BodyFault, Contract, Prefix};
+use tidegate_core::record::Cause;
 use tidegate_core::{Code, FunctionKey, FunctionSpec, Name, Outcome};
 use tidegate_engine::{
-    CallContext, Engine, Failure, Function, Materials, Options, PoolCounts, ReplyBody, Resources,
+    CallContext, Engine, Failure, Function, Materials, NoLedger, Options, PoolCounts, ReplyBody, Resources,
     Revision, UnknownRevision, new_id,
 };
 use tidegate_instance::StartError;
@@ -101,7 +102,12 @@ impl World {
     pub(crate) fn with(options: Options) -> Self {
         let fake = Arc::<Fake>::default();
         let kept = Arc::<Kept>::default();
-        let engine = Engine::new(Arc::new(Handle(fake.clone())), kept.clone(), options);
+        let engine = Engine::new(
+            Arc::new(Handle(fake.clone())),
+            kept.clone(),
+            Arc::new(NoLedger),
+            options,
+        );
         Self { fake, engine, kept }
     }
 
@@ -206,6 +212,8 @@ pub(crate) fn context() -> CallContext {
         caller: None,
         received: tokio::time::Instant::now(),
         depth: 0,
+        cause: Cause::default(),
+        trace: None,
     }
 }
 
