@@ -54,6 +54,17 @@ pub struct CallContext {
     pub trace: Option<TraceContext>,
 }
 
+/// What led to a call, as far as somebody other than the caller knows it.
+#[derive(Clone, Debug, Default)]
+pub struct Led {
+    /// See [`CallContext::depth`].
+    pub depth: u32,
+    /// See [`CallContext::cause`].
+    pub cause: Cause,
+    /// See [`CallContext::trace`].
+    pub trace: Option<TraceContext>,
+}
+
 /// Why there is no response from the code. Knows no status code: that is the dialect's table.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

@@ -117,9 +117,7 @@ impl Books {
     }
 
     pub(crate) fn account(&self) -> &dyn Account {
-        &**self
-            .account
-            .get_or_init(|| self.ledger.account(&self.key))
+        &**self.account.get_or_init(|| self.ledger.account(&self.key))
     }
 
     pub(crate) fn spent(&self, spent: Spent) {

@@ -27,7 +27,7 @@ mod spool;
 mod trace;
 
 pub use arrangement::{Arrangement, Chosen, Member, Share, UnknownRevision};
-pub use call::{CallContext, Failure};
+pub use call::{CallContext, Failure, Led};
 pub use engine::{Engine, Options};
 pub use functions::Function;
 pub use ids::new_id;

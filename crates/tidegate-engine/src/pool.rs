@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use tidegate_contract::{Contract, Surroundings, Target, Vacant};
-use tidegate_core::record::TraceContext;
+use tidegate_core::record::{Cause, CauseKind, TraceContext};
 use tidegate_core::rollout::Tally;
 use tidegate_core::{
     Backoff, FunctionKey, FunctionSpec, InstanceId, InvocationId, Metric, Probe, Scale,
@@ -24,6 +24,7 @@ use tidegate_instance::{
 use tokio::sync::{oneshot, watch};
 
 use crate::Materials;
+use crate::call::Led;
 use crate::host::Host;
 use crate::ledger::{Books, Spent};
 use crate::logs::FunctionLog;
@@ -76,6 +77,22 @@ pub struct Lineage {
     pub depth: u32,
     /// Where that call stands in a distributed trace, if it does.
     pub trace: Option<TraceContext>,
+}
+
+impl Lineage {
+    /// What a call of this instance's carries.
+    #[must_use]
+    pub fn leads(self) -> Led {
+        Led {
+            depth: self.depth + 1,
+            cause: Cause {
+                kind: CauseKind::Function,
+                parent: self.call,
+                ..Cause::default()
+            },
+            trace: self.trace,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -448,10 +465,7 @@ impl Pool {
             state.ready.remove(at)
         };
         let host = &self.host;
-        Some(
-            host.tasks
-                .spawn_on(self.clone().stop(entry), &host.control),
-        )
+        Some(host.tasks.spawn_on(self.clone().stop(entry), &host.control))
     }
 
     /// Looks at the pool; false when nothing keeps it active.
@@ -584,7 +598,11 @@ impl Pool {
         let room = self.host.room().await?;
         let spec = &self.revision.spec;
         let contract = &self.revision.contract;
-        let materials = self.host.resources.materialize(self.function(), spec).await?;
+        let materials = self
+            .host
+            .resources
+            .materialize(self.function(), spec)
+            .await?;
         let bundle = materials.bundle.clone();
         let instance = match contract.program(spec) {
             Some(program) => self.start(id, program, materials).await?,

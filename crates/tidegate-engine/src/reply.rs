@@ -293,10 +293,7 @@ impl Flight {
             None => <_>::default(),
         };
         let (revision, memory_limit) = match &self.pool {
-            Some(pool) => (
-                pool.revision.id.clone(),
-                pool.revision.spec.limits.memory,
-            ),
+            Some(pool) => (pool.revision.id.clone(), pool.revision.spec.limits.memory),
             None => (self.function.books().no_revision(), 0),
         };
         Ended {

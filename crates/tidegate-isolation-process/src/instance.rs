@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use tidegate_core::{InstanceId, InvocationId};
 use tidegate_instance::{
-    Counters, Exec, Exit, Instance, KillOnDrop, LogStream, Process, Program, Reason, StartTimes, Stream,
-    Usage,
+    Counters, Exec, Exit, Instance, KillOnDrop, LogStream, Process, Program, Reason, StartTimes,
+    Stream, Usage,
 };
 use tokio::net::unix::pipe;
 use tokio::net::{TcpStream, UnixStream};

@@ -51,8 +51,8 @@ pub use views::View;
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, ContractError, Prefix};
 pub use tidegate_engine::{
-    BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, Lineage, LogLine,
-    LogQuery, LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
+    BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, Led, Lineage,
+    LogLine, LogQuery, LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
 };
 pub use tidegate_image::{
     Config as ImageConfig, Credentials as RegistryCredentials, Error as ImageError,

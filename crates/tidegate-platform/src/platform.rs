@@ -159,7 +159,12 @@ impl Platform {
         let platform = Self(Arc::new_cyclic(|weak| {
             let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
             Inner {
-                engine: Engine::new(parts.isolation, resources, parts.engine),
+                engine: Engine::new(
+                    parts.isolation,
+                    resources,
+                    Arc::new(tidegate_engine::NoLedger),
+                    parts.engine,
+                ),
                 store: parts.store,
                 bundles,
                 builds,

@@ -13,8 +13,8 @@ use tidegate_contract::{Body, BodyFault, Contract, Prefix};
 use tidegate_core::record::Cause;
 use tidegate_core::{Code, FunctionKey, FunctionSpec, Name, Outcome};
 use tidegate_engine::{
-    CallContext, Engine, Failure, Function, Materials, NoLedger, Options, PoolCounts, ReplyBody, Resources,
-    Revision, UnknownRevision, new_id,
+    CallContext, Engine, Failure, Function, Materials, NoLedger, Options, PoolCounts, ReplyBody,
+    Resources, Revision, UnknownRevision, new_id,
 };
 use tidegate_instance::StartError;
 use tokio::io::AsyncWriteExt as _;

@@ -339,6 +339,8 @@ pub(crate) fn context() -> CallContext {
         caller: None,
         received: tokio::time::Instant::now(),
         depth: 0,
+        cause: tidegate_core::record::Cause::default(),
+        trace: None,
     }
 }
 
