@@ -13,8 +13,8 @@ use tidegate_contract::{Body, BodyFault, Contract, Prefix};
 use tidegate_core::record::Cause;
 use tidegate_core::{Code, FunctionKey, FunctionSpec, Name, Outcome};
 use tidegate_engine::{
-    CallContext, Engine, Failure, Function, Materials, NoLedger, Options, PoolCounts, ReplyBody,
-    Resources, Revision, UnknownRevision, new_id,
+    CallContext, Engine, Failure, Function, Ledger, Materials, NoLedger, Options, PoolCounts,
+    ReplyBody, Resources, Revision, UnknownRevision, new_id,
 };
 use tidegate_instance::StartError;
 use tokio::io::AsyncWriteExt as _;
@@ -100,12 +100,17 @@ impl World {
     }
 
     pub(crate) fn with(options: Options) -> Self {
+        Self::kept_by(Arc::new(NoLedger), options)
+    }
+
+    /// A world whose calls this ledger is told of.
+    pub(crate) fn kept_by(ledger: Arc<dyn Ledger>, options: Options) -> Self {
         let fake = Arc::<Fake>::default();
         let kept = Arc::<Kept>::default();
         let engine = Engine::new(
             Arc::new(Handle(fake.clone())),
             kept.clone(),
-            Arc::new(NoLedger),
+            ledger,
             options,
         );
         Self { fake, engine, kept }
