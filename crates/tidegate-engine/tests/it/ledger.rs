@@ -231,7 +231,7 @@ async fn every_end_is_told_once() {
     for call in held {
         failure(call.await.unwrap());
     }
-    told(Outcome::Function, "ended with code 3");
+    told(Outcome::Function, "exited with code 3");
 
     notes.refusing.store(true, Ordering::SeqCst);
     failure(world.get(&f, "/who").await);
