@@ -55,6 +55,8 @@ pub struct Spent {
     pub idle: Duration,
     /// Processor time in microseconds: of their starts, and of what came after the last call.
     pub cpu_us: u64,
+    /// The memory that each of them may use, in bytes.
+    pub memory_limit: u64,
 }
 
 /// A ledger of nothing: everything is admitted and nothing is kept.
@@ -88,14 +90,6 @@ impl Account for NoLedger {
     fn spent(&self, _: Spent) {}
 }
 
-// === impl Spent ===
-
-impl Spent {
-    pub(crate) const fn is_nothing(&self) -> bool {
-        self.idle.is_zero() && self.cpu_us == 0
-    }
-}
-
 // === impl Books ===
 
 impl Books {
@@ -120,9 +114,13 @@ impl Books {
         &**self.account.get_or_init(|| self.ledger.account(&self.key))
     }
 
-    pub(crate) fn spent(&self, spent: Spent) {
-        if !spent.is_nothing() {
-            self.account().spent(spent);
+    pub(crate) fn spent(&self, idle: Duration, cpu_us: u64, memory_limit: u64) {
+        if !idle.is_zero() || cpu_us > 0 {
+            self.account().spent(Spent {
+                idle,
+                cpu_us,
+                memory_limit,
+            });
         }
     }
 }

@@ -26,7 +26,7 @@ use tokio::sync::{oneshot, watch};
 use crate::Materials;
 use crate::call::Led;
 use crate::host::Host;
-use crate::ledger::{Books, Spent};
+use crate::ledger::Books;
 use crate::logs::FunctionLog;
 use crate::meter::Meter;
 use crate::slot::Slot;
@@ -197,8 +197,10 @@ impl Pool {
         self.books.key()
     }
 
-    pub(crate) fn books(&self) -> &Books {
-        &self.books
+    /// Puts down what instances took beside what is told with calls.
+    pub(crate) fn spent(&self, idle: Duration, cpu_us: u64) {
+        let limit = self.revision.spec.limits.memory;
+        self.books.spent(idle, cpu_us, limit);
     }
 
     pub(crate) fn concurrency(&self) -> u32 {
@@ -336,10 +338,7 @@ impl Pool {
         };
         if let Some(entry) = killed {
             // What it used was looked at when the call that asks for this ended.
-            self.books.spent(Spent {
-                idle: entry.idle,
-                cpu_us: 0,
-            });
+            self.spent(entry.idle, 0);
             entry.target.instance().kill();
         }
         self.revisit();
@@ -490,7 +489,7 @@ impl Pool {
     fn count_idle(&self) {
         let now = self.host.now();
         let idle = self.state.lock().count_idle(now);
-        self.books.spent(Spent { idle, cpu_us: 0 });
+        self.spent(idle, 0);
     }
 
     fn revisit(self: &Arc<Self>) {
@@ -698,10 +697,7 @@ impl Pool {
     /// Puts a started instance to work, unless the pool was retired meanwhile.
     fn started(self: &Arc<Self>, id: InstanceId, target: Arc<Target>) {
         let meter = Arc::new(Meter::new(target.instance().clone()));
-        self.books.spent(Spent {
-            idle: Duration::ZERO,
-            cpu_us: meter.so_far_us(),
-        });
+        self.spent(Duration::ZERO, meter.so_far_us());
         let idle_since = self.host.now();
         let entry = Entry {
             id,
@@ -784,10 +780,7 @@ impl Pool {
             }
         };
         if let Some(entry) = gone {
-            self.books.spent(Spent {
-                idle: entry.idle_until(self.host.now()),
-                cpu_us: 0,
-            });
+            self.spent(entry.idle_until(self.host.now()), 0);
         }
         // What a limit ended is told in any case.
         let unlimited = matches!(exit.reason, Reason::Exited | Reason::Killed);
@@ -805,10 +798,7 @@ impl Pool {
 
     async fn stop(self: Arc<Self>, entry: Entry) {
         let instance = entry.target.instance().clone();
-        self.books.spent(Spent {
-            idle: entry.idle_until(self.host.now()),
-            cpu_us: entry.meter.rest(),
-        });
+        self.spent(entry.idle_until(self.host.now()), entry.meter.rest());
         // With it go the kept connections, which a server that drains would wait for.
         drop(entry);
         instance.drain();

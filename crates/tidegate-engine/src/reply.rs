@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::call::{CallContext, Failure};
 use crate::functions::Function;
-use crate::ledger::{Ended, Spent};
+use crate::ledger::Ended;
 use crate::meter::Measured;
 use crate::pool::Pool;
 use crate::slot::Slot;
@@ -165,10 +165,7 @@ impl Flight {
     pub(crate) fn begin(&mut self, slot: Slot, deadline: Instant, idle: Duration) {
         let began = Instant::now();
         let unowned = slot.meter().begin(began);
-        slot.pool().books().spent(Spent {
-            idle: Duration::ZERO,
-            cpu_us: unowned,
-        });
+        slot.pool().spent(Duration::ZERO, unowned);
         let cold = slot.cold();
         if cold.is_some() {
             self.function.metrics().cold.fetch_add(1, Ordering::Relaxed);
