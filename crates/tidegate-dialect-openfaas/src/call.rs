@@ -276,6 +276,7 @@ impl OpenFaas {
                 headers.insert(INTERNAL, if most.is_some() { MIDDLEWARE } else { PROXY });
                 return with_retry(response, failure);
             }
+            Outcome::Limit(Limit::Quota) => StatusCode::TOO_MANY_REQUESTS,
             Outcome::Platform | Outcome::Limit(Limit::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Outcome::Limit(Limit::Timeout | Limit::FirstByte) => StatusCode::GATEWAY_TIMEOUT,
             Outcome::Limit(Limit::Idle) => StatusCode::REQUEST_TIMEOUT,
@@ -382,8 +383,8 @@ fn refused(status: StatusCode, text: String) -> Response<CallBody> {
 }
 
 fn with_retry(mut response: Response<CallBody>, failure: &Failure) -> Response<CallBody> {
-    if let Some(after) = failure.retry_after {
-        let seconds = HeaderValue::from(after.as_secs().max(1));
+    if let Some(seconds) = failure.retry_after_seconds() {
+        let seconds = HeaderValue::from(seconds);
         response
             .headers_mut()
             .insert(http::header::RETRY_AFTER, seconds);

@@ -476,6 +476,14 @@ impl Failure {
         }
     }
 
+    /// Whole seconds after which trying again makes sense, as answers say it: never too soon, and at least one.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        let after = self.retry_after?;
+        let begun = u64::from(after.subsec_nanos() > 0);
+        Some((after.as_secs() + begun).max(1))
+    }
+
     fn shutting_down() -> Self {
         Self::busy(Limit::Capacity, "the server is shutting down".to_owned())
     }

@@ -15,9 +15,12 @@ mod controller;
 mod error;
 mod images;
 mod keys;
+mod ledger;
 mod lower;
 mod namespaces;
 mod platform;
+mod quotas;
+mod records;
 mod resources;
 mod revision;
 mod revisions;
@@ -40,8 +43,10 @@ pub use images::{
     AddedRuntime, ImageOptions, ImageStatus, ImageUse, Login, PrunedImages, RUNTIME_KIND,
 };
 pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch, key_of};
-pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, canonical_namespace};
+pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, NamespaceChange, canonical_namespace};
 pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
+pub use quotas::QUOTA_ANNOTATION;
+pub use records::RecordOptions;
 pub use revisions::{KeptRevision, RevisionPhase};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};
@@ -60,6 +65,11 @@ pub use tidegate_image::{
     Settings as ImageSettings, Source as ImageSource,
 };
 pub use tidegate_instance::{JobLimits, Runtime, Usage};
+pub use tidegate_records::{
+    Error as RecordsError, Follow, Followed, Line, MAX_PAGE as MAX_RECORDS, Options as KeepOptions,
+    Page as RecordPage, Period, Query as RecordQuery, Retention, Stats as RecordStats, Totals,
+    UsageQuery, UsageRow,
+};
 pub use tidegate_store::{
     BlobError, Deletion, Digest, DigestError, Error as StoreError, Event, LabelSelector, Object,
     ObjectKey, Page, Preconditions, Put, Query, ResourceVersion, Watch,
