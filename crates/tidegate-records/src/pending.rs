@@ -57,8 +57,11 @@ pub(crate) struct Waiting {
     pub(crate) items: Vec<u8>,
     /// How many.
     pub(crate) count: u64,
-    functions: HashMap<u64, (Arc<FunctionKey>, Vec<(u64, Totals)>)>,
+    functions: HashMap<u64, Sums>,
 }
+
+/// A function, and what it used by the hour.
+type Sums = (Arc<FunctionKey>, Vec<(u64, Totals)>);
 
 /// What became of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

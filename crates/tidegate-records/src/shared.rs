@@ -54,6 +54,13 @@ impl Shared {
         }
     }
 
+    /// Wakes the writer, because somebody asks it for something.
+    pub(crate) fn call(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+
     /// Whether the writer should not wait for more to come.
     pub(crate) fn hurried(&self) -> bool {
         self.hurry.load(Ordering::Relaxed)

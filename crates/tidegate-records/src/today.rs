@@ -21,7 +21,7 @@ impl Today {
     /// Adds what a call that ended at this moment is billed. Around midnight a call may be counted in the day beside its
     /// own: this decides who is let in, the bill is made of [`Totals`](crate::Totals).
     pub(crate) fn add(&self, ended_us: u64, billed_us: u64, memory_limit: u64) {
-        let used = u128::from(billed_us) * u128::from(memory_limit) >> 20;
+        let used = (u128::from(billed_us) * u128::from(memory_limit)) >> 20;
         self.add_used(ended_us / DAY_US, used);
     }
 

@@ -5,9 +5,14 @@
 //! segments it has counted, and passes over what lies before: so a start reads the sums, replays the batches behind
 //! them, and counts nothing twice, whichever of the files it finds old or missing.
 
+mod blocks;
+mod checkpoint;
+mod days;
+mod store;
 mod totals;
 
-pub(crate) use totals::hour_of;
+pub(crate) use store::{Store, answer};
+pub(crate) use totals::{GB_SECOND, hour_of, made_us};
 pub use totals::{Totals, billed_us};
 
 use std::sync::Arc;

@@ -34,9 +34,9 @@ pub(crate) fn put_item(out: &mut Vec<u8>, head: &Head<'_>, body: impl FnOnce(&mu
     // The length is known afterwards. Two bytes hold it: texts in items are bounded far below 64 KiB.
     out.extend_from_slice(&[0; 2]);
     out.push(
-        u8::from(head.id.is_some()) * HAS_ID
-            | u8::from(head.parent.is_some()) * HAS_PARENT
-            | u8::from(head.name.is_some()) * HAS_NAME,
+        (u8::from(head.id.is_some()) * HAS_ID)
+            | (u8::from(head.parent.is_some()) * HAS_PARENT)
+            | (u8::from(head.name.is_some()) * HAS_NAME),
     );
     out.push(head.outcome);
     put_number(out, head.function);
