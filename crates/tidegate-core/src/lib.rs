@@ -13,7 +13,6 @@ mod function;
 mod id;
 mod name;
 mod outcome;
-pub mod price;
 mod quantity;
 pub mod quota;
 pub mod record;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize as _;
 use tidegate_core::{FunctionRef, Scale, format_duration};
-use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Status, View};
+use tidegate_platform::{
+    DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Prices, Status, View,
+};
 
 use crate::api::records::timestamp;
 use crate::api::versions;
@@ -190,7 +192,12 @@ pub(crate) fn record(platform: &Platform, record: &tidegate_core::record::Record
             memory_peak,
         } => ("alone", Some(cpu_us), Some(memory_peak)),
     };
-    let cost = platform.cost_of_record(record).total();
+    let prices = platform.prices();
+    let is_priced = *prices
+        != Prices {
+            currency: prices.currency.clone(),
+            ..Prices::default()
+        };
     Record {
         id: record.id.to_string(),
         namespace: record.function.namespace.to_string(),
@@ -231,7 +238,7 @@ pub(crate) fn record(platform: &Platform, record: &tidegate_core::record::Record
         },
         memory_limit: record.memory_limit,
         billed_us: platform.billed_us(record),
-        cost: (!platform.prices().is_free()).then_some(cost),
+        cost: is_priced.then(|| platform.cost_of_record(record).total().to_string()),
         instance: record.instance.map(|id| id.to_string()),
         children: Vec::new(),
     }

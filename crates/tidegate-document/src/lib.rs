@@ -25,8 +25,8 @@ pub use images::{
 };
 pub use namespaces::{NamespaceSpec, Quotas};
 pub use records::{
-    Cause, ColdStart, Cost, CostPage, CostRow, Counts, Missed, Parts, Prices, Record, RecordList,
-    Times, Trace, Usage, UsageList, Used,
+    Cause, ColdStart, Cost, CostPage, CostRow, Counts, Missed, Record, RecordList, Times, Trace,
+    Usage, UsageList, Used,
 };
 pub use versions::{
     Promotion, Rate, Revision, RevisionList, RevisionPhase, RevisionSpec, RevisionStatus, Rollback,

@@ -46,9 +46,9 @@ pub struct Record {
     pub memory_limit: u64,
     /// The time that it is billed for, in microseconds.
     pub billed_us: u64,
-    /// What it costs by the server's prices; absent where nothing has a price.
+    /// What it costs by the server's prices, a decimal number; absent where nothing has a price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cost: Option<f64>,
+    pub cost: Option<String>,
     /// Where it ran; absent where it ran nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
@@ -198,33 +198,15 @@ pub struct UsageList {
     pub items: Vec<Usage>,
 }
 
-/// What usage costs.
+/// What usage costs. Amounts of money are decimal numbers as text, so that nobody rounds them on the way.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CostPage {
-    /// By what.
-    pub prices: Prices,
+    /// The currency of the server's prices; empty where nobody has set one.
+    pub currency: String,
     /// One row a function and time.
     pub items: Vec<CostRow>,
     /// All rows together.
-    pub total: f64,
-}
-
-/// The server's prices.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Prices {
-    /// The currency, as it is shown.
-    pub currency: String,
-    /// Of a million invocations.
-    pub million_invocations: f64,
-    /// Of a GB-second (2³⁰ bytes).
-    pub gb_second: f64,
-    /// Of a second of processor time.
-    pub cpu_second: f64,
-    /// Of a GB (2³⁰ bytes) of answers.
-    pub gb_out: f64,
-    /// Of a GB-second of instances without a call.
-    pub idle_gb_second: f64,
+    pub total: String,
 }
 
 /// What one function costs in some time.
@@ -237,27 +219,23 @@ pub struct CostRow {
 }
 
 /// A cost, in the currency of the prices.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct Cost {
     /// All of it.
-    pub total: f64,
-    /// Its parts.
-    pub parts: Parts,
-}
-
-/// The parts of a cost.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Parts {
+    pub total: String,
     /// For the number of invocations.
-    pub invocations: f64,
+    pub invocations: String,
     /// For memory while they ran.
-    pub memory: f64,
+    pub gb_seconds: String,
     /// For processor time.
-    pub cpu: f64,
+    pub cpu: String,
     /// For bytes of answers.
-    pub out: f64,
+    pub out: String,
+    /// For waiting for starts.
+    pub cold_starts: String,
     /// For memory while nothing ran.
-    pub idle: f64,
+    pub idle: String,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

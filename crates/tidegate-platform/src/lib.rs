@@ -66,9 +66,9 @@ pub use tidegate_image::{
 };
 pub use tidegate_instance::{JobLimits, Runtime, Usage};
 pub use tidegate_records::{
-    Error as RecordsError, Follow, Followed, Line, MAX_PAGE as MAX_RECORDS, Options as KeepOptions,
-    Page as RecordPage, Period, Query as RecordQuery, Retention, Stats as RecordStats, Totals,
-    UsageQuery, UsageRow,
+    Amount, Cost, Error as RecordsError, Follow, Followed, Line, MAX_PAGE as MAX_RECORDS,
+    Options as KeepOptions, Page as RecordPage, Period, Price, PriceError, Prices,
+    Query as RecordQuery, Retention, Stats as RecordStats, Totals, UsageQuery, UsageRow,
 };
 pub use tidegate_store::{
     BlobError, Deletion, Digest, DigestError, Error as StoreError, Event, LabelSelector, Object,

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{Request, Response};
 use tidegate_contract::Body;
-use tidegate_core::price::Prices;
 use tidegate_core::record::Level;
 use tidegate_core::{FunctionRef, FunctionSpec, InstanceId};
 use tidegate_egress::Outlets;
@@ -103,7 +102,7 @@ impl Parts {
                 folder: folder.join("records"),
                 keep: crate::KeepOptions::default(),
                 level: Level::All,
-                prices: Prices::default(),
+                prices: crate::Prices::default(),
             },
             outlets: None,
             revisions: 3,

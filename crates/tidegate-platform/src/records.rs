@@ -3,11 +3,10 @@
 use std::path::PathBuf;
 
 use tidegate_core::InvocationId;
-use tidegate_core::price::{Cost, Priced, Prices};
 use tidegate_core::record::{Level, Record};
 use tidegate_records::{
-    Follow, Line, OpenReport, Options, Page, Query, Recorder, Stats, Totals, UsageQuery, UsageRow,
-    billed_us,
+    Cost, Follow, Line, OpenReport, Options, Page, Prices, Query, Recorder, Stats, Totals,
+    UsageQuery, UsageRow, billed_us,
 };
 
 use crate::{Error, Platform};
@@ -24,9 +23,6 @@ pub struct RecordOptions {
     /// What usage costs.
     pub prices: Prices,
 }
-
-/// Bytes times microseconds in a GB-second (2³⁰ bytes).
-const GB_SECOND: f64 = (1_u64 << 30) as f64 * 1e6;
 
 impl Platform {
     /// Records that match, those that ended last first.
@@ -64,7 +60,7 @@ impl Platform {
     /// Records that match from now on, as they come.
     #[must_use]
     pub fn follow_records(&self, query: Query) -> Follow {
-        self.ledger().recorder.follow(query)
+        self.ledger().recorder.follow(&query)
     }
 
     /// What functions used, by function and time.
@@ -84,28 +80,25 @@ impl Platform {
     /// What such usage costs.
     #[must_use]
     pub fn cost_of(&self, totals: &Totals) -> Cost {
-        let priced = Priced {
-            invocations: totals.invocations(),
-            gb_seconds: totals.billed_byte_us as f64 / GB_SECOND,
-            cpu_seconds: totals.cpu_us as f64 / 1e6,
-            bytes_out: totals.bytes_out,
-            idle_gb_seconds: totals.idle_byte_us as f64 / GB_SECOND,
-        };
-        self.prices().of(&priced)
+        self.prices().of(totals)
     }
 
-    /// What one invocation costs.
+    /// What one invocation costs. Processor time counts where it is known to be this one's.
     #[must_use]
     pub fn cost_of_record(&self, record: &Record) -> Cost {
-        self.prices()
-            .of(&Priced::of(record, self.billed_us(record)))
+        let mut totals = Totals::default();
+        totals.add_record(record, self.granularity_us(), true);
+        self.prices().of(&totals)
     }
 
     /// The time that one invocation is billed for, in microseconds.
     #[must_use]
     pub fn billed_us(&self, record: &Record) -> u64 {
-        let granularity = self.record_options().keep.granularity;
-        billed_us(record, granularity.as_micros() as u64)
+        billed_us(record, self.granularity_us())
+    }
+
+    fn granularity_us(&self) -> u64 {
+        self.record_options().keep.granularity.as_micros() as u64
     }
 
     /// How recording goes.

@@ -12,8 +12,8 @@ use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use tidegate_core::{FunctionKey, InvocationId, Outcome, ParseIdError};
 use tidegate_platform::{
-    Follow, MAX_RECORDS, OUTCOMES, Period, Platform, RecordQuery, UsageQuery, UsageRow,
-    canonical_namespace,
+    Amount, Follow, MAX_RECORDS, OUTCOMES, Period, Platform, RecordQuery, RecordsError, UsageQuery,
+    UsageRow, canonical_namespace,
 };
 use utoipa::IntoParams;
 
@@ -21,8 +21,8 @@ use super::logs::moment;
 use super::target::function_key;
 use super::{Answer, Context};
 use crate::document::{
-    Cost, CostPage, CostRow, Counts, ErrorBody, LogLine, Missed, Parts, Prices, Record, RecordList,
-    Usage, UsageList,
+    Cost, CostPage, CostRow, Counts, ErrorBody, LogLine, Missed, Record, RecordList, Usage,
+    UsageList,
 };
 use crate::error::ApiError;
 use crate::{logs, render};
@@ -173,19 +173,14 @@ pub(crate) async fn cost(
 ) -> Answer<Json<CostPage>> {
     let platform = &context.platform;
     let rows = platform.used(usage_query_of(&params)?).await?;
-    let items: Vec<CostRow> = rows.iter().map(|row| cost_of(platform, row)).collect();
-    let prices = platform.prices();
+    let total: Amount = rows
+        .iter()
+        .map(|row| platform.cost_of(&row.totals).total())
+        .sum();
     Ok(Json(CostPage {
-        prices: Prices {
-            currency: prices.currency.clone(),
-            million_invocations: prices.million_invocations,
-            gb_second: prices.gb_second,
-            cpu_second: prices.cpu_second,
-            gb_out: prices.gb_out,
-            idle_gb_second: prices.idle_gb_second,
-        },
-        total: items.iter().map(|row| row.cost.total).sum(),
-        items,
+        currency: platform.prices().currency.clone(),
+        items: rows.iter().map(|row| cost_of(platform, row)).collect(),
+        total: total.to_string(),
     }))
 }
 
@@ -225,8 +220,12 @@ async fn next(
     platform: &Platform,
     mut follow: Follow,
     mut seen: HashSet<InvocationId>,
-) -> Option<(Result<Bytes, std::convert::Infallible>, Following)> {
-    let came = follow.next().await?;
+) -> Option<(Result<Bytes, RecordsError>, Following)> {
+    let came = match follow.next().await {
+        Ok(came) => came?,
+        // The connection ends without the end of its answer, which is how a client is told.
+        Err(error) => return Some((Err(error), None)),
+    };
     let mut text = Vec::new();
     if came.missed > 0 {
         let missed = Missed {
@@ -396,14 +395,13 @@ fn cost_of(platform: &Platform, row: &UsageRow) -> CostRow {
     CostRow {
         usage: usage_of(row),
         cost: Cost {
-            total: cost.total(),
-            parts: Parts {
-                invocations: cost.invocations,
-                memory: cost.memory,
-                cpu: cost.cpu,
-                out: cost.out,
-                idle: cost.idle,
-            },
+            total: cost.total().to_string(),
+            invocations: cost.invocations.to_string(),
+            gb_seconds: cost.gb_seconds.to_string(),
+            cpu: cost.cpu.to_string(),
+            out: cost.out.to_string(),
+            cold_starts: cost.cold_starts.to_string(),
+            idle: cost.idle.to_string(),
         },
     }
 }

@@ -5,15 +5,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidegate_core::price::Prices;
 use tidegate_core::record::{Level, LevelError};
 use tidegate_core::{parse_cpu, parse_duration};
 use tidegate_egress::{Policy as EgressPolicy, Target, Upstreams};
-use tidegate_platform::{BUILD_LIMITS, ImageSettings, JobLimits, KeepOptions, Retention};
+use tidegate_platform::{
+    BUILD_LIMITS, ImageSettings, JobLimits, KeepOptions, Price, PriceError, Prices, Retention,
+};
 
 use super::layers::Layers;
 use super::words::{
-    address, allowed, duration, hosts, list, logging_filter, one_of, price, registries, size, whole,
+    address, allowed, duration, hosts, list, logging_filter, one_of, registries, size, whole,
 };
 use super::{
     Auth, BuildSettings, LogFormat, RecordSettings, Settings, SettingsError, SideListener,
@@ -205,6 +206,7 @@ impl Layers {
 
     fn records(&mut self) -> RecordSettings {
         let level = |text: &str| text.parse().map_err(|e: LevelError| e.to_string());
+        let price = |text: &str| text.parse().map_err(|e: PriceError| e.to_string());
         let usual = KeepOptions::default();
         let (records, lines) = (usual.records, usual.lines);
         RecordSettings {
@@ -230,11 +232,12 @@ impl Layers {
                     |text| Ok::<_, String>(text.to_owned()),
                     String::new,
                 ),
-                million_invocations: self.get("prices.million-invocations", price, || 0.0),
-                gb_second: self.get("prices.gb-second", price, || 0.0),
-                cpu_second: self.get("prices.cpu-second", price, || 0.0),
-                gb_out: self.get("prices.gb-out", price, || 0.0),
-                idle_gb_second: self.get("prices.idle-gb-second", price, || 0.0),
+                invocation: self.get("prices.invocation", price, Price::default),
+                gb_second: self.get("prices.gb-second", price, Price::default),
+                cpu_second: self.get("prices.cpu-second", price, Price::default),
+                gb_out: self.get("prices.gb-out", price, Price::default),
+                cold_start: self.get("prices.cold-start", price, Price::default),
+                idle_gb_second: self.get("prices.idle-gb-second", price, Price::default),
             },
         }
     }

@@ -17,10 +17,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tidegate_core::price::Prices;
 use tidegate_core::record::Level;
 use tidegate_egress::Policy as EgressPolicy;
-use tidegate_platform::{ImageSettings, JobLimits, KeepOptions};
+use tidegate_platform::{ImageSettings, JobLimits, KeepOptions, Prices};
 
 use layers::Layers;
 pub use table::reference;

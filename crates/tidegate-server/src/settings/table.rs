@@ -265,9 +265,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "the currency of the prices, as it is shown",
     },
     Setting {
-        key: "prices.million-invocations",
+        key: "prices.invocation",
         default: "0",
-        help: "price of a million invocations",
+        help: "price of an invocation",
     },
     Setting {
         key: "prices.gb-second",
@@ -283,6 +283,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         key: "prices.gb-out",
         default: "0",
         help: "price of a GB of answers",
+    },
+    Setting {
+        key: "prices.cold-start",
+        default: "0",
+        help: "price of an invocation that waited for a start",
     },
     Setting {
         key: "prices.idle-gb-second",

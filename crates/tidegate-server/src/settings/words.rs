@@ -22,13 +22,6 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A price: a number that is not below zero.
-pub(super) fn price(text: &str) -> Result<f64, &'static str> {
-    let number = text.parse::<f64>().ok();
-    let number = number.filter(|n| n.is_finite() && *n >= 0.0);
-    number.ok_or("write a number such as 0.0000166667")
-}
-
 /// A whole number above zero.
 pub(super) fn whole<T: FromStr + Default + PartialOrd>(text: &str) -> Result<T, &'static str> {
     let number = text.parse().ok().filter(|n| *n > T::default());
