@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -43,6 +43,7 @@ pub struct BodyWatch(Arc<Watched>);
 #[derive(Debug)]
 struct Watched {
     state: AtomicU8,
+    read: AtomicU64,
     limit: u64,
     idle: Duration,
 }
@@ -158,6 +159,15 @@ impl Body {
         (self.left, self.limit, self.idle) = (limit, limit, idle);
     }
 
+    /// Bytes of a body that is in memory; 0 for one that is still arriving, of which [`Body::watch`] tells.
+    #[must_use]
+    pub fn in_memory(&self) -> u64 {
+        match &self.source {
+            Source::Full(bytes) => bytes.len() as u64,
+            Source::Empty | Source::Incoming(_) => 0,
+        }
+    }
+
     /// A note of what becomes of the body; none for a body that cannot fail.
     pub fn watch(&mut self) -> Option<BodyWatch> {
         if matches!(self.source, Source::Empty | Source::Full(_)) {
@@ -167,6 +177,7 @@ impl Body {
         let fresh = || {
             BodyWatch(Arc::new(Watched {
                 state: AtomicU8::new(GOOD),
+                read: AtomicU64::new(0),
                 limit,
                 idle,
             }))
@@ -192,6 +203,12 @@ impl Body {
 }
 
 impl BodyWatch {
+    /// Bytes that were read of it.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.0.read.load(Ordering::Relaxed)
+    }
+
     /// Why the body ended early, if it did.
     #[must_use]
     pub fn fault(&self) -> Option<BodyFault> {
@@ -233,6 +250,9 @@ impl http_body::Body for Body {
                     return Poll::Ready(Some(Err(this.fail(BodyFault::TooLarge { limit }))));
                 };
                 this.left = left;
+                if let Some(watch) = &this.watch {
+                    watch.0.read.store(this.limit - left, Ordering::Relaxed);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {

@@ -14,9 +14,11 @@ mod id;
 mod name;
 mod outcome;
 mod quantity;
+pub mod quota;
 pub mod record;
 pub mod rollout;
 pub mod scale;
+pub mod trace;
 pub mod traffic;
 
 pub use backoff::Backoff;

@@ -3,9 +3,12 @@
 //! A [`Record`] is a value without a home. The engine makes one when a call ends, whatever keeps records writes it, and a
 //! dialect renders it its own way. Times are in microseconds: that is what a warm call is measured in.
 
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{FunctionKey, InstanceId, InvocationId, Outcome};
+use crate::{FunctionKey, InstanceId, InvocationId, Limit, Outcome};
 
 /// What led to an invocation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,7 +97,8 @@ pub enum Used {
 /// Whether a record may be given up under load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// Never given up: queued invocations, and those that failed.
+    /// Never given up: queued invocations, and those that failed. Not those that were turned away at the door: whoever
+    /// called knows, and there may be any number of them just when there is most else to do.
     Kept,
     /// May be given up under load, and is counted then.
     Sampled,
@@ -109,7 +113,7 @@ pub enum Level {
     /// Those that did not end well.
     Errors,
     /// One in so many, and those that did not end well.
-    Sampled(std::num::NonZeroU32),
+    Sampled(NonZeroU32),
     /// None. They still count towards usage.
     None,
 }
@@ -190,8 +194,45 @@ impl Level {
             Self::All => true,
             Self::Errors => outcome != Outcome::Ok,
             // The low bits of an id are random.
-            Self::Sampled(n) => outcome != Outcome::Ok || id.as_u128() % u128::from(n.get()) == 0,
+            Self::Sampled(n) => {
+                outcome != Outcome::Ok || id.as_u128().is_multiple_of(n.get().into())
+            }
             Self::None => false,
+        }
+    }
+}
+
+/// The text says nothing of which invocations leave a record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} says nothing of which invocations leave a record: choose \"all\", \"errors\", \"sampled:100\" for one in a hundred, or \"none\""
+)]
+pub struct LevelError(String);
+
+impl FromStr for Level {
+    type Err = LevelError;
+
+    fn from_str(text: &str) -> Result<Self, LevelError> {
+        let sampled = |n: &str| n.parse().ok().map(Self::Sampled);
+        match text {
+            "all" => Ok(Self::All),
+            "errors" => Ok(Self::Errors),
+            "none" => Ok(Self::None),
+            _ => text
+                .strip_prefix("sampled:")
+                .and_then(sampled)
+                .ok_or_else(|| LevelError(text.chars().take(40).collect())),
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Errors => f.write_str("errors"),
+            Self::Sampled(n) => write!(f, "sampled:{n}"),
+            Self::None => f.write_str("none"),
         }
     }
 }
@@ -203,9 +244,12 @@ impl Record {
     #[must_use]
     pub fn class(&self) -> Class {
         match (self.cause.kind, self.outcome) {
-            (CauseKind::Call | CauseKind::Function, Outcome::Ok | Outcome::Application) => {
-                Class::Sampled
-            }
+            (
+                CauseKind::Call | CauseKind::Function,
+                Outcome::Ok
+                | Outcome::Application
+                | Outcome::Limit(Limit::Concurrency | Limit::Capacity | Limit::Quota),
+            ) => Class::Sampled,
             _ => Class::Kept,
         }
     }
@@ -219,9 +263,17 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
-
     use super::*;
+
+    #[test]
+    fn a_level_is_read_as_it_is_written() {
+        for text in ["all", "errors", "sampled:100", "none"] {
+            assert_eq!(text.parse::<Level>().unwrap().to_string(), text);
+        }
+        for bad in ["", "some", "sampled", "sampled:0", "sampled:-1", "ALL"] {
+            assert!(bad.parse::<Level>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_level_decides_by_outcome_and_id() {

@@ -7,8 +7,8 @@ use http_body_util::Full;
 use tidegate_core::traffic::TAG_MARK;
 use tidegate_core::{Access, FunctionRef};
 use tidegate_platform::{
-    Body, CallBody, CallContext, Caller, Chosen, DEFAULT_NAMESPACE, Function, Platform, Prefix,
-    canonical_namespace, new_id,
+    Body, CallBody, CallContext, Caller, Chosen, DEFAULT_NAMESPACE, Function, Led, Platform,
+    Prefix, canonical_namespace, new_id,
 };
 
 use crate::error::ApiError;
@@ -72,8 +72,8 @@ pub struct Routed {
     strip_credential: bool,
     /// The revision that the request names.
     named: Option<Box<Named>>,
-    /// How many functions called one another until this.
-    depth: u32,
+    /// What led to it, where that is not somebody outside.
+    led: Led,
 }
 
 /// A revision that a request names.
@@ -159,7 +159,7 @@ fn routed(
             prefix: Prefix { len: target.prefix },
             strip_credential: false,
             named: None,
-            depth: 0,
+            led: Led::default(),
         };
     };
     let word = tag.map(str::to_owned).or_else(|| named(uri, headers));
@@ -180,15 +180,15 @@ fn routed(
         prefix: Prefix { len: target.prefix },
         strip_credential,
         named,
-        depth: 0,
+        led: Led::default(),
     }
 }
 
 impl Routed {
-    /// The same for a call that so many functions calling one another led to.
+    /// The same for a call that something other than a caller outside led to.
     #[must_use]
-    pub fn at_depth(mut self, depth: u32) -> Self {
-        self.depth = depth;
+    pub fn led_by(mut self, led: Led) -> Self {
+        self.led = led;
         self
     }
 }
@@ -234,7 +234,9 @@ pub async fn call(
                 prefix: routed.prefix,
                 caller,
                 received,
-                depth: routed.depth,
+                depth: routed.led.depth,
+                cause: routed.led.cause,
+                trace: routed.led.trace,
             };
             let answered = match routed.named {
                 None => Ok(platform.call(&function, request, context).await),

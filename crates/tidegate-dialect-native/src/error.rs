@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use tidegate_core::{InvocationId, Limit, Outcome};
-use tidegate_platform::{BlobError, Error, Failure, LowerError, StoreError};
+use tidegate_platform::{BlobError, Error, Failure, LowerError, RecordsError, StoreError};
 
 use crate::document::ErrorBody;
 
@@ -62,9 +62,10 @@ impl ApiError {
             Outcome::Limit(Limit::Concurrency | Limit::Quota) => StatusCode::TOO_MANY_REQUESTS,
             Outcome::Cancelled => StatusCode::BAD_REQUEST,
         };
+        let retry_after = failure.retry_after_seconds();
         let mut error = Self::new(status, failure.outcome.as_str(), failure.message);
         error.body.request_id = Some(id.to_string());
-        error.retry_after = failure.retry_after.map(|after| after.as_secs().max(1));
+        error.retry_after = retry_after;
         error
     }
 
@@ -137,7 +138,15 @@ impl From<Error> for ApiError {
                 (StatusCode::BAD_REQUEST, "invalid")
             }
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "not-found"),
+            Error::Quota(_) => (StatusCode::FORBIDDEN, Limit::Quota.as_str()),
             Error::InUse(_) => (StatusCode::CONFLICT, "in-use"),
+            Error::Records(records) => match records {
+                RecordsError::Token { .. } | RecordsError::TooManyRows { .. } => {
+                    (StatusCode::BAD_REQUEST, "invalid")
+                }
+                RecordsError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+                _ => (StatusCode::INTERNAL_SERVER_ERROR, "records"),
+            },
             Error::Image(image) => crate::api::images::status_of(image),
             Error::Store(store) => match store {
                 StoreError::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found"),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize as _;
 use tidegate_core::egress::Rule;
+use tidegate_core::record::{Level, LevelError};
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target, check};
 use tidegate_core::{
@@ -102,8 +103,15 @@ impl Lower for Native {
             switch: Switch::WhenReady,
             traffic: traffic(&spec.traffic)?,
             rollout: spec.rollout.as_ref().map(rollout).transpose()?,
+            records: records(spec.records.as_deref())?,
         })
     }
+}
+
+/// Which invocations leave a record, where it is said.
+fn records(text: Option<&str>) -> Result<Option<Level>, LowerError> {
+    let level = text.map(str::parse).transpose();
+    level.map_err(|e: LevelError| LowerError::new("spec.records", e.to_string()))
 }
 
 /// The scale until it is known how the function is called, which says what is usual.

@@ -3,7 +3,9 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::api::{code, functions, images, list, logs, namespaces, secrets, server, versions};
+use crate::api::{
+    code, functions, images, list, logs, namespaces, records, secrets, server, versions,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -38,6 +40,11 @@ use crate::api::{code, functions, images, list, logs, namespaces, secrets, serve
         namespaces::list_namespaces,
         namespaces::create_namespace,
         namespaces::delete_namespace,
+        records::list_records,
+        records::get_record,
+        records::record_logs,
+        records::usage,
+        records::cost,
         secrets::list_secrets,
         secrets::put_secret,
         secrets::delete_secret,

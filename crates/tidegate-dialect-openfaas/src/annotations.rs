@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use tidegate_core::egress::{Rule, RuleError};
+use tidegate_core::record::{Level, LevelError};
 use tidegate_core::{Network, parse_go_duration};
 use tidegate_platform::LowerError;
 
@@ -20,6 +21,9 @@ pub(crate) const NETWORK: &str = "tidegate.dev/network";
 pub(crate) const PULL_SECRETS: &str = "tidegate.dev/pull-secrets";
 /// All that is reached with `outbound`, divided by commas.
 pub(crate) const EGRESS: &str = "tidegate.dev/egress";
+
+/// Which invocations leave a record.
+pub(crate) const RECORDS: &str = "tidegate.dev/records";
 
 /// What a value has to be.
 #[derive(Clone, Copy)]
@@ -74,7 +78,16 @@ pub(crate) fn check(annotations: &BTreeMap<String, String>) -> Result<(), LowerE
         }
     }
     network(annotations)?;
+    records(annotations)?;
     egress(annotations).map(drop)
+}
+
+/// Which invocations leave a record, where an annotation says so.
+pub(crate) fn records(annotations: &BTreeMap<String, String>) -> Result<Option<Level>, LowerError> {
+    let level = annotations.get(RECORDS).map(|level| level.trim().parse());
+    level
+        .transpose()
+        .map_err(|e: LevelError| LowerError::new(format!("annotations.{RECORDS}"), e.to_string()))
 }
 
 /// The network that an annotation asks for.
@@ -191,6 +204,7 @@ mod tests {
             ("com.openfaas.health.http.unknown", "anything"),
             ("mine", "anything"),
             (NETWORK, "host"),
+            (RECORDS, "sampled:100"),
         ] {
             assert_eq!(check_one(name, value), Ok(()), "{name}: {value}");
         }
@@ -209,6 +223,7 @@ mod tests {
             ("com.openfaas.retry.min_wait", "soon"),
             ("schedule", "daily"),
             (NETWORK, "inbound"),
+            (RECORDS, "some"),
         ] {
             let error = check_one(name, value).unwrap_err();
             assert!(

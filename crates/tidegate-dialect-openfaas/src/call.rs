@@ -11,8 +11,8 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tidegate_core::{Access, FunctionRef, InvocationId, Limit, Outcome};
 use tidegate_platform::{
-    Body, BodyFault, CallBody, CallContext, Caller, Failure, Function, Prefix, canonical_namespace,
-    new_id,
+    Body, BodyFault, CallBody, CallContext, Caller, Failure, Function, Led, Prefix,
+    canonical_namespace, new_id,
 };
 use tokio::time::Instant;
 
@@ -47,8 +47,8 @@ pub struct Routed {
     target: Target,
     /// Bytes of the path that led to the function.
     prefix: usize,
-    /// How many functions called one another until this.
-    depth: u32,
+    /// What led to it, where that is not somebody outside.
+    led: Led,
 }
 
 enum Target {
@@ -87,10 +87,10 @@ struct Count {
 }
 
 impl Routed {
-    /// The same for a call that so many functions calling one another led to.
+    /// The same for a call that something other than a caller outside led to.
     #[must_use]
-    pub fn at_depth(mut self, depth: u32) -> Self {
-        self.depth = depth;
+    pub fn led_by(mut self, led: Led) -> Self {
+        self.led = led;
         self
     }
 }
@@ -116,7 +116,7 @@ impl OpenFaas {
             return is_async.then_some(Routed {
                 target: Target::Async,
                 prefix: 0,
-                depth: 0,
+                led: Led::default(),
             });
         };
         let word = rest.split('/').next().unwrap_or("");
@@ -139,7 +139,7 @@ impl OpenFaas {
         Some(Routed {
             target,
             prefix: CALL_PREFIX.len() + word.len(),
-            depth: 0,
+            led: Led::default(),
         })
     }
 
@@ -184,7 +184,9 @@ impl OpenFaas {
             // What is told of the caller is told above, in this dialect's way.
             caller: None,
             received,
-            depth: routed.depth,
+            depth: routed.led.depth,
+            cause: routed.led.cause,
+            trace: routed.led.trace,
         };
         let called = self.platform().call(&function, request, context).await;
         let mut response = match called {
@@ -274,6 +276,7 @@ impl OpenFaas {
                 headers.insert(INTERNAL, if most.is_some() { MIDDLEWARE } else { PROXY });
                 return with_retry(response, failure);
             }
+            Outcome::Limit(Limit::Quota) => StatusCode::TOO_MANY_REQUESTS,
             Outcome::Platform | Outcome::Limit(Limit::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Outcome::Limit(Limit::Timeout | Limit::FirstByte) => StatusCode::GATEWAY_TIMEOUT,
             Outcome::Limit(Limit::Idle) => StatusCode::REQUEST_TIMEOUT,
@@ -380,8 +383,8 @@ fn refused(status: StatusCode, text: String) -> Response<CallBody> {
 }
 
 fn with_retry(mut response: Response<CallBody>, failure: &Failure) -> Response<CallBody> {
-    if let Some(after) = failure.retry_after {
-        let seconds = HeaderValue::from(after.as_secs().max(1));
+    if let Some(seconds) = failure.retry_after_seconds() {
+        let seconds = HeaderValue::from(seconds);
         response
             .headers_mut()
             .insert(http::header::RETRY_AFTER, seconds);

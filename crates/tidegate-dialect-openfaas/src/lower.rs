@@ -121,6 +121,9 @@ impl Lower for Deployments {
             switch: Switch::WhenReady,
             traffic: Vec::new(),
             rollout: None,
+            records: annotations::records(
+                deployment.annotations.as_ref().unwrap_or(&BTreeMap::new()),
+            )?,
         })
     }
 }

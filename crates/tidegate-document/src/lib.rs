@@ -12,6 +12,8 @@
 use std::collections::BTreeMap;
 
 mod images;
+mod namespaces;
+mod records;
 mod versions;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,11 @@ use utoipa::ToSchema;
 pub use images::{
     AliasRequest, Image, ImageList, ImageStatus, Layer, Pruned, PullEvent, PullRequest, Runtime,
     RuntimeList, RuntimeRequest,
+};
+pub use namespaces::{NamespaceSpec, Quotas};
+pub use records::{
+    Cause, ColdStart, Cost, CostPage, CostRow, Counts, Missed, Record, RecordList, Times, Trace,
+    Usage, UsageList, Used,
 };
 pub use versions::{
     Promotion, Rate, Revision, RevisionList, RevisionPhase, RevisionSpec, RevisionStatus, Rollback,
@@ -173,6 +180,11 @@ pub struct FunctionSpec {
     /// How traffic comes to a new revision; all at once where absent. A change of it makes no revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Which invocations leave a record, and keep what they print: `all`, `errors`, `sampled:100` for one in a hundred and
+    /// those that fail, or `none`; what the server's settings say where absent. All count towards usage. A change of it
+    /// makes no revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<String>,
 }
 
 /// Where the code is.
@@ -408,6 +420,9 @@ pub struct Namespace {
     /// Name and labels.
     #[serde(default)]
     pub metadata: Metadata,
+    /// What is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<NamespaceSpec>,
 }
 
 /// A list of namespaces.

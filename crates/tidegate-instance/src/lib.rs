@@ -93,6 +93,12 @@ pub trait Instance: Send + Sync {
     /// CPU and memory so far. `None` where nothing measures them.
     fn usage(&self) -> Option<Usage>;
 
+    /// What the kernel counts for the instance and tells in a few microseconds, so that it can be asked at the end of a
+    /// call. `None` where nothing does.
+    fn counters(&self) -> Option<Counters> {
+        None
+    }
+
     /// The time the parts of the start took.
     fn start_times(&self) -> StartTimes;
 }
@@ -143,6 +149,15 @@ pub struct Usage {
     /// Memory now, in bytes.
     pub memory: u64,
     /// Highest memory so far, in bytes; equal to `memory` where the kernel does not keep it.
+    pub memory_peak: u64,
+}
+
+/// Counters of an instance that are cheap to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Processor time in microseconds.
+    pub cpu_us: u64,
+    /// Highest memory so far, in bytes.
     pub memory_peak: u64,
 }
 

@@ -12,15 +12,15 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use tidegate_core::{InstanceId, InvocationId};
 use tidegate_instance::{
-    Exec, Exit, Instance, KillOnDrop, LogStream, Process, Program, Reason, StartTimes, Stream,
-    Usage,
+    Counters, Exec, Exit, Instance, KillOnDrop, LogStream, Process, Program, Reason, StartTimes,
+    Stream, Usage,
 };
 use tokio::net::unix::pipe;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::cgroup;
+use crate::cgroup::{self, Accounts};
 use crate::channel::Channel;
 use crate::node::Orders;
 use crate::outlet::Served;
@@ -84,6 +84,8 @@ pub(crate) struct Inner {
     /// Tasks that read output.
     pub(crate) pumps: TaskTracker,
     pub(crate) times: Mutex<StartTimes>,
+    /// Opened when they are first read; `None` inside where there are none.
+    accounts: std::sync::OnceLock<Option<Accounts>>,
     /// Takes its connections to the outside until it is gone.
     outlet: Mutex<Option<Served>>,
     next: AtomicU64,
@@ -154,6 +156,7 @@ impl Inner {
             control,
             pumps: TaskTracker::new(),
             times: Mutex::default(),
+            accounts: std::sync::OnceLock::new(),
             outlet: Mutex::default(),
             next: AtomicU64::new(MAIN + 1),
             state: Mutex::default(),
@@ -743,6 +746,11 @@ impl Instance for ProcessInstance {
     fn usage(&self) -> Option<Usage> {
         let sandbox = &self.inner.sandbox;
         usage::read(&sandbox.groups, sandbox.pidfd.as_fd(), self.inner.main())
+    }
+
+    fn counters(&self) -> Option<Counters> {
+        let open = || Accounts::open(&self.inner.sandbox.groups);
+        self.inner.accounts.get_or_init(open).as_ref()?.read()
     }
 
     fn start_times(&self) -> StartTimes {

@@ -16,9 +16,12 @@ mod egress;
 mod error;
 mod images;
 mod keys;
+mod ledger;
 mod lower;
 mod namespaces;
 mod platform;
+mod quotas;
+mod records;
 mod resources;
 mod revision;
 mod revisions;
@@ -41,8 +44,10 @@ pub use images::{
     AddedRuntime, ImageOptions, ImageStatus, ImageUse, Login, PrunedImages, RUNTIME_KIND,
 };
 pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch, key_of};
-pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, canonical_namespace};
+pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, NamespaceChange, canonical_namespace};
 pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
+pub use quotas::QUOTA_ANNOTATION;
+pub use records::RecordOptions;
 pub use revisions::{KeptRevision, RevisionPhase};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};
@@ -52,8 +57,8 @@ pub use views::View;
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, ContractError, Prefix};
 pub use tidegate_engine::{
-    BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, Lineage, LogLine,
-    LogQuery, LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
+    BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, Led, Lineage,
+    LogLine, LogQuery, LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
 };
 pub use tidegate_image::{
     Config as ImageConfig, Credentials as RegistryCredentials, Error as ImageError,
@@ -61,6 +66,11 @@ pub use tidegate_image::{
     Settings as ImageSettings, Source as ImageSource,
 };
 pub use tidegate_instance::{JobLimits, Runtime, Usage};
+pub use tidegate_records::{
+    Amount, Cost, Error as RecordsError, Follow, Followed, Line, MAX_PAGE as MAX_RECORDS,
+    Options as KeepOptions, Page as RecordPage, Period, Price, PriceError, Prices,
+    Query as RecordQuery, Retention, Stats as RecordStats, Totals, UsageQuery, UsageRow,
+};
 pub use tidegate_store::{
     BlobError, Deletion, Digest, DigestError, Error as StoreError, Event, LabelSelector, Object,
     ObjectKey, Page, Preconditions, Put, Query, ResourceVersion, Watch,

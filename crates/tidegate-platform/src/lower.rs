@@ -1,5 +1,6 @@
 //! From a dialect's document to a canonical function.
 
+use tidegate_core::record::Level;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::Share;
 use tidegate_core::{Build, FunctionKey, FunctionRef, FunctionSpec, Name};
@@ -52,6 +53,8 @@ pub struct Lowered {
     pub traffic: Vec<Share>,
     /// How the traffic comes to a new revision; all at once where absent. No part of the revision.
     pub rollout: Option<GradualRollout>,
+    /// Which invocations leave a record, where the document says so. No part of the revision.
+    pub records: Option<Level>,
 }
 
 /// How the traffic comes to a new revision.

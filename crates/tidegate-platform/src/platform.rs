@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http::{Request, Response};
 use tidegate_contract::Body;
+use tidegate_core::record::Level;
 use tidegate_core::{FunctionRef, FunctionSpec, InstanceId};
 use tidegate_egress::Outlets;
 use tidegate_engine::{
@@ -27,6 +28,8 @@ use crate::bundles::Bundles;
 use crate::controller::Controller;
 use crate::egress::EgressLists;
 use crate::images::{ImageOptions, ImageStore};
+use crate::ledger::PlatformLedger;
+use crate::records::{self, RecordOptions};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
 use crate::{Error, Holds, Lower, Scratch, Status};
@@ -54,6 +57,8 @@ pub struct Parts {
     pub builds: BuildOptions,
     /// Where images are kept, and what they may be.
     pub images: ImageOptions,
+    /// What is kept of invocations.
+    pub records: RecordOptions,
     /// What functions reach that ask for a way out; nothing where absent.
     pub outlets: Option<Outlets>,
     /// Revisions that are kept of a function.
@@ -94,6 +99,12 @@ impl Parts {
                 registries: Some(Vec::new()),
                 docker_config: None,
             },
+            records: RecordOptions {
+                folder: folder.join("records"),
+                keep: crate::KeepOptions::default(),
+                level: Level::All,
+                prices: crate::Prices::default(),
+            },
             outlets: None,
             revisions: 3,
             kinds: Vec::new(),
@@ -114,6 +125,8 @@ struct Inner {
     bundles: Bundles,
     builds: Builds,
     images: ImageStore,
+    ledger: Arc<PlatformLedger>,
+    records: RecordOptions,
     outlets: Option<Outlets>,
     egress_lists: EgressLists,
     kinds: Vec<Arc<dyn Lower>>,
@@ -158,14 +171,18 @@ impl Platform {
             Error::Invalid(format!("build folder {}: {error}", folder.display()))
         })?;
         let images = ImageStore::open(parts.images).await?;
+        let recorder = records::open(&parts.records).await?;
+        let ledger = Arc::new(PlatformLedger::new(recorder, parts.records.level));
         let platform = Self(Arc::new_cyclic(|weak| {
             let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
             Inner {
-                engine: Engine::new(parts.isolation, resources, parts.engine),
+                engine: Engine::new(parts.isolation, resources, ledger.clone(), parts.engine),
                 store: parts.store,
                 bundles,
                 builds,
                 images,
+                ledger,
+                records: parts.records,
                 outlets: parts.outlets,
                 egress_lists: EgressLists::default(),
                 kinds: parts.kinds,
@@ -522,6 +539,9 @@ impl Platform {
         self.0.engine.drain(grace).await;
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        if let Err(error) = self.0.ledger.recorder.close().await {
+            tracing::error!(%error, "the last records could not be written");
+        }
     }
 
     /// Every object of a query.
@@ -609,6 +629,14 @@ impl Platform {
         &self.0.store
     }
 
+    pub(crate) fn ledger(&self) -> &PlatformLedger {
+        &self.0.ledger
+    }
+
+    pub(crate) fn record_options(&self) -> &RecordOptions {
+        &self.0.records
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
     }
@@ -691,7 +719,7 @@ impl<T> Attended<T> {
 }
 
 /// The archives that a specification needs.
-fn digests(spec: &FunctionSpec) -> Vec<Digest> {
+pub(crate) fn digests(spec: &FunctionSpec) -> Vec<Digest> {
     let named = std::iter::once(&spec.code.digest).chain(&spec.code.layer);
     named.filter_map(|digest| digest.parse().ok()).collect()
 }

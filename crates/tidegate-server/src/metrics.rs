@@ -11,7 +11,8 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tidegate_core::FunctionKey;
-use tidegate_platform::{BUCKETS_SECONDS, OUTCOMES, PoolCounts};
+use tidegate_core::quota::QuotaLimit;
+use tidegate_platform::{BUCKETS_SECONDS, OUTCOMES, PoolCounts, RecordStats};
 
 use crate::service::Service;
 
@@ -24,6 +25,8 @@ struct Reading {
     active: Vec<(FunctionKey, PoolCounts)>,
     functions: u64,
     connections: i64,
+    recording: RecordStats,
+    refused: Vec<(String, QuotaLimit, u64)>,
     process: Process,
 }
 
@@ -52,6 +55,8 @@ pub(crate) fn render(service: &Service) -> Result<String, Error> {
         active: service.platform.active(),
         functions: 0,
         connections: service.connections.load(Ordering::Relaxed),
+        recording: service.platform.recording(),
+        refused: service.platform.refused_by_quota(),
         process: Process::read(),
     };
     service.platform.for_each_function(|function| {
@@ -179,6 +184,63 @@ impl Collector for Reading {
             "Resident memory of the server",
             self.process.resident_bytes as f64,
         )?;
+        let mut family = encoder.encode_descriptor(
+            "tidegate_quota_refusals",
+            "Invocations that were refused by a quota of their namespace",
+            None,
+            MetricType::Counter,
+        )?;
+        for (namespace, limit, count) in &self.refused {
+            let labels = [("namespace", namespace.as_str()), ("quota", limit.as_str())];
+            family
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        let recording = &self.recording;
+        for (name, help, count) in [
+            (
+                "tidegate_records_written",
+                "Records of invocations that were written",
+                recording.written,
+            ),
+            (
+                "tidegate_records_shed",
+                "Records of successful invocations that were given up under load",
+                recording.shed,
+            ),
+            (
+                "tidegate_records_lost",
+                "Records that are never given up and were lost, since the disk took nothing for long",
+                recording.lost,
+            ),
+            (
+                "tidegate_record_lines_shed",
+                "Lines that functions printed and that were not kept, under load",
+                recording.lines_shed,
+            ),
+            (
+                "tidegate_record_writes_failed",
+                "Writes of records that failed and were tried again",
+                recording.failed_writes,
+            ),
+        ] {
+            let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            counter.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        gauge(
+            &mut encoder,
+            "tidegate_records_bytes",
+            "Bytes on disk of records and of what functions printed",
+            recording.bytes_on_disk as f64,
+        )?;
+        let writer = recording.writer_cpu_us as f64 / 1e6;
+        let mut counter = encoder.encode_descriptor(
+            "tidegate_records_cpu_seconds",
+            "Processor time of the thread that writes records",
+            None,
+            MetricType::Counter,
+        )?;
+        counter.encode_counter::<NoLabelSet, _, u64>(&writer, None)?;
         let mut counter = encoder.encode_descriptor(
             "process_cpu_seconds",
             "User and system time of the server",

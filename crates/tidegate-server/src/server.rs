@@ -11,7 +11,7 @@ use tidegate_dialect_openfaas::{Config as OpenFaasConfig, Deployments, Images, O
 use tidegate_egress::Outlets;
 use tidegate_instance::Isolation;
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
-use tidegate_platform::{BuildOptions, ImageOptions, Parts, Platform, ToolPaths};
+use tidegate_platform::{BuildOptions, ImageOptions, Parts, Platform, RecordOptions, ToolPaths};
 use tidegate_store::{OpenReport, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -152,6 +152,12 @@ impl Server {
                 settings: settings.images.clone(),
                 registries: settings.registries.clone(),
                 docker_config: settings.docker_config.clone(),
+            },
+            records: RecordOptions {
+                folder: settings.data.join("records"),
+                keep: settings.records.keep.clone(),
+                level: settings.records.level,
+                prices: settings.records.prices.clone(),
             },
             outlets: settings
                 .outbound

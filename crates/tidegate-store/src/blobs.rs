@@ -283,9 +283,17 @@ impl Blobs {
     /// # Errors
     /// What keeps the storage from reading.
     pub async fn exists(&self, digest: &Digest) -> Result<bool, BlobError> {
+        Ok(self.size(digest).await?.is_some())
+    }
+
+    /// The size of a blob in bytes, if there is one; its bytes are not looked at.
+    ///
+    /// # Errors
+    /// What keeps the storage from reading.
+    pub async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
         match self.storage.head(&location(digest)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.error(error)),
         }
     }

@@ -7,6 +7,7 @@ pub(crate) mod images;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod namespaces;
+pub(crate) mod records;
 pub(crate) mod secrets;
 pub(crate) mod server;
 mod target;
@@ -96,6 +97,11 @@ pub fn router(platform: Platform, info: Info) -> Router {
             post(versions::promote),
         )
         .merge(images::routes())
+        .route("/records", get(records::list_records))
+        .route("/records/{id}", get(records::get_record))
+        .route("/records/{id}/logs", get(records::record_logs))
+        .route("/usage", get(records::usage))
+        .route("/cost", get(records::cost))
         .route("/namespaces/{namespace}/secrets", get(secrets::list_secrets))
         .route(
             "/namespaces/{namespace}/secrets/{name}",

@@ -102,6 +102,7 @@ impl Lower for Plain {
         let spec = object.spec().cloned().unwrap_or_default();
         let name = |text| Name::new(text).map_err(|e| LowerError::new("metadata", e.to_string()));
         Ok(Lowered {
+            records: None,
             key: FunctionKey::new(
                 &name(object.key().namespace())?,
                 &name(object.key().name())?,
@@ -339,6 +340,8 @@ pub(crate) fn context() -> CallContext {
         caller: None,
         received: tokio::time::Instant::now(),
         depth: 0,
+        cause: tidegate_core::record::Cause::default(),
+        trace: None,
     }
 }
 

@@ -230,6 +230,76 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "file of certificates (PEM), of registries or their authorities, that are trusted beside the system's",
     },
     Setting {
+        key: "records.level",
+        default: "all",
+        help: "which invocations leave a record where their function does not say: 'all', 'errors', 'sampled:100', or 'none'",
+    },
+    Setting {
+        key: "records.keep",
+        default: "30d",
+        help: "how long records are kept",
+    },
+    Setting {
+        key: "records.max-size",
+        default: "4Gi",
+        help: "bytes of all records; beyond it the oldest go",
+    },
+    Setting {
+        key: "records.logs-keep",
+        default: "7d",
+        help: "how long what invocations print is kept",
+    },
+    Setting {
+        key: "records.logs-max-size",
+        default: "2Gi",
+        help: "bytes of all that invocations print; beyond it the oldest goes",
+    },
+    Setting {
+        key: "records.usage-keep",
+        default: "400d",
+        help: "how long sums of usage are kept",
+    },
+    Setting {
+        key: "billing.granularity",
+        default: "1ms",
+        help: "what the billed time of an invocation is rounded up to",
+    },
+    Setting {
+        key: "prices.currency",
+        default: "",
+        help: "the currency of the prices, as it is shown",
+    },
+    Setting {
+        key: "prices.invocation",
+        default: "0",
+        help: "price of an invocation",
+    },
+    Setting {
+        key: "prices.gb-second",
+        default: "0",
+        help: "price of a GB-second: memory limit times billed time, a GB being 2^30 bytes",
+    },
+    Setting {
+        key: "prices.cpu-second",
+        default: "0",
+        help: "price of a second of processor time, as far as it is measured",
+    },
+    Setting {
+        key: "prices.gb-out",
+        default: "0",
+        help: "price of a GB of answers",
+    },
+    Setting {
+        key: "prices.cold-start",
+        default: "0",
+        help: "price of an invocation that waited for a start",
+    },
+    Setting {
+        key: "prices.idle-gb-second",
+        default: "0",
+        help: "price of a GB-second of instances that are there without a call",
+    },
+    Setting {
         key: "runtimes.ruby",
         default: "",
         help: "the Ruby interpreter, under /usr; /usr/bin/ruby where absent",
