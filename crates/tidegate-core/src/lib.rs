@@ -17,6 +17,7 @@ mod quantity;
 pub mod record;
 pub mod rollout;
 pub mod scale;
+pub mod schedule;
 pub mod traffic;
 
 pub use backoff::Backoff;
