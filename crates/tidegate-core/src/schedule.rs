@@ -132,12 +132,11 @@ impl Schedule {
         // however many there are in between.
         let (mut low, mut high) = (latest.as_second(), until.as_second());
         while low < high {
-            // The upper middle, so that it moves where only one second is left.
-            let middle = low + (high - low + 1) / 2;
+            let middle = low + (high - low) / 2;
             let from = Timestamp::from_second(middle).ok()?;
             match self.next(from).filter(is_within) {
                 Some(tick) => (low, latest) = (tick.as_second(), tick),
-                None => high = middle - 1,
+                None => high = middle,
             }
         }
         Some(latest)

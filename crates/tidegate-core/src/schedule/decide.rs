@@ -144,7 +144,6 @@ impl Due {
             late: old.into(),
             ..Self::default()
         };
-        // In the order of the ticks: one whose jitter has not passed keeps those behind it waiting.
         for tick in std::iter::successors(schedule.next(recent), |tick| schedule.next(*tick)) {
             let moment = plan.moment(tick);
             if moment > now {
@@ -168,16 +167,21 @@ impl Due {
 
 impl Plan {
     /// When a tick is acted on: later than it by a part of the jitter that is its own, so that triggers of the same schedule
-    /// do not all come at once and a restart changes nothing.
+    /// do not all come at once and a restart changes nothing. Always before the next tick, so that they keep their order.
     #[must_use]
     pub fn moment(&self, tick: Timestamp) -> Timestamp {
-        let milliseconds = u64::try_from(self.jitter.as_millis()).unwrap_or(u64::MAX);
-        if milliseconds == 0 {
+        if self.jitter.is_zero() {
             return tick;
         }
-        let seconds = tick.as_second().to_be_bytes();
-        let hash = fnv(self.uid.bytes().chain(seconds));
-        later(tick, Duration::from_millis(hash % (milliseconds + 1)))
+        let gap = self
+            .schedule
+            .next(tick)
+            .map(|next| tick.duration_until(next));
+        let gap = gap.and_then(|gap| Duration::try_from(gap).ok());
+        let within = self.jitter.min(gap.unwrap_or(Duration::MAX));
+        let milliseconds = u64::try_from(within.as_millis()).unwrap_or(u64::MAX).max(1);
+        let hash = fnv(self.uid.bytes().chain(tick.as_second().to_be_bytes()));
+        later(tick, Duration::from_millis(hash % milliseconds))
     }
 
     /// Reads a jitter.

@@ -465,7 +465,6 @@ fn jitter_is_a_ticks_own_and_keeps_the_order() {
         ..plan.clone()
     };
     assert_ne!(plan.moment(ticks[0]), other.moment(ticks[0]));
-    assert_eq!(plan.moment(ticks[0]), plan.clone().moment(ticks[0]));
 }
 
 /// What a clock does between two looks, and whether the server was killed meanwhile.
@@ -505,7 +504,7 @@ fn plans() -> impl Strategy<Value = Plan> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Neither a storm nor a lost timer, whatever the clock does.
     #[test]
@@ -531,13 +530,10 @@ proptest! {
                 left -= moved;
                 now = now.checked_add(SignedDuration::from_secs(moved * by.signum())).unwrap();
                 let decision = decide(&plan, cursor, now);
-                let jumped = every > 1;
-                let bound = if jumped { MAX_MISSED + 12 } else { MAX_MISSED + 140 };
-                prop_assert!(decision.fire.len() <= bound, "{} at once", decision.fire.len());
+                prop_assert!(decision.fire.len() <= MAX_MISSED + 12, "{} at once", decision.fire.len());
                 if plan.missed != Missed::All {
-                    // Those of the grace, one a second at most, and those that jitter let pile up.
-                    let most = 12 + if plan.jitter.is_zero() { 0 } else { 121 };
-                    prop_assert!(decision.fire.len() <= most);
+                    // Those of the grace, one a second at most.
+                    prop_assert!(decision.fire.len() <= 12, "{} at once", decision.fire.len());
                 }
                 prop_assert!(decision.fire.is_sorted());
                 for tick in &decision.fire {
@@ -561,7 +557,7 @@ proptest! {
 
     /// With somebody there all the time, every tick is acted on, exactly once and on time.
     #[test]
-    fn all_are_acted_on_while_somebody_is_there(plan in plans(), looks in proptest::collection::vec(1_i64..9_000, 1..300)) {
+    fn all_are_acted_on_while_somebody_is_there(plan in plans(), looks in proptest::collection::vec(1_i64..9_000, 1..100)) {
         let from = time("2026-10-25T00:00:00Z");
         let mut cursor = Cursor { at: from, rewinds: 0 };
         let (mut now, mut fired) = (from, Vec::new());
@@ -573,9 +569,8 @@ proptest! {
         }
         let mut expected: Vec<_> = plan.schedule.upcoming(from, fired.len() + 1);
         let pending = expected.pop().unwrap();
-        prop_assert_eq!(&fired, &expected);
-        // A tick of a second before may keep it waiting with its own jitter.
-        prop_assert!(plan.moment(pending) > now || !plan.jitter.is_zero());
+        prop_assert!(fired == expected, "{} ticks in place of {}", fired.len(), expected.len());
+        prop_assert!(plan.moment(pending) > now);
     }
 }
 
