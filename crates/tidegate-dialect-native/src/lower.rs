@@ -102,6 +102,7 @@ impl Lower for Native {
             switch: Switch::WhenReady,
             traffic: traffic(&spec.traffic)?,
             rollout: spec.rollout.as_ref().map(rollout).transpose()?,
+            schedules: Vec::new(),
         })
     }
 }

@@ -30,6 +30,9 @@ pub enum Error {
     /// There is no such image, or it is not as images must be.
     #[error(transparent)]
     Image(#[from] tidegate_image::Error),
+    /// A call that was to be made later was not accepted.
+    #[error(transparent)]
+    NotQueued(#[from] crate::NotQueued),
     /// Something else is in the way.
     #[error("{0}")]
     InUse(String),

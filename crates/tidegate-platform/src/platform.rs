@@ -28,7 +28,7 @@ use crate::controller::Controller;
 use crate::images::{ImageOptions, ImageStore};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
-use crate::{Error, Holds, Lower, Scratch, Status};
+use crate::{Enqueue, Error, Holds, Lower, Scratch, Status};
 
 /// Objects read at once when a list is read whole.
 const PAGE: usize = 500;
@@ -61,6 +61,8 @@ pub struct Parts {
     pub kinds: Vec<Arc<dyn Lower>>,
     /// The kinds of documents that are none, and name code all the same.
     pub holders: Vec<Arc<dyn Holds>>,
+    /// Who accepts calls that are made later; triggers are not acted on where absent.
+    pub queue: Option<Arc<dyn Enqueue>>,
 }
 
 impl Parts {
@@ -97,6 +99,7 @@ impl Parts {
             revisions: 3,
             kinds: Vec::new(),
             holders: Vec::new(),
+            queue: None,
         }
     }
 }
@@ -116,6 +119,7 @@ struct Inner {
     outlets: Option<Outlets>,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
+    queue: Option<Arc<dyn Enqueue>>,
     controller: Controller,
     revisions: usize,
     rollouts: Rollouts,
@@ -167,6 +171,7 @@ impl Platform {
                 outlets: parts.outlets,
                 kinds: parts.kinds,
                 holders: parts.holders,
+                queue: parts.queue,
                 controller: Controller::default(),
                 revisions: parts.revisions.max(1),
                 rollouts: Rollouts::default(),
@@ -180,6 +185,7 @@ impl Platform {
         platform.control().await?;
         let rolling = platform.clone();
         platform.spawn(async move { rolling.roll_out().await });
+        platform.follow_triggers();
         let sweeping = platform.clone();
         platform.spawn(async move {
             loop {
@@ -596,6 +602,10 @@ impl Platform {
 
     pub(crate) fn kinds(&self) -> impl Iterator<Item = &Arc<dyn Lower>> {
         self.0.kinds.iter()
+    }
+
+    pub(crate) fn acceptor(&self) -> Option<&Arc<dyn Enqueue>> {
+        self.0.queue.as_ref()
     }
 
     pub(crate) fn store(&self) -> &Store {
