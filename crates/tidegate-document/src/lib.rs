@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 
 mod images;
+mod triggers;
 mod versions;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,9 @@ use utoipa::ToSchema;
 pub use images::{
     AliasRequest, Image, ImageList, ImageStatus, Layer, Pruned, PullEvent, PullRequest, Runtime,
     RuntimeList, RuntimeRequest,
+};
+pub use triggers::{
+    TRIGGER, Trigger, TriggerFired, TriggerList, TriggerRequest, TriggerSpec, TriggerStatus,
 };
 pub use versions::{
     Promotion, Rate, Revision, RevisionList, RevisionPhase, RevisionSpec, RevisionStatus, Rollback,

@@ -10,6 +10,7 @@ pub(crate) mod namespaces;
 pub(crate) mod secrets;
 pub(crate) mod server;
 mod target;
+pub(crate) mod triggers;
 pub(crate) mod versions;
 
 use std::sync::Arc;
@@ -96,6 +97,7 @@ pub fn router(platform: Platform, info: Info) -> Router {
             post(versions::promote),
         )
         .merge(images::routes())
+        .merge(triggers::routes())
         .route("/namespaces/{namespace}/secrets", get(secrets::list_secrets))
         .route(
             "/namespaces/{namespace}/secrets/{name}",

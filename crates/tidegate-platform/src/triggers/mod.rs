@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZoneDatabase;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Serialize};
 use tidegate_core::record::{Cause, CauseKind};
 use tidegate_core::schedule::{Missed, Plan, UTC};
@@ -178,6 +178,13 @@ impl Trigger {
             Ok(plan) => plan.schedule.upcoming(from, count),
             Err(_) => Vec::new(),
         }
+    }
+
+    /// The zone whose time its schedule speaks of.
+    #[must_use]
+    pub fn zone(&self) -> TimeZone {
+        let plan = self.spec.plan(&self.id().uid, self.made());
+        plan.map_or(TimeZone::UTC, |plan| plan.schedule.zone().clone())
     }
 
     fn made(&self) -> Timestamp {
