@@ -18,6 +18,9 @@
 mod policy;
 mod shard;
 
+#[cfg(test)]
+mod explorer;
+
 pub use policy::{Answers, Ended, Next, Policy, Progress, Reason, Retried, Spread};
 pub use shard::{
     Accepted, AllGuards, End, Guard, Guards, Item, Lease, NotLeased, Renewed, Seq, Settled, Shard,

@@ -363,20 +363,23 @@ impl<G: Guards> Shard<G> {
     /// # Errors
     /// Those of the table; then the group is to be undone.
     pub fn cancel<T: Table>(&mut self, table: &mut T, seq: Seq) -> Result<bool, T::Error> {
-        self.end(table, seq, End::Cancelled)
+        let Some(item) = table.item(seq)? else {
+            return Ok(false);
+        };
+        let held = self.leases.get(&seq).copied();
+        self.leave(table, &item, End::Cancelled)?;
+        if !self.guards.on(Guard::CancelEndsLease) {
+            self.set(seq, held);
+        }
+        Ok(true)
     }
 
-    /// Gives an item up for a reason that lies in what is stored of it; false if there is none.
+    /// Takes out an item of which no more can be read than this.
     ///
     /// # Errors
     /// Those of the table; then the group is to be undone.
-    pub fn bury<T: Table>(
-        &mut self,
-        table: &mut T,
-        seq: Seq,
-        reason: Reason,
-    ) -> Result<bool, T::Error> {
-        self.end(table, seq, End::Dead(reason))
+    pub fn lose<T: Table>(&mut self, table: &mut T, item: &Item) -> Result<(), T::Error> {
+        self.leave(table, item, End::Dead(Reason::Damaged))
     }
 
     /// What was done since the last commit is durable.
@@ -403,6 +406,11 @@ impl<G: Guards> Shard<G> {
         self.epoch
     }
 
+    #[cfg(test)]
+    pub(super) fn guards(&self) -> &G {
+        &self.guards
+    }
+
     /// Whether an item is leased.
     pub fn is_leased(&self, seq: Seq) -> bool {
         self.leases.contains_key(&seq)
@@ -421,19 +429,6 @@ impl<G: Guards> Shard<G> {
                 .leases
                 .get(&lease.seq)
                 .is_some_and(|held| !self.guards.on(Guard::Number) || held.number == lease.number)
-    }
-
-    fn end<T: Table>(&mut self, table: &mut T, seq: Seq, end: End) -> Result<bool, T::Error> {
-        let Some(item) = table.item(seq)? else {
-            return Ok(false);
-        };
-        let keep = end == End::Cancelled && !self.guards.on(Guard::CancelEndsLease);
-        let held = self.leases.get(&seq).copied();
-        self.leave(table, &item, end)?;
-        if keep {
-            self.set(seq, held);
-        }
-        Ok(true)
     }
 
     /// Takes an item out and lets the next of its key have its turn.
