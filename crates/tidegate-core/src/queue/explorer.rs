@@ -345,6 +345,7 @@ impl World {
                 for seq in self.shard.expire(self.now) {
                     self.ghosts.current.remove(&seq);
                 }
+                self.shard.committed();
             }
             Event::Cancel(seq) => {
                 self.shard.cancel(&mut self.table, seq).unwrap();

@@ -302,7 +302,7 @@ impl<G: Guards> Shard<G> {
             .map(|(seq, _)| *seq)
             .collect();
         for seq in &over {
-            self.leases.remove(seq);
+            self.set(*seq, None);
         }
         over
     }
