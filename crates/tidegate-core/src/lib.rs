@@ -14,6 +14,7 @@ mod id;
 mod name;
 mod outcome;
 mod quantity;
+pub mod queue;
 pub mod record;
 pub mod rollout;
 pub mod scale;
