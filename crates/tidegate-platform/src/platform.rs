@@ -62,7 +62,7 @@ pub struct Parts {
     /// The kinds of documents that are none, and name code all the same.
     pub holders: Vec<Arc<dyn Holds>>,
     /// Who accepts calls that are made later; triggers are not acted on where absent.
-    pub queue: Option<Arc<dyn Enqueue>>,
+    pub acceptor: Option<Arc<dyn Enqueue>>,
 }
 
 impl Parts {
@@ -99,7 +99,7 @@ impl Parts {
             revisions: 3,
             kinds: Vec::new(),
             holders: Vec::new(),
-            queue: None,
+            acceptor: None,
         }
     }
 }
@@ -119,7 +119,7 @@ struct Inner {
     outlets: Option<Outlets>,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
-    queue: Option<Arc<dyn Enqueue>>,
+    acceptor: Option<Arc<dyn Enqueue>>,
     controller: Controller,
     revisions: usize,
     rollouts: Rollouts,
@@ -171,7 +171,7 @@ impl Platform {
                 outlets: parts.outlets,
                 kinds: parts.kinds,
                 holders: parts.holders,
-                queue: parts.queue,
+                acceptor: parts.acceptor,
                 controller: Controller::default(),
                 revisions: parts.revisions.max(1),
                 rollouts: Rollouts::default(),
@@ -605,7 +605,7 @@ impl Platform {
     }
 
     pub(crate) fn acceptor(&self) -> Option<&Arc<dyn Enqueue>> {
-        self.0.queue.as_ref()
+        self.0.acceptor.as_ref()
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -160,7 +160,7 @@ impl Server {
             revisions: settings.revisions,
             kinds: vec![Arc::new(Native), Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],
-            queue: None,
+            acceptor: None,
         })
         .await?;
 

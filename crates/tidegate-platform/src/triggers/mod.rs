@@ -8,6 +8,7 @@
 //! keeps such in line with it, and they go with it; nobody else writes them, but anybody may pause them.
 
 mod owned;
+mod queue;
 mod request;
 mod run;
 

@@ -12,6 +12,8 @@ use tidegate_platform::{
     Enqueue, Error, NotQueued, Object, ObjectKey, Put, QueuedCall, Trigger, TriggerSpec,
 };
 
+use tidegate_queue::Queue;
+
 use crate::fake::Fake;
 use crate::world::{World, until};
 
@@ -137,6 +139,61 @@ async fn a_tick_becomes_a_queued_call_and_its_status_says_so() {
     assert_eq!(queue.count(), queue.keys.lock().len() + 1);
     w.platform.delete_trigger("default", "t").await.unwrap();
     assert!(names(&w).await.is_empty());
+    w.end().await;
+}
+
+#[tokio::test]
+async fn the_durable_queue_has_each_tick_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let beside = tempfile::tempdir().unwrap();
+    let data = beside.path().join("data");
+    let opened = tokio::task::spawn_blocking(move || tidegate_store::open(&data)).await;
+    let (store, _) = opened.unwrap().unwrap();
+    let at = beside.path().join("queue");
+    let opened = Queue::open(&at, store.blobs(), tidegate_queue::Options::default()).await;
+    let (queue, _) = opened.unwrap();
+    let w = World::with_queue(
+        folder.path(),
+        Arc::<Fake>::default(),
+        Some(Arc::new(queue.clone())),
+    )
+    .await;
+    w.deploy("f", &w.spec("1")).await;
+    let spec = serde_json::json!({
+        "function": "f", "schedule": "@every 1s",
+        "request": { "method": "PUT", "path": "/a?b=c", "headers": { "X-Of": "trigger" }, "body": "[1]" },
+    });
+    put(&w, "t", spec).await.unwrap();
+    until_state(&w, "t", |t| t.state.fired >= 2).await;
+    let fired = w.platform.fire_trigger("default", "t").await.unwrap();
+    w.platform
+        .pause_trigger("default", "t", true)
+        .await
+        .unwrap();
+    until_state(&w, "t", |t| t.state.paused).await;
+    let state = trigger(&w, "t").await.state;
+    assert_eq!(queue.stats().queued, state.fired + 1);
+    let kept = queue.submission(fired.invocation).await.unwrap();
+    assert_eq!(
+        (&*kept.request.method, &*kept.request.path_and_query),
+        ("PUT", "/a?b=c")
+    );
+    assert_eq!(kept.request.body_bytes(), 3);
+    // What a crash before the cursor was written comes to.
+    let last = queue
+        .submission(state.last_invocation.parse().unwrap())
+        .await
+        .unwrap();
+    assert!(last.idempotency.is_some());
+    let again = queue
+        .accept(tidegate_queue::Submission {
+            id: tidegate_platform::new_id(),
+            ..last
+        })
+        .await
+        .unwrap();
+    assert!(again.duplicate);
+    assert_eq!(again.id.to_string(), state.last_invocation);
     w.end().await;
 }
 

@@ -165,7 +165,7 @@ impl World {
             revisions: KEPT,
             kinds: vec![Arc::new(Plain)],
             holders: vec![Arc::new(Held)],
-            queue,
+            acceptor: queue,
             ..Parts::below(folder, store, Arc::new(Handle(fake.clone())))
         })
         .await
