@@ -6,7 +6,7 @@ use tidegate_core::Name;
 use crate::commands::{
     Apply, Completions, Delete, Deploy, Describe, Dev, Doctor, Export, Image, Invoke, List, Login,
     Logout, Logs, Namespace, New, Promote, Revisions, Rollback, Run, Runtime, Scale, Secret, Store,
-    Template, Traffic, Up,
+    Template, Traffic, Trigger, Up,
 };
 use crate::context::{Color, Context};
 use crate::error::{Error, Result};
@@ -72,6 +72,7 @@ pub(crate) enum Command {
     Promote(Promote),
     Rollback(Rollback),
     Delete(Delete),
+    Trigger(Trigger),
     Secret(Secret),
     Image(Image),
     Runtime(Runtime),
@@ -107,6 +108,7 @@ impl Command {
             Self::Promote(command) => wait(command.run(context)),
             Self::Rollback(command) => wait(command.run(context)),
             Self::Delete(command) => wait(command.run(context)),
+            Self::Trigger(command) => wait(command.run(context)),
             Self::Secret(command) => wait(command.run(context)),
             Self::Image(command) => wait(command.run(context)),
             Self::Runtime(command) => wait(command.run(context)),

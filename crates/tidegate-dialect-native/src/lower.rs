@@ -104,6 +104,7 @@ impl Lower for Native {
             traffic: traffic(&spec.traffic)?,
             rollout: spec.rollout.as_ref().map(rollout).transpose()?,
             records: records(spec.records.as_deref())?,
+            schedules: Vec::new(),
         })
     }
 }

@@ -140,6 +140,30 @@ pub(crate) const fn instances(counts: PoolCounts) -> Instances {
     }
 }
 
+/// What the store and the client say of an object.
+pub(crate) fn metadata(object: &Object) -> Metadata {
+    let annotations = object.metadata().get("annotations");
+    let annotations = annotations.and_then(|all| all.as_object());
+    let notes = annotations.into_iter().flatten();
+    let key = object.key();
+    let version = object.resource_version();
+    Metadata {
+        name: key.name().to_owned(),
+        namespace: key.namespace().to_owned(),
+        uid: object.uid().to_owned(),
+        resource_version: version.map(|v| v.to_string()).unwrap_or_default(),
+        generation: object.generation(),
+        creation_timestamp: object.creation_timestamp().to_owned(),
+        labels: object
+            .labels()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        annotations: notes
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect(),
+    }
+}
+
 /// A namespace.
 pub(crate) fn namespace(object: &Object) -> Namespace {
     Namespace {

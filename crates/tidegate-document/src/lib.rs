@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 mod images;
 mod namespaces;
 mod records;
+mod triggers;
 mod versions;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,9 @@ pub use namespaces::{NamespaceSpec, Quotas};
 pub use records::{
     Cause, ColdStart, Cost, CostPage, CostRow, Counts, Missed, Record, RecordList, Times, Trace,
     Usage, UsageList, Used,
+};
+pub use triggers::{
+    TRIGGER, Trigger, TriggerFired, TriggerList, TriggerRequest, TriggerSpec, TriggerStatus,
 };
 pub use versions::{
     Promotion, Rate, Revision, RevisionList, RevisionPhase, RevisionSpec, RevisionStatus, Rollback,

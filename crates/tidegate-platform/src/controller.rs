@@ -20,6 +20,7 @@ use crate::lower::{Lowered, Switch};
 use crate::revisions::{KeptRevision, RevisionPhase, Verdict};
 use crate::status::{Phase, Status};
 use crate::traffic::{self, RolloutPhase, TrafficPart, Wanted};
+use crate::triggers::Wishes;
 use crate::{Error, Platform, namespaces, revision, secrets};
 
 /// Functions that are made ready at the same time. Each may start instances and unpack code.
@@ -361,6 +362,12 @@ impl Platform {
         lowered.spec.secrets_generation =
             self.secrets_generation(&namespace, &lowered.spec).await?;
         self.move_place(object.key(), &lowered);
+        let wishes = Wishes {
+            document: object,
+            function: &lowered.key.name,
+            schedules: &lowered.schedules,
+        };
+        self.keep_triggers(wishes).await?;
         let known = self.revisions(object).await?;
         self.pin(object, &lowered, before, &known).await?;
         let settled = before.is_settled(object.generation());

@@ -32,7 +32,7 @@ use crate::ledger::PlatformLedger;
 use crate::records::{self, RecordOptions};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
-use crate::{Error, Holds, Lower, Scratch, Status};
+use crate::{Enqueue, Error, Holds, Lower, Scratch, Status};
 
 /// Objects read at once when a list is read whole.
 const PAGE: usize = 500;
@@ -67,6 +67,8 @@ pub struct Parts {
     pub kinds: Vec<Arc<dyn Lower>>,
     /// The kinds of documents that are none, and name code all the same.
     pub holders: Vec<Arc<dyn Holds>>,
+    /// Who accepts calls that are made later; triggers are not acted on where absent.
+    pub acceptor: Option<Arc<dyn Enqueue>>,
 }
 
 impl Parts {
@@ -109,6 +111,7 @@ impl Parts {
             revisions: 3,
             kinds: Vec::new(),
             holders: Vec::new(),
+            acceptor: None,
         }
     }
 }
@@ -131,6 +134,7 @@ struct Inner {
     egress_lists: EgressLists,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
+    acceptor: Option<Arc<dyn Enqueue>>,
     controller: Controller,
     revisions: usize,
     rollouts: Rollouts,
@@ -187,6 +191,7 @@ impl Platform {
                 egress_lists: EgressLists::default(),
                 kinds: parts.kinds,
                 holders: parts.holders,
+                acceptor: parts.acceptor,
                 controller: Controller::default(),
                 revisions: parts.revisions.max(1),
                 rollouts: Rollouts::default(),
@@ -200,6 +205,7 @@ impl Platform {
         platform.control().await?;
         let rolling = platform.clone();
         platform.spawn(async move { rolling.roll_out().await });
+        platform.follow_triggers();
         let sweeping = platform.clone();
         platform.spawn(async move {
             loop {
@@ -623,6 +629,10 @@ impl Platform {
 
     pub(crate) fn kinds(&self) -> impl Iterator<Item = &Arc<dyn Lower>> {
         self.0.kinds.iter()
+    }
+
+    pub(crate) fn acceptor(&self) -> Option<&Arc<dyn Enqueue>> {
+        self.0.acceptor.as_ref()
     }
 
     pub(crate) fn store(&self) -> &Store {

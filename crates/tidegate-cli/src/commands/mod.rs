@@ -28,6 +28,7 @@ mod stop;
 mod store;
 mod template;
 mod traffic;
+mod trigger;
 mod up;
 
 pub(crate) use apply::Apply;
@@ -53,4 +54,5 @@ pub(crate) use secret::Secret;
 pub(crate) use store::Store;
 pub(crate) use template::Template;
 pub(crate) use traffic::{Promote, Rollback, Traffic};
+pub(crate) use trigger::Trigger;
 pub(crate) use up::{Up, after_help as up_settings};
