@@ -190,7 +190,9 @@ impl Level {
             Self::All => true,
             Self::Errors => outcome != Outcome::Ok,
             // The low bits of an id are random.
-            Self::Sampled(n) => outcome != Outcome::Ok || id.as_u128() % u128::from(n.get()) == 0,
+            Self::Sampled(n) => {
+                outcome != Outcome::Ok || id.as_u128().is_multiple_of(u128::from(n.get()))
+            }
             Self::None => false,
         }
     }

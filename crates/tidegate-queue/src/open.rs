@@ -4,8 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
@@ -114,7 +114,6 @@ impl Queue {
                 path: folder.to_owned(),
                 source,
             })?;
-        tokio::spawn(release(released, blobs.clone()));
         tokio::spawn(tick(requests.downgrade()));
         let queue = Self {
             inner: Arc::new(Inner {
@@ -128,6 +127,7 @@ impl Queue {
                 in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB as usize)),
             }),
         };
+        tokio::spawn(release(released, Arc::downgrade(&queue.inner)));
         Ok((queue, report))
     }
 }
@@ -363,9 +363,12 @@ async fn remove_orphans(blobs: &Blobs, referenced: &HashSet<Digest>) -> Result<u
     Ok(removed)
 }
 
-/// Removes blobs that belong to nothing, until the writer is gone.
-async fn release(mut released: mpsc::Receiver<Digest>, blobs: Blobs) {
+/// Removes blobs that belong to nothing, until the queue is closed. What remains then is removed at the next start.
+async fn release(mut released: mpsc::Receiver<Digest>, inner: Weak<Inner>) {
     while let Some(digest) = released.recv().await {
+        let Some(blobs) = inner.upgrade().map(|inner| inner.blobs.clone()) else {
+            return;
+        };
         if let Err(error) = blobs.delete(&digest).await {
             tracing::warn!(%error, "a spooled body stays until the next start");
         }

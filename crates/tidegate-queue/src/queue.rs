@@ -689,10 +689,10 @@ impl Queue {
         loop {
             let page = self.dead(filter.clone(), from, batch).await?;
             let numbers: Vec<i64> = page.items.iter().map(|letter| letter.number).collect();
-            if !numbers.is_empty() {
-                if let Reply::Count(count) = self.send(command(numbers)).await? {
-                    total += count as u64;
-                }
+            if !numbers.is_empty()
+                && let Reply::Count(count) = self.send(command(numbers)).await?
+            {
+                total += count as u64;
             }
             from = page.next;
             if from.is_none() {

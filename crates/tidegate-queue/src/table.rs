@@ -418,6 +418,7 @@ impl Table for Rows<'_> {
                 self.keep_result(keep_ms, &finished, found.id)?;
             }
             if let Some(reason) = dead {
+                self.group.lost += u64::from(reason == tidegate_core::queue::Reason::Damaged);
                 self.connection
                     .prepare_cached(
                         "INSERT INTO dead (seq, id, lane, died, reason, finished, state, head, body)
