@@ -111,7 +111,9 @@ fn size(submission: &Submission) -> Option<usize> {
         return None;
     };
     let headers = submission.request.headers.iter();
-    let headers: usize = headers.map(|(name, value)| name.len() + value.len() + 64).sum();
+    let headers: usize = headers
+        .map(|(name, value)| name.len() + value.len() + 64)
+        .sum();
     let path = submission.request.path_and_query.len();
     (submission.due_ms == 0).then(|| EACH + path + headers + body.len())
 }

@@ -219,7 +219,15 @@ impl Queue {
         let id = submission.id;
         let at_hand = shared.hot.put(&submission, self.now_ms());
         let accepted = self.write(submission).await;
-        if at_hand && !matches!(accepted, Ok(Accepted { duplicate: false, .. })) {
+        if at_hand
+            && !matches!(
+                accepted,
+                Ok(Accepted {
+                    duplicate: false,
+                    ..
+                })
+            )
+        {
             shared.hot.take(id);
         }
         accepted

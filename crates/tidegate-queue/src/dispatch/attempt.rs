@@ -39,11 +39,17 @@ pub(super) enum Event {
         taken: Result<Vec<Taken>, Error>,
     },
     /// The call is over, and its slot free.
-    Ran { lease: Lease, sign: Sign },
+    Ran {
+        lease: Lease,
+        sign: Sign,
+    },
     /// It could not be written yet.
     Stuck,
     /// The attempt is over.
-    Settled { lease: Lease, end: End },
+    Settled {
+        lease: Lease,
+        end: End,
+    },
     Renewed(Vec<(Lease, bool)>),
 }
 
@@ -65,7 +71,9 @@ impl Bench {
 
     /// Gives leases back, so that others may have the items at once.
     pub(super) async fn release(&self, taken: Vec<Taken>) {
-        let released = taken.iter().map(|taken| self.settle_once(release(taken.lease)));
+        let released = taken
+            .iter()
+            .map(|taken| self.settle_once(release(taken.lease)));
         for end in futures_util::future::join_all(released).await {
             if let Err(error) = end {
                 tracing::warn!(%error, "a lease could not be given back, and will run out");
@@ -76,7 +84,9 @@ impl Bench {
     pub(super) async fn renew(&self, leases: Vec<Lease>) {
         match self.queue.renew(&leases, self.options.hold).await {
             Ok(renewed) => {
-                let yes = renewed.iter().map(|one| *one == tidegate_core::queue::Renewed::Yes);
+                let yes = renewed
+                    .iter()
+                    .map(|one| *one == tidegate_core::queue::Renewed::Yes);
                 self.send(Event::Renewed(leases.into_iter().zip(yes).collect()));
             }
             Err(error) => tracing::warn!(%error, "leases could not be renewed; tried again soon"),
@@ -165,8 +175,16 @@ impl Bench {
             answer: ran.answer.as_ref(),
         };
         let follow = |done| follow_ups(&*self.runner, work, &told(done), self.options.delivery);
-        let on_done = if may_be_done { follow(true) } else { Vec::new() };
-        let on_dead = if may_be_dead { follow(false) } else { Vec::new() };
+        let on_done = if may_be_done {
+            follow(true)
+        } else {
+            Vec::new()
+        };
+        let on_dead = if may_be_dead {
+            follow(false)
+        } else {
+            Vec::new()
+        };
         Settlement {
             lease: taken.lease,
             verdict: ran.verdict,

@@ -148,7 +148,12 @@ mod tests {
 
     #[test]
     fn namespaces_share_alike_however_many_functions_they_have() {
-        let all = [("a", "a1", 3), ("a", "a2", 3), ("a", "a3", 3), ("b", "b1", 3)];
+        let all = [
+            ("a", "a1", 3),
+            ("a", "a2", 3),
+            ("a", "a3", 3),
+            ("b", "b1", 3),
+        ];
         let shares = shares(&all, 8, 3000);
         for name in ["a1", "a2", "a3"] {
             assert!((3900..=4100).contains(&shares[name]), "{shares:?}");

@@ -82,11 +82,7 @@ impl Flow {
 
     /// Whether there is nothing to remember of it.
     pub(super) fn is_idle(&self) -> bool {
-        self.queued == 0
-            && self.running == 0
-            && self.ready.is_empty()
-            && !self.taking
-            && self.allowed == ALL
+        self.queued == 0 && self.running == 0 && self.ready.is_empty() && !self.taking
     }
 
     /// Whether one more may start now.
@@ -120,7 +116,11 @@ impl Flow {
         };
         let have = u32::try_from(self.ready.len()).unwrap_or(u32::MAX);
         // Half of them at once, so that a fetch is worth it.
-        if have > most / 2 { 0 } else { (most - have) as usize }
+        if have > most / 2 {
+            0
+        } else {
+            (most - have) as usize
+        }
     }
 
     pub(super) fn began(&mut self) {

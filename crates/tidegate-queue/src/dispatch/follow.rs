@@ -38,12 +38,7 @@ pub(crate) fn follow_ups(
     made.collect()
 }
 
-fn item(
-    of: &Submission,
-    listener: Listener<'_>,
-    request: Payload,
-    delivery: Policy,
-) -> Submission {
+fn item(of: &Submission, listener: Listener<'_>, request: Payload, delivery: Policy) -> Submission {
     let url = |url: &String| (of.function.clone(), Target::Url(url.clone()), delivery);
     let (function, target, policy) = match listener {
         Listener::Callback(callback) => url(&callback.url),
@@ -116,16 +111,23 @@ fn callback(work: &Work, told: &Told<'_>) -> Payload {
     let mut body = Bytes::new();
     match told.answer {
         Some(answer) => {
-            headers.push(("tidegate-status".to_owned(), answer.status.to_string().into()));
-            let kind = answer.headers.iter().filter(|(name, _)| {
-                matches!(name.as_str(), "content-type" | "content-encoding")
-            });
+            headers.push((
+                "tidegate-status".to_owned(),
+                answer.status.to_string().into(),
+            ));
+            let kind = answer
+                .headers
+                .iter()
+                .filter(|(name, _)| matches!(name.as_str(), "content-type" | "content-encoding"));
             headers.extend(kind.cloned());
             body = answer.body.clone();
         }
         None => {
             if let Some(message) = told.message {
-                headers.push(("content-type".to_owned(), b"text/plain; charset=utf-8".into()));
+                headers.push((
+                    "content-type".to_owned(),
+                    b"text/plain; charset=utf-8".into(),
+                ));
                 body = Bytes::copy_from_slice(message.as_bytes());
             }
         }
