@@ -64,6 +64,16 @@ pub(crate) fn read(row: &Row<'_>) -> rusqlite::Result<Option<DeadLetter>> {
     )
 }
 
+/// A dead letter by its number.
+pub(crate) fn one(connection: &Connection, number: i64) -> rusqlite::Result<Option<DeadLetter>> {
+    let sql = format!("SELECT {COLUMNS} FROM dead WHERE number = ?1");
+    let letter = connection
+        .prepare_cached(&sql)?
+        .query_row([number], read)
+        .optional()?;
+    Ok(letter.flatten())
+}
+
 impl DeadFilter {
     pub(crate) fn fits(&self, letter: &DeadLetter) -> bool {
         self.of.fits(&letter.finished.function)
@@ -136,7 +146,7 @@ pub(crate) fn revive(connection: &Connection, number: i64) -> Result<Option<Prep
     };
     Ok(Some(Prepared {
         id,
-        function: submission.function,
+        function: crate::lanes::lane_of(&submission.function, &submission.target),
         head,
         body,
         spooled,

@@ -8,13 +8,15 @@ use std::collections::{BTreeMap, HashMap};
 use tidegate_core::FunctionKey;
 use tidegate_core::queue::Seq;
 
+use crate::submission::Target;
+
 /// The number of a function in the file.
 pub(crate) type LaneNumber = i64;
 
-/// A function with something queued.
+/// A function with something queued. Deliveries on its behalf are a second one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lane {
-    /// Which function.
+    /// What to call it by when its items are wanted; see [`of`](Self::of).
     pub function: FunctionKey,
     /// How many items it has, leased ones included.
     pub queued: u64,
@@ -23,6 +25,10 @@ pub struct Lane {
     /// Nothing of it that is not leased is due before this, in milliseconds since the Unix epoch; `u64::MAX` for nothing.
     pub next_due_ms: u64,
 }
+
+/// Deliveries on behalf of a function have a lane of their own, so that they do not wait behind its calls. No group of
+/// functions begins so.
+const DELIVERIES: char = '\u{1f}';
 
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {
@@ -96,13 +102,12 @@ impl Lanes {
             .range::<FunctionKey, _>((from, Bound::Unbounded))
             .filter(|(_, lane)| lane.queued > 0)
             .take(most)
-            .map(|(function, lane)| Lane {
-                function: function.clone(),
-                queued: lane.queued,
-                leased: lane.leased,
-                next_due_ms: lane.next_due_ms,
-            })
+            .map(|(function, lane)| lane.shown(function))
             .collect()
+    }
+
+    pub(crate) fn one(&self, function: &FunctionKey) -> Option<Lane> {
+        self.lanes.get(function).map(|lane| lane.shown(function))
     }
 
     /// All that have something due by then.
@@ -170,7 +175,48 @@ impl Lanes {
     }
 }
 
+/// The lane of items to this function with this target.
+pub(crate) fn lane_of(function: &FunctionKey, target: &Target) -> FunctionKey {
+    match target {
+        Target::Function => function.clone(),
+        Target::Url(_) => FunctionKey {
+            group: format!("{DELIVERIES}{}", function.group).into(),
+            ..function.clone()
+        },
+    }
+}
+
+/// Whose lane it is, and whether it is that of deliveries.
+pub(crate) fn whose(lane: &FunctionKey) -> (FunctionKey, bool) {
+    match lane.group.strip_prefix(DELIVERIES) {
+        Some(group) => {
+            let function = FunctionKey {
+                group: group.into(),
+                ..lane.clone()
+            };
+            (function, true)
+        }
+        None => (lane.clone(), false),
+    }
+}
+
+impl Lane {
+    /// Which function's it is, and whether it holds deliveries on its behalf.
+    pub fn of(&self) -> (FunctionKey, bool) {
+        whose(&self.function)
+    }
+}
+
 impl Counted {
+    fn shown(&self, function: &FunctionKey) -> Lane {
+        Lane {
+            function: function.clone(),
+            queued: self.queued,
+            leased: self.leased,
+            next_due_ms: self.next_due_ms,
+        }
+    }
+
     fn due(&mut self, due_ms: u64, seq: Seq) {
         self.next_due_ms = self.next_due_ms.min(due_ms);
         if (due_ms, seq) <= self.cursor {

@@ -20,8 +20,10 @@ mod bytes;
 mod clock;
 mod codec;
 mod dead;
+mod dispatch;
 mod error;
 mod examine;
+mod hot;
 mod lanes;
 mod listing;
 mod log;
@@ -30,12 +32,17 @@ mod queue;
 mod reserve;
 mod salvage;
 mod schema;
+mod serving;
 mod submission;
 mod table;
 mod writer;
 
 pub use clock::{SystemTimeSource, TimeSource};
 pub use dead::{DeadFilter, DeadLetter};
+pub use dispatch::{
+    Allowance, Attempt, Courier, CourierOptions, DispatchOptions, DispatchStats, Dispatcher,
+    Drained, Forbidden, Listener, Ran, Rate, Runner, Signing, SigningKey, Told,
+};
 pub use error::{AcceptError, Error, OpenError};
 pub use examine::Examined;
 pub use lanes::Lane;

@@ -67,8 +67,8 @@ impl Filter {
 
 /// The lanes that a filter lets through, by number.
 pub(crate) fn names(lanes: &Lanes, number: LaneNumber, filter: &Filter) -> Option<FunctionKey> {
-    let function = lanes.function(number)?;
-    filter.fits(function).then(|| function.clone())
+    let (function, _) = crate::lanes::whose(lanes.function(number)?);
+    filter.fits(&function).then_some(function)
 }
 
 /// Items in the order of acceptance.

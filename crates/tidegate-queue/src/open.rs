@@ -123,6 +123,7 @@ impl Queue {
                 shared,
                 blobs,
                 changed,
+                cancelled: tokio::sync::broadcast::channel(crate::serving::CANCELLED).0,
                 in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB as usize)),
             }),
         };
@@ -204,6 +205,9 @@ fn open(
         clock,
         lanes: Mutex::new(loaded.lanes),
         held: Mutex::default(),
+        woken: Mutex::default(),
+        hot: crate::hot::Hot::default(),
+        follow: crate::serving::Follow::default(),
         full: AtomicBool::new(!reserve.is_there()),
         lost: AtomicU64::new(0),
         unreadable: AtomicU64::new(0),

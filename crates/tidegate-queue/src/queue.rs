@@ -11,14 +11,16 @@ use tidegate_core::queue::{Accepted as Accept, Ended, Lease, Renewed, Seq, Settl
 use tidegate_core::{FunctionKey, InvocationId};
 use tidegate_store::sqlite::Readers;
 use tidegate_store::{BlobError, Blobs, Error as StoreError};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::clock::{Clock, TimeSource};
 use crate::codec;
 use crate::dead::{self, DeadFilter, DeadLetter};
 use crate::error::{AcceptError, Error};
-use crate::lanes::{Lane, Lanes};
+use crate::hot::Hot;
+use crate::lanes::{self, Lane, Lanes};
 use crate::listing::{self, Entry, Filter, Page};
+use crate::serving::Follow;
 use crate::submission::{
     Answer, Body, Finished, MAX_HEAD_BYTES, MAX_INLINE_BYTES, MAX_KEY_BYTES, Spooled, Submission,
 };
@@ -82,6 +84,7 @@ pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
     pub(crate) blobs: Blobs,
     pub(crate) changed: watch::Receiver<u64>,
+    pub(crate) cancelled: broadcast::Sender<InvocationId>,
     pub(crate) in_flight: Arc<Semaphore>,
 }
 
@@ -93,6 +96,10 @@ pub(crate) struct Shared {
     pub(crate) lanes: Mutex<Lanes>,
     /// The items that are leased.
     pub(crate) held: Mutex<std::collections::HashSet<Seq>>,
+    /// Lanes of which something may be due that was not before; as many as there are lanes, at most.
+    pub(crate) woken: Mutex<std::collections::HashSet<FunctionKey>>,
+    pub(crate) hot: Hot,
+    pub(crate) follow: Follow,
     /// Whether the room that is kept free had to be given up.
     pub(crate) full: AtomicBool,
     /// Items that were lost to damage since the start.
@@ -209,6 +216,28 @@ impl Queue {
         if shared.lanes.lock().queued() >= shared.options.max_items {
             return Err(full("the number of items"));
         }
+        let id = submission.id;
+        let at_hand = shared.hot.put(&submission, self.now_ms());
+        let accepted = self.write(submission).await;
+        if at_hand
+            && !matches!(
+                accepted,
+                Ok(Accepted {
+                    duplicate: false,
+                    ..
+                })
+            )
+        {
+            shared.hot.take(id);
+        }
+        accepted
+    }
+
+    async fn write(&self, submission: Submission) -> Result<Accepted, AcceptError> {
+        let full = |what| AcceptError::Full {
+            what,
+            retry_after: RETRY_AFTER,
+        };
         let id = submission.id;
         let prepared = prepare(submission)?;
         let bytes = prepared.head.len() + prepared.body.len();
@@ -350,6 +379,13 @@ impl Queue {
     /// [`Error::LeaseOver`], [`Error::Damaged`], or what keeps the file from being read.
     pub async fn load(&self, taken: &Taken) -> Result<Work, Error> {
         let (seq, id) = (taken.lease.seq, taken.id);
+        if let Some((submission, accepted_ms)) = self.inner.shared.hot.take(id) {
+            return Ok(Work {
+                submission,
+                accepted_ms,
+                tries: taken.attempt.saturating_sub(1),
+            });
+        }
         let found: Result<_, Error> = self
             .inner
             .readers
@@ -563,8 +599,13 @@ impl Queue {
     /// # Errors
     /// [`Error::NotFound`] if it is not in the queue, or what keeps the file from being written.
     pub async fn cancel(&self, id: InvocationId) -> Result<Cancelled, Error> {
+        self.inner.shared.hot.take(id);
         match self.send(Command::Cancel(id)).await? {
-            Reply::Cancelled(Some(true)) => Ok(Cancelled::Running),
+            Reply::Cancelled(Some(true)) => {
+                // Nobody may listen.
+                drop(self.inner.cancelled.send(id));
+                Ok(Cancelled::Running)
+            }
             Reply::Cancelled(Some(false)) => Ok(Cancelled::Waiting),
             _ => Err(Error::NotFound { id }),
         }
@@ -755,6 +796,7 @@ pub(crate) fn prepare(submission: Submission) -> Result<Prepared, AcceptError> {
     let head = codec::encode_head(&submission);
     limits("the head", head.len() as u64, MAX_HEAD_BYTES)?;
     let function = submission.function;
+    let lane = lanes::lane_of(&function, &submission.target);
     let order = submission.order_key.as_deref();
     let word = submission.idempotency.as_deref();
     let order = order.map(|key| codec::order_number(&function, key));
@@ -768,7 +810,7 @@ pub(crate) fn prepare(submission: Submission) -> Result<Prepared, AcceptError> {
     };
     Ok(Prepared {
         id: submission.id,
-        function,
+        function: lane,
         head,
         body,
         spooled,

@@ -163,6 +163,11 @@ impl Rows<'_> {
         Ok(number)
     }
 
+    fn whose(&self, lane: LaneNumber) -> FunctionKey {
+        let lane = self.names.get(&lane);
+        lane.map_or_else(nameless, |lane| crate::lanes::whose(lane).0)
+    }
+
     /// Keeps how it ended, for as long as was asked.
     fn keep_result(
         &mut self,
@@ -200,7 +205,7 @@ impl Rows<'_> {
             .prepare_cached("SELECT id, lane FROM items WHERE seq = ?1")?
             .query_row([seq], |row| Ok((read_id(row, 0)?, row.get::<_, i64>(1)?)))?;
         let id = id.unwrap_or(InvocationId::from_u128(0));
-        let function = self.names.get(&lane).cloned().unwrap_or_else(nameless);
+        let function = self.whose(lane);
         let finished = Finished {
             id,
             function,
@@ -398,11 +403,7 @@ impl Table for Rows<'_> {
             End::Done | End::Cancelled => None,
         };
         if keep_ms > 0 || dead.is_some() {
-            let function = self
-                .names
-                .get(&found.lane)
-                .cloned()
-                .unwrap_or_else(nameless);
+            let function = self.whose(found.lane);
             let tries = found.state.item.progress.tries + u32::from(leaving.is_some());
             let finished = codec::encode_finished(&Finished {
                 id: found.id,

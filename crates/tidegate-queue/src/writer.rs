@@ -296,8 +296,8 @@ impl Writer {
             }
             held.extend(&group.leased);
         }
-        let mut wake = false;
         if !group.new_lanes.is_empty() || !group.moved.is_empty() {
+            let mut woken = Vec::new();
             let mut lanes = self.shared.lanes.lock();
             for function in &group.new_lanes {
                 if let Some(number) = self.lanes.get(function) {
@@ -305,16 +305,22 @@ impl Writer {
                 }
             }
             for moved in &group.moved {
-                wake |= !matches!(moved, Moved::Left(_) | Moved::Leased(_) | Moved::Looked(..));
+                if let Moved::Came(number, _, Some(_)) | Moved::Due(number, ..) = moved {
+                    woken.push(*number);
+                }
                 lanes.apply(moved);
+            }
+            drop(lanes);
+            woken.dedup();
+            if !woken.is_empty() {
+                let functions = woken.iter().filter_map(|number| self.names.get(number));
+                self.shared.woken.lock().extend(functions.cloned());
+                self.changed.send_modify(|count| *count += 1);
             }
         }
         for digest in group.released {
             // One that finds no place here is found at the next start.
             let _ = self.released.try_send(digest);
-        }
-        if wake {
-            self.changed.send_modify(|count| *count += 1);
         }
     }
 
@@ -451,9 +457,11 @@ impl Writer {
                 let id = rows.find(seq)?.map(|found| found.id);
                 id.map(|id| (lease, item, id))
             }
-            Ok(Err(NotLeased::Held | NotLeased::Gone | NotLeased::NotYet | NotLeased::TooOld)) => {
+            Ok(Err(NotLeased::TooOld)) => {
+                self.follow(group)?;
                 None
             }
+            Ok(Err(NotLeased::Held | NotLeased::Gone | NotLeased::NotYet)) => None,
             Err(TableError::Sql(error))
                 if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt) =>
             {
@@ -478,6 +486,33 @@ impl Writer {
             due_ms: item.due_ms,
             deadline_ms: item.deadline_ms,
         }))
+    }
+
+    /// What follows from the end of an item that was just given up, as the last of the dead letters.
+    fn follow(&mut self, group: &mut Group) -> Result<(), TableError> {
+        let number = "SELECT max(number) FROM dead";
+        let number: i64 = self
+            .connection
+            .prepare_cached(number)?
+            .query_row([], |row| row.get(0))?;
+        let letter = crate::dead::one(&self.connection, number)?;
+        let loaded = crate::dead::load(&self.connection, "dead", "number", number)?;
+        let (Some(letter), Some(Ok((submission, _)))) = (letter, loaded) else {
+            return Ok(());
+        };
+        self.shared.hot.take(submission.id);
+        for new in self.shared.follow.ask(submission, &letter) {
+            match crate::queue::prepare(new) {
+                Ok(prepared) => {
+                    let mut rows = rows!(self, group);
+                    self.shard.accept(&mut rows, Arc::new(prepared))?;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what follows from an invocation cannot be queued");
+                }
+            }
+        }
+        Ok(())
     }
 
     fn settle(&mut self, settling: &Settling, group: &mut Group) -> Result<Settled, TableError> {
