@@ -199,6 +199,22 @@ impl Context {
             .colored(self.color, self.process.terminal.stderr)
     }
 
+    /// Columns and rows of the terminal that standard output is; `None` where it is none.
+    pub(crate) fn size(&self) -> Option<(usize, usize)> {
+        /// Where a terminal does not say.
+        const USUAL: (usize, usize) = (80, 24);
+        let terminal = self.process.terminal;
+        if !terminal.stdout {
+            return None;
+        }
+        if let Some(width) = terminal.width {
+            return Some((width, USUAL.1));
+        }
+        let told = crossterm::terminal::size().ok();
+        let told = told.filter(|(columns, rows)| *columns > 0 && *rows > 0);
+        Some(told.map_or(USUAL, |(columns, rows)| (columns.into(), rows.into())))
+    }
+
     /// Standard input, for the one that reads it.
     pub(crate) fn stdin(&mut self) -> Box<dyn Read + Send> {
         self.process

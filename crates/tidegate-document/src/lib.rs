@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 mod images;
 mod namespaces;
+pub mod queue;
 mod records;
 mod triggers;
 mod versions;
