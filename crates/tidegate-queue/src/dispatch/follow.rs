@@ -83,7 +83,7 @@ fn item(of: &Submission, listener: Listener<'_>, request: Payload, delivery: Pol
 
 /// What a listener is told where the door has no words of its own: a callback gets the answer as it was, a destination a
 /// document about the invocation.
-pub(super) fn plain(work: &Work, told: &Told<'_>, to: Listener<'_>) -> Payload {
+pub fn plain(work: &Work, told: &Told<'_>, to: Listener<'_>) -> Payload {
     match to {
         Listener::Callback(_) => callback(work, told),
         Listener::Success(_) | Listener::Failure(_) => document(work, told),
