@@ -37,7 +37,7 @@ pub(crate) fn routes() -> Router<Context> {
 /// Triggers of all namespaces.
 #[utoipa::path(get, path = "/tidegate/v1/triggers", tag = "triggers", responses((status = 200, body = TriggerList)))]
 pub(crate) async fn list_all_triggers(State(context): State<Context>) -> Answer<Json<TriggerList>> {
-    Ok(Json(shown_all(context.platform.triggers(None).await?)))
+    Ok(Json(shown_all(&context.platform.triggers(None).await?)))
 }
 
 /// Triggers of a namespace.
@@ -50,7 +50,7 @@ pub(crate) async fn list_triggers(
     let namespace = canonical_namespace(&namespace);
     context.platform.require_namespace(namespace).await?;
     let all = context.platform.triggers(Some(namespace)).await?;
-    Ok(Json(shown_all(all)))
+    Ok(Json(shown_all(&all)))
 }
 
 /// A trigger, with its next five ticks.
@@ -63,7 +63,7 @@ pub(crate) async fn get_trigger(
 ) -> Answer<Json<Trigger>> {
     let namespace = canonical_namespace(&namespace);
     let trigger = context.platform.trigger(namespace, &name).await?;
-    Ok(Json(shown(trigger)))
+    Ok(Json(shown(&trigger)))
 }
 
 /// Creates a trigger or replaces it; with `If-None-Match: *` only creates. A schedule that is new to it begins now.
@@ -94,7 +94,7 @@ pub(crate) async fn put_trigger(
     } else {
         StatusCode::OK
     };
-    Ok((status, Json(shown(Kept::of(put.object())?))))
+    Ok((status, Json(shown(&Kept::of(put.object())?))))
 }
 
 /// Removes a trigger. What it started goes on.
@@ -121,7 +121,7 @@ pub(crate) async fn pause_trigger(
 ) -> Answer<Json<Trigger>> {
     let namespace = canonical_namespace(&namespace);
     let paused = context.platform.pause_trigger(namespace, &name, true);
-    Ok(Json(shown(paused.await?)))
+    Ok(Json(shown(&paused.await?)))
 }
 
 /// Lets a paused trigger go on.
@@ -134,7 +134,7 @@ pub(crate) async fn resume_trigger(
 ) -> Answer<Json<Trigger>> {
     let namespace = canonical_namespace(&namespace);
     let resumed = context.platform.pause_trigger(namespace, &name, false);
-    Ok(Json(shown(resumed.await?)))
+    Ok(Json(shown(&resumed.await?)))
 }
 
 /// Has the function called now, whatever the schedule says.
@@ -163,14 +163,14 @@ fn trigger_key(namespace: &str, name: &str) -> Answer<ObjectKey> {
         .map_err(|e| tidegate_platform::Error::Store(e).into())
 }
 
-fn shown_all(all: Vec<Kept>) -> TriggerList {
+fn shown_all(all: &[Kept]) -> TriggerList {
     TriggerList {
-        items: all.into_iter().map(shown).collect(),
+        items: all.iter().map(shown).collect(),
     }
 }
 
 /// A trigger as clients read it.
-fn shown(trigger: Kept) -> Trigger {
+fn shown(trigger: &Kept) -> Trigger {
     let ticks = trigger.upcoming(Timestamp::now(), UPCOMING);
     let zone = trigger.zone();
     let text = |moment: Option<Timestamp>| moment.map(|moment| moment.to_string());

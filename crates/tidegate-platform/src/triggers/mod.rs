@@ -134,7 +134,8 @@ impl TriggerSpec {
 
     fn plan(&self, uid: &Arc<str>, made: Timestamp) -> Result<Plan, LowerError> {
         use tidegate_core::schedule::ScheduleError;
-        (self.missed()?, self.jitter()?);
+        self.missed()?;
+        self.jitter()?;
         self.wanted().plan(uid, made, &zones()).map_err(|error| {
             // A zone in front of the schedule is the schedule's.
             let of_zone = matches!(&error, ScheduleError::Zone { value } if Some(value) == self.time_zone.as_ref());

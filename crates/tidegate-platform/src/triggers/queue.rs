@@ -15,7 +15,9 @@ const DOOR: &str = "native";
 impl Enqueue for Queue {
     async fn enqueue(&self, call: QueuedCall) -> Result<InvocationId, NotQueued> {
         let accepted = self.accept(submission(call)).await;
-        accepted.map(|accepted| accepted.id).map_err(not_queued)
+        accepted
+            .map(|accepted| accepted.id)
+            .map_err(|e| not_queued(&e))
     }
 }
 
@@ -50,13 +52,13 @@ fn submission(call: QueuedCall) -> Submission {
     }
 }
 
-fn not_queued(error: AcceptError) -> NotQueued {
+fn not_queued(error: &AcceptError) -> NotQueued {
     let message = error.to_string();
     match error {
         AcceptError::Full { retry_after, .. } | AcceptError::Store { retry_after, .. } => {
             NotQueued::Later {
                 message,
-                after: Some(retry_after),
+                after: Some(*retry_after),
             }
         }
         // A new one is made at the next try.
