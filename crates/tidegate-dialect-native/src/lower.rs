@@ -110,7 +110,7 @@ impl Lower for Native {
 }
 
 /// Which invocations leave a record, where it is said.
-fn records(text: Option<&str>) -> Result<Option<Level>, LowerError> {
+pub(crate) fn records(text: Option<&str>) -> Result<Option<Level>, LowerError> {
     let level = text.map(str::parse).transpose();
     level.map_err(|e: LevelError| LowerError::new("spec.records", e.to_string()))
 }

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use tidegate_core::{InstanceId, InvocationId};
 use tidegate_instance::{
-    Counters, Exec, Exit, Instance, KillOnDrop, LogStream, Process, Program, Reason, StartTimes,
-    Stream, Usage,
+    Exec, Exit, Instance, KillOnDrop, LogStream, Process, Program, Reason, StartTimes, Stream,
+    Usage,
 };
 use tokio::net::unix::pipe;
 use tokio::net::{TcpStream, UnixStream};
@@ -436,6 +436,11 @@ impl Inner {
         self.measuring.store(false, Ordering::Release);
     }
 
+    fn accounts(&self) -> Option<&Accounts> {
+        let open = || Accounts::open(&self.sandbox.groups);
+        self.accounts.get_or_init(open).as_ref()
+    }
+
     /// The main process where that is no child of the init's.
     fn main(&self) -> Option<BorrowedFd<'_>> {
         match self.kind.get() {
@@ -748,9 +753,12 @@ impl Instance for ProcessInstance {
         usage::read(&sandbox.groups, sandbox.pidfd.as_fd(), self.inner.main())
     }
 
-    fn counters(&self) -> Option<Counters> {
-        let open = || Accounts::open(&self.inner.sandbox.groups);
-        self.inner.accounts.get_or_init(open).as_ref()?.read()
+    fn cpu_us(&self) -> Option<u64> {
+        self.inner.accounts()?.cpu_us()
+    }
+
+    fn memory_peak(&self) -> Option<u64> {
+        self.inner.accounts()?.memory_peak()
     }
 
     fn start_times(&self) -> StartTimes {

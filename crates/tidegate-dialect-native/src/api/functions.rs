@@ -104,6 +104,7 @@ pub(crate) async fn put_function(
     }
     build(document.spec.build.as_ref())?;
     lower::traffic(&document.spec.traffic)?;
+    lower::records(document.spec.records.as_deref())?;
     document
         .spec
         .rollout
