@@ -13,6 +13,8 @@ use tidegate_core::{FunctionKey, InstanceId, InvocationId, Outcome};
 use tidegate_records::{Options, Query, Recorder};
 
 const THREADS: u64 = 2;
+/// Records of one thread between two pauses of 5 ms.
+const STEADY: u64 = 500;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let records: u64 = match std::env::args().nth(1) {
@@ -24,12 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (recorder, _) = Recorder::open(folder.path(), Options::default())?;
     for (what, batch, pause) in [
         ("as fast as they can", u64::MAX, Duration::ZERO),
-        ("100 every 5 ms", 100, Duration::from_millis(5)),
+        ("at a steady rate", STEADY, Duration::from_millis(5)),
     ] {
         let count = if pause.is_zero() {
-            records
+            records.min(1_000_000)
         } else {
-            records.min(200_000)
+            records
         };
         let before = recorder.stats();
         let begun = Instant::now();

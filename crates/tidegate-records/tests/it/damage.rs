@@ -184,3 +184,29 @@ async fn files_of_others_are_left_alone() {
     assert!(folder.join("notes.txt").exists() && folder.join("x.records").exists());
     assert!(!folder.join(orphan).exists());
 }
+
+#[tokio::test]
+async fn where_no_index_can_be_written_answers_are_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = write(dir.path(), small(), 60).await.concat();
+    let folder = dir.path().join("records");
+    let segments = files(&folder, ".records");
+    let mut in_the_way = Vec::new();
+    for segment in &segments {
+        let index = format!("{}.index", segment.display());
+        let _ = fs::remove_file(&index);
+        let path = format!("{index}.new");
+        fs::create_dir(&path).unwrap();
+        in_the_way.push(path);
+    }
+    let recorder = open(dir.path(), small());
+    assert_eq!(found(&recorder).await, written);
+    let first = recorder.get(written[0]).await.unwrap();
+    assert_eq!(first.map(|record| record.id), Some(written[0]));
+    assert!(files(&folder, ".index").is_empty());
+    for path in in_the_way {
+        fs::remove_dir(path).unwrap();
+    }
+    assert_eq!(found(&recorder).await, written);
+    assert!(!files(&folder, ".index").is_empty());
+}

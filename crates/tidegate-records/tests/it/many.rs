@@ -56,5 +56,6 @@ async fn a_start_with_many_records_reads_few_of_them() {
     let everything = crate::all(&recorder, Query::default()).await;
     assert!(everything.len() < RECORDS && everything.len() > RECORDS / 2);
     assert!(recorder.stats().damaged > 0);
-    assert_eq!(files(&folder, ".index").len(), segments.len() - 1);
+    // The last one may still be written to.
+    assert!(files(&folder, ".index").len() >= segments.len() - 1);
 }
