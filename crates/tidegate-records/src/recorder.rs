@@ -60,8 +60,8 @@ pub(crate) struct Inner {
     pub(crate) readers: Arc<Semaphore>,
     pub(crate) closed: AtomicBool,
     pub(crate) accounts: Mutex<Accounts>,
-    /// Ours as long as it is open.
-    pub(crate) _lock: File,
+    /// The folder is ours until the writer has ended.
+    pub(crate) lock: File,
 }
 
 /// What has been written.
@@ -143,6 +143,10 @@ impl Inner {
         }
         drop(self.requests.take());
         self.news.send_modify(|batches| *batches += 1);
+        // Whoever still holds an account writes nothing any more, and is not to keep others from the folder.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the records folder could not be given back");
+        }
     }
 
     /// A batch that ends here was published.
