@@ -143,7 +143,11 @@ impl Inner {
         }
         drop(self.requests.take());
         self.news.send_modify(|batches| *batches += 1);
-        // Whoever still holds an account writes nothing any more, and is not to keep others from the folder.
+        self.give_back();
+    }
+
+    /// Others may have the folder: nothing is written any more, whoever still holds an account.
+    pub(crate) fn give_back(&self) {
         if let Err(error) = self.lock.unlock() {
             tracing::warn!(%error, "the records folder could not be given back");
         }
