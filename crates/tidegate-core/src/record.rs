@@ -205,7 +205,7 @@ impl Level {
 /// The text says nothing of which invocations leave a record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} says nothing of which invocations leave a record: choose \"all\", \"errors\", \"sampled:100\" for one in a hundred, or \"none\""
+    "{0:?} is no level of records: choose \"all\", \"errors\", \"sampled:100\" for one in a hundred, or \"none\""
 )]
 pub struct LevelError(String);
 

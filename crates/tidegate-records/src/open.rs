@@ -86,7 +86,7 @@ pub(crate) fn open(
         readers: Arc::new(Semaphore::new(READERS)),
         closed: AtomicBool::new(false),
         accounts: Mutex::new(Accounts::new(todays)),
-        _lock: lock,
+        lock,
     });
     let writer = Writer::new(inner.clone());
     let thread = thread::Builder::new().name("records".into());

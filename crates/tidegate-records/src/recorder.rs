@@ -60,8 +60,8 @@ pub(crate) struct Inner {
     pub(crate) readers: Arc<Semaphore>,
     pub(crate) closed: AtomicBool,
     pub(crate) accounts: Mutex<Accounts>,
-    /// Ours as long as it is open.
-    pub(crate) _lock: File,
+    /// The folder is ours until the writer has ended.
+    pub(crate) lock: File,
 }
 
 /// What has been written.
@@ -143,6 +143,14 @@ impl Inner {
         }
         drop(self.requests.take());
         self.news.send_modify(|batches| *batches += 1);
+        self.give_back();
+    }
+
+    /// Others may have the folder: nothing is written any more, whoever still holds an account.
+    pub(crate) fn give_back(&self) {
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "the records folder could not be given back");
+        }
     }
 
     /// A batch that ends here was published.

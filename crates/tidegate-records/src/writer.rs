@@ -223,6 +223,7 @@ impl Writer {
                 }
             }
             inner.set_closed();
+            inner.give_back();
         }
         let result = synced.map_err(|error| chain(&error));
         for request in waiting {
