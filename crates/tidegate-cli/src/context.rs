@@ -215,6 +215,12 @@ impl Context {
         Some(told.map_or(USUAL, |(columns, rows)| (columns.into(), rows.into())))
     }
 
+    /// Whether standard output has colour.
+    pub(crate) fn colored_stdout(&self) -> bool {
+        self.process
+            .colored(self.color, self.process.terminal.stdout)
+    }
+
     /// Standard input, for the one that reads it.
     pub(crate) fn stdin(&mut self) -> Box<dyn Read + Send> {
         self.process

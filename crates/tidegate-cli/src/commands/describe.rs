@@ -246,11 +246,13 @@ fn secret(secret: &SecretUse) -> String {
     }
 }
 
-struct Page(String);
+/// Names and values, a line each.
+#[derive(Default)]
+pub(super) struct Page(String);
 
 impl Page {
     /// A row, unless there is nothing to say.
-    fn row(&mut self, name: &str, value: &str) {
+    pub(super) fn row(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             let name = match name {
                 "" => String::new(),
@@ -260,7 +262,11 @@ impl Page {
         }
     }
 
-    fn map(&mut self, name: &str, values: &std::collections::BTreeMap<String, String>) {
+    pub(super) fn text(self) -> String {
+        self.0
+    }
+
+    pub(super) fn map(&mut self, name: &str, values: &std::collections::BTreeMap<String, String>) {
         let mut name = name;
         for (key, value) in values {
             if name.is_empty() {
