@@ -37,7 +37,7 @@ pub struct Process {
     pub checks: Checks,
 }
 
-/// Which streams are terminals, and how wide help is then.
+/// Which streams are terminals, and how wide they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terminal {
     /// Standard input is.
@@ -46,7 +46,7 @@ pub struct Terminal {
     pub stdout: bool,
     /// Standard error is.
     pub stderr: bool,
-    /// Columns for help pages; the terminal's own where absent.
+    /// Columns of help pages and of what is drawn; the terminal's own where absent.
     pub width: Option<usize>,
 }
 

@@ -132,8 +132,7 @@ struct Which {
 #[derive(Args)]
 struct Chosen {
     /// Only this one
-    #[arg(value_parser = request, required_unless_present_any = ["all", "function", "reason", "since", "until"],
-        conflicts_with_all = ["all", "function", "all_namespaces", "reason", "since", "until"])]
+    #[arg(value_parser = request, conflicts_with_all = ["all", "function", "all_namespaces", "reason", "since", "until"])]
     id: Option<String>,
     /// All of the namespace, or with -A of all namespaces
     #[arg(long)]
@@ -211,7 +210,24 @@ impl Which {
 }
 
 impl Chosen {
+    /// That some were chosen, and not all for want of a word.
+    fn check(&self, command: &str) -> Result {
+        let which = &self.which;
+        let filter = [&which.reason, &which.since, &which.until];
+        if self.id.is_some()
+            || self.all
+            || which.function.is_some()
+            || filter.into_iter().any(Option::is_some)
+        {
+            return Ok(());
+        }
+        Err(Error::usage("no dead letters are chosen").hint(format!(
+            "give an id, a filter such as --function or --reason, or --all: 'tidegate dead-letters {command} --all'"
+        )))
+    }
+
     async fn redrive(self, context: &mut Context, rate: Option<u32>) -> Result {
+        self.check("redrive")?;
         let client = context.client()?;
         let which = self.which;
         let wanted = Redrive {
@@ -245,6 +261,7 @@ impl Chosen {
     }
 
     async fn purge(self, context: &mut Context) -> Result {
+        self.check("purge")?;
         let client = context.client()?;
         let done = if let Some(id) = &self.id {
             let path = format!("/dead-letters/{id}");

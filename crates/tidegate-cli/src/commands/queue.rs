@@ -14,6 +14,7 @@ use super::logs::request;
 use crate::client::{self, ANSWER, Client};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::exit;
 use crate::table::Table;
 use crate::time::{age, until};
 
@@ -195,7 +196,7 @@ async fn list(
 
 fn table(queued: &[Queued], namespaces: bool, now: Timestamp) -> Table {
     let mut headings = vec![
-        "ID", "FUNCTION", "STATE", "DUE", "TRIES", "FAILED", "ACCEPTED", "GIVEN UP",
+        "ID", "FUNCTION", "STATE", "DUE", "TRIES", "FAILED", "ACCEPTED", "DEADLINE",
     ];
     if namespaces {
         headings.insert(1, "NAMESPACE");
@@ -269,7 +270,9 @@ fn page(item: &Queued, now: Timestamp) -> String {
     if item.state == QueueState::Waiting {
         page.row("Due", &when(&item.due, until));
     }
-    page.row("Given up", &when(&item.deadline, until));
+    if matches!(item.state, QueueState::Waiting | QueueState::Running) {
+        page.row("Deadline", &when(&item.deadline, until));
+    }
     page.row("Ended", &when(&item.ended, |at, now| ago(Some(at), now)));
     page.text()
 }
@@ -283,9 +286,17 @@ async fn cancel(context: &mut Context, ids: &[String]) -> Result {
             // Told of each, so that one that has ended meanwhile keeps none of the others.
             Err(error) if error.status().is_some() && ids.len() > 1 => {
                 context.warn(&error);
-                failed = Some(Error::silent(crate::exit::FAILED));
+                failed = Some(Error::silent(exit::FAILED));
             }
-            Err(error) => return Err(unknown(error, id)),
+            Err(error) => {
+                let told = Error::from(error);
+                return Err(match told.code {
+                    exit::FAILED => {
+                        told.hint(format!("'tidegate queue show {id}' tells where it stands"))
+                    }
+                    _ => told,
+                });
+            }
         }
     }
     failed.map_or(Ok(()), Err)
@@ -318,10 +329,7 @@ pub(super) async fn result(
         let queued: Queued = client.read(response).await?;
         let mut told = format!("{id} has no answer yet: it is {}", state(&queued));
         if let Some(message) = &queued.message {
-            told.push_str(&format!(
-                " after {} tries, the last of which: {message}",
-                queued.tries
-            ));
+            told.push_str(&format!("; try {} ended so: {message}", queued.tries));
         }
         return Err(Error::failed(told).hint("--wait waits until there is one"));
     }

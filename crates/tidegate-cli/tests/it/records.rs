@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use crate::fake::Fake;
 use crate::harness::{Home, check, error, list};
 
-/// An invocation's id, of the 1st of January 2026.
+/// An invocation's id, of ten seconds before the year 2026.
 fn id(n: u32) -> String {
     format!("019b76da8800700080000000{n:08x}")
 }
@@ -202,7 +202,9 @@ fn one_is_shown_with_what_led_to_it() {
     let asked = fake.asked();
     let children = asked.iter().find(|a| a.line.contains("parent=")).unwrap();
     assert!(
-        children.line.ends_with("since=2025-12-31T23%3A59%3A59Z"),
+        children
+            .line
+            .ends_with("since=2025-12-31T23%3A59%3A50.808Z"),
         "{}",
         children.line
     );

@@ -93,19 +93,22 @@ impl Later {
             )));
         }
         let again = text(names::DUPLICATE) == Some("true");
-        if again {
-            context.note("it was accepted before, with the same idempotency key");
-        }
         if self.wait {
-            context.note(format!("accepted {id}"));
+            context.note(format!(
+                "accepted{} {id}",
+                if again { " before:" } else { "" }
+            ));
             return result(context, client, &id, Some(timeout)).await;
         }
         context.line(&id)?;
-        if !again {
-            context.note(format!(
-                "accepted; 'tidegate queue result {id} --wait' has its answer"
-            ));
-        }
+        context.note(format!(
+            "{}; 'tidegate queue result {id} --wait' has its answer",
+            if again {
+                "it was accepted before, with the same idempotency key"
+            } else {
+                "accepted"
+            }
+        ));
         Ok(())
     }
 }

@@ -160,7 +160,7 @@ impl Tree {
             let node = &self.nodes[at];
             let name = match &node.record {
                 Some(record) => format!("{} · {}", record.function, cause(&record.cause)),
-                None => "of which nothing is kept".to_owned(),
+                None => "(no record of its own)".to_owned(),
             };
             let mark = if at == self.asked && self.nodes.len() > 1 {
                 format!(" {ASKED}")
