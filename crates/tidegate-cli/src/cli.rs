@@ -6,7 +6,7 @@ use tidegate_core::Name;
 use crate::commands::{
     Apply, Completions, Cost, DeadLetters, Delete, Deploy, Describe, Dev, Doctor, Export, Image,
     Invoke, List, Login, Logout, Logs, Namespace, New, Promote, Queue, Records, Revisions,
-    Rollback, Run, Runtime, Scale, Secret, Store, Template, Top, Traffic, Up,
+    Rollback, Run, Runtime, Scale, Secret, Store, Template, Top, Traffic, Trigger, Up,
 };
 use crate::context::{Color, Context};
 use crate::error::{Error, Result};
@@ -77,6 +77,7 @@ pub(crate) enum Command {
     Promote(Promote),
     Rollback(Rollback),
     Delete(Delete),
+    Trigger(Trigger),
     Secret(Secret),
     Image(Image),
     Runtime(Runtime),
@@ -117,6 +118,7 @@ impl Command {
             Self::Promote(command) => wait(command.run(context)),
             Self::Rollback(command) => wait(command.run(context)),
             Self::Delete(command) => wait(command.run(context)),
+            Self::Trigger(command) => wait(command.run(context)),
             Self::Secret(command) => wait(command.run(context)),
             Self::Image(command) => wait(command.run(context)),
             Self::Runtime(command) => wait(command.run(context)),

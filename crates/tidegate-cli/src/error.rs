@@ -17,6 +17,9 @@ pub(crate) type Result<T = (), E = Error> = std::result::Result<T, E>;
 /// Causes shown at most; longer chains repeat themselves.
 const MAX_CAUSES: usize = 6;
 
+/// The server's word for a registry that wants a login, which no key for the server itself is.
+const REGISTRY: &str = "registry-unauthorized";
+
 /// Why a command ended.
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -112,8 +115,8 @@ impl From<client::Error> for Error {
             E::TimedOut { .. } => Self::unreachable(&error),
             E::Answered { status, body } => {
                 let told = match status.as_u16() {
-                    // Busy or shutting down is a refusal; any other failure of the server is a mistake of ours.
-                    500 | 501 | 505.. => Self::unexpected(&body.error),
+                    // Busy, shutting down or out of room is a refusal; any other failure of the server is a mistake of ours.
+                    500 | 501 | 505 | 506 | 508.. => Self::unexpected(&body.error),
                     _ => Self::failed(&body.error),
                 };
                 let told = match &body.request_id {
@@ -126,6 +129,10 @@ impl From<client::Error> for Error {
                     401 => told.hint(
                         "give a key with 'tidegate login', TIDEGATE_TOKEN or --token; a server's first start prints where \
                          its admin key is",
+                    ),
+                    403 if body.reason == REGISTRY => told.hint(
+                        "'tidegate secret set NAME --from-file ~/.docker/config.json' keeps what 'docker login' wrote; name \
+                         it with --pull-secret",
                     ),
                     403 => told.hint("the key that was sent does not allow this; see 'tidegate login'"),
                     _ => told,

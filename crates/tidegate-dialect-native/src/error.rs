@@ -3,7 +3,9 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use tidegate_core::{InvocationId, Limit, Outcome};
-use tidegate_platform::{BlobError, Error, Failure, LowerError, RecordsError, StoreError};
+use tidegate_platform::{
+    BlobError, Error, Failure, LowerError, NotQueued, RecordsError, StoreError,
+};
 
 use crate::document::ErrorBody;
 
@@ -133,6 +135,12 @@ impl From<LowerError> for ApiError {
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let message = error.to_string();
+        let retry_after = match &error {
+            Error::NotQueued(NotQueued::Later { after, .. }) => {
+                Some(after.map_or(1, |after| after.as_secs().max(1)))
+            }
+            _ => None,
+        };
         let (status, reason) = match &error {
             Error::Invalid(_) | Error::Digest(_) | Error::Code(_) => {
                 (StatusCode::BAD_REQUEST, "invalid")
@@ -147,6 +155,8 @@ impl From<Error> for ApiError {
                 RecordsError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
                 _ => (StatusCode::INTERNAL_SERVER_ERROR, "records"),
             },
+            Error::NotQueued(NotQueued::Later { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Error::NotQueued(NotQueued::Never { .. }) => (StatusCode::BAD_REQUEST, "invalid"),
             Error::Image(image) => crate::api::images::status_of(image),
             Error::Store(store) => match store {
                 StoreError::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found"),
@@ -179,6 +189,9 @@ impl From<Error> for ApiError {
         if status.is_server_error() {
             tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
         }
-        Self::new(status, reason, message)
+        Self {
+            retry_after,
+            ..Self::new(status, reason, message)
+        }
     }
 }

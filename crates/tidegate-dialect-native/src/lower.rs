@@ -104,12 +104,13 @@ impl Lower for Native {
             traffic: traffic(&spec.traffic)?,
             rollout: spec.rollout.as_ref().map(rollout).transpose()?,
             records: records(spec.records.as_deref())?,
+            schedules: Vec::new(),
         })
     }
 }
 
 /// Which invocations leave a record, where it is said.
-fn records(text: Option<&str>) -> Result<Option<Level>, LowerError> {
+pub(crate) fn records(text: Option<&str>) -> Result<Option<Level>, LowerError> {
     let level = text.map(str::parse).transpose();
     level.map_err(|e: LevelError| LowerError::new("spec.records", e.to_string()))
 }

@@ -4,7 +4,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use crate::api::{
-    code, functions, images, list, logs, namespaces, records, secrets, server, versions,
+    code, functions, images, list, logs, namespaces, records, secrets, server, triggers, versions,
 };
 
 #[derive(OpenApi)]
@@ -37,6 +37,14 @@ use crate::api::{
         images::list_runtimes,
         images::put_runtime,
         images::delete_runtime,
+        triggers::list_all_triggers,
+        triggers::list_triggers,
+        triggers::get_trigger,
+        triggers::put_trigger,
+        triggers::delete_trigger,
+        triggers::pause_trigger,
+        triggers::resume_trigger,
+        triggers::fire_trigger,
         namespaces::list_namespaces,
         namespaces::create_namespace,
         namespaces::delete_namespace,

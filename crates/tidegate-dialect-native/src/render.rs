@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize as _;
+use serde_json::Value;
 use tidegate_core::{FunctionRef, Scale, format_duration};
 use tidegate_platform::{
     DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Prices, Status, View,
@@ -139,6 +140,30 @@ pub(crate) const fn instances(counts: PoolCounts) -> Instances {
     }
 }
 
+/// What the store and the client say of an object.
+pub(crate) fn metadata(object: &Object) -> Metadata {
+    let annotations = object.metadata().get("annotations");
+    let annotations = annotations.and_then(|all| all.as_object());
+    let notes = annotations.into_iter().flatten();
+    let key = object.key();
+    let version = object.resource_version();
+    Metadata {
+        name: key.name().to_owned(),
+        namespace: key.namespace().to_owned(),
+        uid: object.uid().to_owned(),
+        resource_version: version.map(|v| v.to_string()).unwrap_or_default(),
+        generation: object.generation(),
+        creation_timestamp: object.creation_timestamp().to_owned(),
+        labels: object
+            .labels()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        annotations: notes
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect(),
+    }
+}
+
 /// A namespace.
 pub(crate) fn namespace(object: &Object) -> Namespace {
     Namespace {
@@ -158,11 +183,8 @@ pub(crate) fn namespace(object: &Object) -> Namespace {
                 .and_then(|t| t.as_str())
                 .unwrap_or("")
                 .to_owned(),
-            labels: object
-                .labels()
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-            annotations: annotations(object),
+            labels: words(object, "labels"),
+            annotations: words(object, "annotations"),
             ..Metadata::default()
         },
         // What does not read as ours, which nobody could have stored, is not told.
@@ -171,15 +193,6 @@ pub(crate) fn namespace(object: &Object) -> Namespace {
             .and_then(|spec| NamespaceSpec::deserialize(spec).ok())
             .filter(|spec| !spec.is_empty()),
     }
-}
-
-fn annotations(object: &Object) -> BTreeMap<String, String> {
-    let notes = object.metadata().get("annotations");
-    let notes = notes.and_then(|notes| notes.as_object());
-    let texts = notes.into_iter().flatten();
-    texts
-        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .collect()
 }
 
 /// What is kept of an invocation.
@@ -242,6 +255,13 @@ pub(crate) fn record(platform: &Platform, record: &tidegate_core::record::Record
         instance: record.instance.map(|id| id.to_string()),
         children: Vec::new(),
     }
+}
+
+/// The pairs of words in a field of an object's metadata.
+fn words(object: &Object, field: &str) -> BTreeMap<String, String> {
+    let pairs = object.metadata().get(field).and_then(Value::as_object);
+    let text = |(name, value): (&String, &Value)| Some((name.clone(), value.as_str()?.to_owned()));
+    pairs.into_iter().flatten().filter_map(text).collect()
 }
 
 /// A secret without its value.

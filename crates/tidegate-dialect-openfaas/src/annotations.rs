@@ -1,6 +1,6 @@
 //! What annotations say.
 //!
-//! Most are for others: connectors read `topic` and `schedule`, a scraper `prometheus.io.scrape`. Those whose values can be
+//! Most are for others: connectors read `topic`, a scraper `prometheus.io.scrape`. Those whose values can be
 //! impossible are looked at when a function is deployed, since whoever acts on them later has nobody to tell.
 //!
 //! Health and readiness are told by the watchdog and the instance itself here: an instance takes calls once its process
@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 
 use tidegate_core::egress::{Rule, RuleError};
 use tidegate_core::record::{Level, LevelError};
+use tidegate_core::schedule::{Schedule, UTC};
 use tidegate_core::{Network, parse_go_duration};
-use tidegate_platform::LowerError;
+use tidegate_platform::{LowerError, Scheduled, TriggerRequest};
 
 /// What of the network an instance sees: `outbound`, which is the default, `none`, or `host`.
 pub(crate) const NETWORK: &str = "tidegate.dev/network";
@@ -32,7 +33,6 @@ enum Kind {
     Count,
     Duration,
     Codes,
-    Schedule,
 }
 
 const PROBES: [&str; 2] = ["com.openfaas.health.http.", "com.openfaas.ready.http."];
@@ -47,26 +47,30 @@ const PROBE_MEMBERS: [(&str, Kind); 7] = [
     ("successThreshold", Kind::Count),
 ];
 
-const OTHERS: [(&str, Kind); 5] = [
+const OTHERS: [(&str, Kind); 4] = [
     ("com.openfaas.retry.attempts", Kind::Count),
     ("com.openfaas.retry.codes", Kind::Codes),
     ("com.openfaas.retry.min_wait", Kind::Duration),
     ("com.openfaas.retry.max_wait", Kind::Duration),
-    ("schedule", Kind::Schedule),
 ];
 
 /// The topic whose functions are called by their schedule.
 const CRON_TOPIC: &str = "cron-function";
 
+/// Who calls them.
+const CRON_CONNECTOR: &str = "cron-connector";
+
+/// When they are called; several are divided by semicolons.
+const SCHEDULE: &str = "schedule";
+
+/// Most schedules of one function: each is an object of its own.
+const MAX_SCHEDULES: usize = 16;
+
 /// Refuses annotations that have a meaning and a value which can have none.
 pub(crate) fn check(annotations: &BTreeMap<String, String>) -> Result<(), LowerError> {
-    let is_cron = annotations
-        .get("topic")
-        .is_some_and(|topic| topic.split(',').any(|one| one.trim() == CRON_TOPIC));
+    schedules(annotations)?;
     for (name, value) in annotations {
         let kind = match kind(name) {
-            // Anybody may call an annotation of theirs so.
-            Some(Kind::Schedule) if !is_cron => continue,
             Some(kind) => kind,
             None => continue,
         };
@@ -88,6 +92,53 @@ pub(crate) fn records(annotations: &BTreeMap<String, String>) -> Result<Option<L
     level
         .transpose()
         .map_err(|e: LevelError| LowerError::new(format!("annotations.{RECORDS}"), e.to_string()))
+}
+
+/// When the annotations want the function to be called, and with what: as OpenFaaS's connector would, which sends a POST
+/// with an empty body, no content type, and two headers that say who calls.
+pub(crate) fn schedules(
+    annotations: &BTreeMap<String, String>,
+) -> Result<Vec<Scheduled>, LowerError> {
+    let is_cron = annotations
+        .get("topic")
+        .is_some_and(|topic| topic.split(',').any(|one| one.trim() == CRON_TOPIC));
+    // Anybody may call an annotation of theirs so.
+    let Some(all) = annotations.get(SCHEDULE).filter(|_| is_cron) else {
+        return Ok(Vec::new());
+    };
+    let refuse = |why: String| LowerError::new(format!("annotations.{SCHEDULE}"), why);
+    let each: Vec<&str> = all
+        .split(';')
+        .map(str::trim)
+        .filter(|one| !one.is_empty())
+        .collect();
+    if each.is_empty() {
+        return Err(refuse(
+            "is empty; write five fields such as \"*/5 * * * *\", or a word such as @hourly"
+                .to_owned(),
+        ));
+    }
+    if each.len() > MAX_SCHEDULES {
+        return Err(refuse(format!(
+            "has {} schedules; at most {MAX_SCHEDULES} are followed",
+            each.len()
+        )));
+    }
+    let headers = [("X-Topic", CRON_TOPIC), ("X-Connector", CRON_CONNECTOR)];
+    let request = TriggerRequest {
+        headers: headers
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        ..TriggerRequest::default()
+    };
+    let scheduled = |schedule: &str| {
+        Schedule::parse(schedule, UTC, jiff::tz::db()).map_err(|e| refuse(e.to_string()))?;
+        Ok(Scheduled {
+            schedule: schedule.to_owned(),
+            request: request.clone(),
+        })
+    };
+    each.into_iter().map(scheduled).collect()
 }
 
 /// The network that an annotation asks for.
@@ -160,11 +211,6 @@ impl Kind {
                     .parse::<u16>()
                     .is_ok_and(|code| (100..600).contains(&code))
             }),
-            // Several are divided by semicolons. Their fields are read by whoever keeps the time.
-            Self::Schedule => value.split(';').all(|one| {
-                let one = one.trim();
-                one.starts_with('@') || one.split_whitespace().count() == 5
-            }),
         }
     }
 
@@ -174,9 +220,6 @@ impl Kind {
             Self::Count => "a whole number such as 3",
             Self::Duration => "a duration such as 30s or 1m30s",
             Self::Codes => "a list of statuses such as 429,502,503",
-            Self::Schedule => {
-                "a schedule: five fields such as \"*/5 * * * *\", or a word such as @hourly"
-            }
         }
     }
 }
@@ -221,7 +264,6 @@ mod tests {
             ("com.openfaas.retry.attempts", "many"),
             ("com.openfaas.retry.codes", "429,9000"),
             ("com.openfaas.retry.min_wait", "soon"),
-            ("schedule", "daily"),
             (NETWORK, "inbound"),
             (RECORDS, "some"),
         ] {
@@ -231,5 +273,34 @@ mod tests {
                 "{error}"
             );
         }
+        for (value, expected) in [
+            ("daily", "schedule \"daily\" has 1 fields; write five"),
+            ("@hourly; 0 25 * * *", "hour \"25\": 25 is out of range"),
+            (" ; ", "is empty; write five fields"),
+        ] {
+            let error = check_one("schedule", value).unwrap_err();
+            let expected = format!("annotations.schedule: {expected}");
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn schedules_become_what_the_connector_sends() {
+        let notes = |topic: &str| {
+            let all = [("topic", topic), ("schedule", "@every 1m; 0 3 * * 1;")];
+            all.map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into()
+        };
+        let all = schedules(&notes("payments, cron-function")).unwrap();
+        let texts: Vec<_> = all.iter().map(|s| s.schedule.as_str()).collect();
+        assert_eq!(texts, ["@every 1m", "0 3 * * 1"]);
+        assert_eq!(all[0].request.method(), "POST");
+        let sent = [
+            ("x-connector", "cron-connector"),
+            ("x-topic", "cron-function"),
+        ];
+        let sent = sent.map(|(name, value)| (name.to_owned(), value.into()));
+        assert_eq!(all[0].request.all_headers(), sent);
+        assert_eq!(schedules(&notes("payments")).unwrap(), []);
     }
 }

@@ -170,7 +170,11 @@ fn sentence(name: &str, error: &Error) -> String {
             "Name a secret with a Docker configuration in the annotation tidegate.dev/pull-secrets, or log the server's user in"
         }
         Error::Invalid(_)
-        | Error::Image(ImageError::NotFound { .. } | ImageError::Unreachable { .. }) => {
+        | Error::Image(
+            ImageError::NotFound { .. }
+            | ImageError::Unreachable { .. }
+            | ImageError::Untrusted { .. },
+        ) => {
             "Build it here: 'faas-cli up' with OPENFAAS_REMOTE_BUILDER set to this gateway; or bring it here: 'tidegate image import'"
         }
         _ => return format!("image {name:?} cannot be had: {error}"),

@@ -15,6 +15,7 @@ mod images;
 mod namespaces;
 pub mod queue;
 mod records;
+mod triggers;
 mod versions;
 
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub use namespaces::{NamespaceSpec, Quotas};
 pub use records::{
     Cause, ColdStart, Cost, CostPage, CostRow, Counts, Missed, Record, RecordList, Times, Trace,
     Usage, UsageList, Used,
+};
+pub use triggers::{
+    TRIGGER, Trigger, TriggerFired, TriggerList, TriggerRequest, TriggerSpec, TriggerStatus,
 };
 pub use versions::{
     Promotion, Rate, Revision, RevisionList, RevisionPhase, RevisionSpec, RevisionStatus, Rollback,

@@ -1,5 +1,6 @@
 //! What kind of address one is.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 /// What keeps an address from being reached by everyone.
@@ -92,17 +93,26 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 /// Whether this machine itself has the address: the kernel would speak to it from that same address. Nothing is sent.
-pub(crate) fn is_own(address: SocketAddr) -> bool {
+///
+/// # Errors
+/// It cannot be told, as when descriptors have run out: which is no leave to dial.
+pub(crate) fn is_own(address: SocketAddr) -> io::Result<bool> {
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let ours = UdpSocket::bind((any, 0)).and_then(|socket| {
-        socket.connect(address)?;
-        socket.local_addr()
-    });
+    is_own_seen_from(UdpSocket::bind((any, 0)), address)
+}
+
+fn is_own_seen_from(socket: io::Result<UdpSocket>, address: SocketAddr) -> io::Result<bool> {
+    let no_such_family = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+    let socket = match socket {
+        Err(error) if error.raw_os_error() == Some(no_such_family) => return Ok(false),
+        socket => socket?,
+    };
     // What cannot be reached at all is found out by dialling.
-    ours.is_ok_and(|ours| ours.ip() == address.ip())
+    let ours = socket.connect(address).and_then(|()| socket.local_addr());
+    Ok(ours.is_ok_and(|ours| ours.ip() == address.ip()))
 }
 
 #[cfg(test)]
@@ -155,7 +165,12 @@ mod tests {
 
     #[test]
     fn the_machine_knows_itself() {
-        assert!(is_own("127.0.0.1:80".parse().unwrap()));
-        assert!(!is_own("192.0.2.1:80".parse().unwrap()));
+        assert!(is_own("127.0.0.1:80".parse().unwrap()).unwrap());
+        assert!(!is_own("192.0.2.1:80".parse().unwrap()).unwrap());
+        let from = |errno: rustix::io::Errno| {
+            is_own_seen_from(Err(errno.into()), "127.0.0.1:80".parse().unwrap())
+        };
+        from(rustix::io::Errno::MFILE).unwrap_err();
+        assert!(!from(rustix::io::Errno::AFNOSUPPORT).unwrap());
     }
 }

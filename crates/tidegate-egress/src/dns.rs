@@ -1,6 +1,7 @@
 //! Messages of the name system: as much of them as it takes to answer a question.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 /// Bytes of a message's head.
 const HEAD: usize = 12;
@@ -17,12 +18,23 @@ pub(crate) const AAAA: u16 = 28;
 
 const INTERNET: u16 = 1;
 
+/// Kind of the record that says what the asker understands.
+const OPTIONS: u16 = 41;
+
+/// Kinds of questions that are about no record: whole zones, everything there is, keys for a session.
+const OF_NO_RECORD: RangeInclusive<u16> = 128..=255;
+
+/// Longest answer, in bytes, that is asked for without a connection: what gets through every network in one piece.
+const DATAGRAM: u16 = 1232;
+
 /// A question, and the bytes of it that an answer repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Question {
     id: [u8; 2],
     /// Whether the asker wants us to ask others.
     recursion: bool,
+    /// Whether it came with options, so that the asker understands them in an answer.
+    options: bool,
     question: Vec<u8>,
     /// Lower case, without a dot at its end.
     pub(crate) name: String,
@@ -101,6 +113,7 @@ impl Question {
         Ok(Self {
             id,
             recursion: head[2] & 1 != 0,
+            options: head[10..12] != [0, 0],
             question: rest[..at + 4].to_vec(),
             name,
             kind: u16::from_be_bytes([tail[0], tail[1]]),
@@ -133,6 +146,27 @@ impl Question {
         head.extend([0, 1, 0, answers, 0, 0, 0, 0]);
         head.extend(&self.question);
         head
+    }
+
+    /// Whether it asks for something that no name has. An answer to one may be a whole zone, or hold addresses that nobody
+    /// has judged.
+    pub(crate) fn is_of_no_record(&self) -> bool {
+        self.kind == OPTIONS || OF_NO_RECORD.contains(&self.kind)
+    }
+
+    /// The question as somebody else is asked it: what was read of it, and nothing that came with it.
+    pub(crate) fn message(&self) -> Vec<u8> {
+        let options = u8::from(self.options);
+        let mut message = vec![self.id[0], self.id[1], u8::from(self.recursion), 0];
+        message.extend([0, 1, 0, 0, 0, 0, 0, options]);
+        message.extend(&self.question);
+        if self.options {
+            message.push(0);
+            message.extend(OPTIONS.to_be_bytes());
+            message.extend(DATAGRAM.to_be_bytes());
+            message.extend([0; 6]);
+        }
+        message
     }
 
     /// Whether this message answers it.
@@ -202,6 +236,32 @@ pub(crate) mod tests {
                 .unwrap()
                 .is_answered_by(&answer)
         );
+    }
+
+    #[test]
+    fn what_is_passed_on_is_the_question_alone() {
+        let plain = question("a.org", 16);
+        assert_eq!(Question::read(&plain).unwrap().message(), plain);
+        let mut more = plain.clone();
+        // It says that two records follow, which are anything but.
+        more[9] = 1;
+        more[11] = 1;
+        more.extend([0xff; 500]);
+        let passed = Question::read(&more).unwrap().message();
+        let mut expected = plain;
+        expected[11] = 1;
+        expected.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(passed, expected);
+        for (kind, is_of_none) in [
+            (A, false),
+            (16, false),
+            (41, true),
+            (252, true),
+            (255, true),
+        ] {
+            let read = Question::read(&question("a.org", kind)).unwrap();
+            assert_eq!(read.is_of_no_record(), is_of_none, "{kind}");
+        }
     }
 
     #[test]

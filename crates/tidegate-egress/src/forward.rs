@@ -50,12 +50,8 @@ impl Servers {
     }
 
     /// The first answer that comes.
-    pub(crate) async fn ask(
-        &self,
-        question: &Question,
-        message: &[u8],
-        stream: bool,
-    ) -> Option<Vec<u8>> {
+    pub(crate) async fn ask(&self, question: &Question, stream: bool) -> Option<Vec<u8>> {
+        let message = &question.message();
         for &server in &self.0 {
             let asked = async {
                 match stream {

@@ -28,13 +28,15 @@ mod names;
 mod outlet;
 mod policy;
 mod proxy;
+mod shares;
 mod target;
 mod upstream;
 
-pub use dial::Resolve;
+pub use dial::{Dialer, NoWay, Resolve, Wire};
 pub use event::Event;
 pub use outlet::{Allowed, Inside, Lists, Nothing, Outlets};
 pub use policy::{HostPattern, Limits, Network, Policy};
 pub use proxy::EgressProxy;
+pub use shares::Seat;
 pub use target::{ParseError, Target};
 pub use upstream::{NoProxy, Upstream, Upstreams};

@@ -46,7 +46,8 @@ impl Budget {
     }
 }
 
-/// The connection. Idle time is time in which somebody waits for it to be read and no byte goes in either direction.
+/// The connection. Idle time is time in which somebody waits for it, to read or to write, and no byte goes in either
+/// direction.
 pub(crate) struct Metered {
     stream: TcpStream,
     budget: Arc<Budget>,
@@ -64,6 +65,10 @@ impl Metered {
             last: Instant::now(),
             alarm: Box::pin(tokio::time::sleep(idle)),
         }
+    }
+
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     fn moved(&mut self, bytes: usize) -> io::Result<()> {

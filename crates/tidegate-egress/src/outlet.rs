@@ -22,7 +22,6 @@ use tidegate_core::{FunctionKey, InstanceId};
 use tidegate_instance::{LogSink, LogStream, Outbound, Outlet, RESOLVER};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -32,10 +31,8 @@ use crate::forward::Servers;
 use crate::meter::{Budget, Metered};
 use crate::names::Names;
 use crate::policy::Policy;
+use crate::shares::{Held, Seat, Shares};
 use crate::target::Target;
-
-/// Connections of one instance at once: what a busy server keeps to its databases, several times over.
-const CONNECTIONS: usize = 1024;
 
 /// Until the far side answers. Clients of their own give up after ten to thirty seconds.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -45,9 +42,6 @@ const IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// Until a name is known. The machine's resolver has its own patience, which is mostly five seconds a server.
 const RESOLVE: Duration = Duration::from_secs(10);
-
-/// Names that are looked up at once for all functions together: each takes a thread while it lasts.
-const LOOKUPS: usize = 64;
 
 /// Bytes that a connection moves at once, each way.
 const PIECE: usize = 16 * 1024;
@@ -72,8 +66,9 @@ pub trait Inside: Send + Sync {
     /// Whether a name is the platform's own for this function: another function's, or the gateway's.
     fn knows(&self, caller: &FunctionKey, name: &str) -> bool;
 
-    /// Takes a connection that this instance made to [`RESOLVER`] at one of [`Inside::ports`].
-    fn accept(&self, caller: &FunctionKey, instance: InstanceId, connection: TcpStream, port: u16);
+    /// Takes a connection that this instance made to [`RESOLVER`] at one of [`Inside::ports`]. The seat is to be held for
+    /// as long as the connection is. Where it comes from the code has chosen, so its peer's address means nothing.
+    fn accept(&self, caller: &FunctionKey, instance: InstanceId, connection: TcpStream, seat: Seat);
 
     /// Where it is served.
     fn ports(&self) -> &[u16];
@@ -91,7 +86,7 @@ struct Shared {
     resolver: Arc<dyn Resolve>,
     servers: Servers,
     inside: Arc<dyn Inside>,
-    lookups: Semaphore,
+    shares: Shares,
 }
 
 /// Whose list one is, in messages.
@@ -132,7 +127,7 @@ struct Inner {
     logs: Arc<dyn LogSink>,
     names: Mutex<Names>,
     told: Mutex<HashSet<String>>,
-    seats: Arc<Semaphore>,
+    held: Held,
     budget: Arc<Budget>,
     end: CancellationToken,
 }
@@ -159,7 +154,7 @@ impl Outlets {
             resolver,
             servers: Servers::of_the_machine(),
             inside,
-            lookups: Semaphore::new(LOOKUPS),
+            shares: Shares::new(descriptors()),
         }))
     }
 
@@ -187,7 +182,7 @@ impl Outbound for Function {
                 logs,
                 names: Mutex::default(),
                 told: Mutex::default(),
-                seats: Arc::new(Semaphore::new(CONNECTIONS)),
+                held: self.shared.shares.instance(&self.key.namespace),
                 budget: Budget::new(u64::MAX, || {}),
                 end,
             }),
@@ -200,7 +195,7 @@ impl Inside for Nothing {
         false
     }
 
-    fn accept(&self, _: &FunctionKey, _: InstanceId, _: TcpStream, _: u16) {}
+    fn accept(&self, _: &FunctionKey, _: InstanceId, _: TcpStream, _: Seat) {}
 
     fn ports(&self) -> &[u16] {
         &[]
@@ -213,16 +208,17 @@ impl Inside for Nothing {
 impl Outlet for Door {
     fn accept(&self, connection: TcpStream, to: SocketAddr) {
         let inner = self.inner.clone();
-        let Ok(seat) = inner.seats.clone().try_acquire_owned() else {
-            inner.tell(&format!(
-                "refused {to}: {CONNECTIONS} connections are open already, which is as many as an instance may have"
-            ));
-            return reset(&connection);
+        let seat = match inner.held.seat() {
+            Ok(seat) => seat,
+            Err(why) => {
+                inner.tell(&format!("refused {to}: {why}"));
+                return reset(&connection);
+            }
         };
         let end = inner.end.clone();
         tokio::spawn(async move {
-            end.run_until_cancelled(inner.take(connection, to)).await;
-            drop(seat);
+            end.run_until_cancelled(inner.take(connection, to, seat))
+                .await;
         });
     }
 
@@ -235,7 +231,7 @@ impl Outlet for Door {
 struct Refused(String);
 
 impl Inner {
-    async fn take(self: Arc<Self>, connection: TcpStream, to: SocketAddr) {
+    async fn take(self: Arc<Self>, connection: TcpStream, to: SocketAddr, seat: Seat) {
         // Bytes go on as they come; whoever wrote them has put them together already.
         let _ = connection.set_nodelay(true);
         if to.ip() == IpAddr::V4(RESOLVER) {
@@ -244,7 +240,7 @@ impl Inner {
                 port if self.shared.inside.ports().contains(&port) => {
                     self.shared
                         .inside
-                        .accept(&self.key, self.instance, connection, port);
+                        .accept(&self.key, self.instance, connection, seat);
                 }
                 port => {
                     self.tell(&format!(
@@ -256,14 +252,15 @@ impl Inner {
         }
         match self.dial(to).await {
             Ok(far) => {
-                let mut near = connection;
+                // Both are watched: whichever does not take what it is sent is the only one that is asked.
+                let mut near = Metered::new(connection, self.budget.clone(), IDLE);
                 let mut far = Metered::new(far, self.budget.clone(), IDLE);
                 let moved =
                     tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, PIECE, PIECE)
                         .await;
                 if moved.is_err() {
                     // One side broke off, so the other is not told that it has ended well.
-                    reset(&near);
+                    reset(near.stream());
                 }
             }
             Err(Refused(why)) => {
@@ -283,25 +280,20 @@ impl Inner {
             Some(name) => format!("{name}:{} ({address})", to.port()),
             None => to.to_string(),
         };
-        for list in &*self.lists {
-            if !list
-                .rules
-                .iter()
-                .any(|r| r.permits(&names, to.ip(), to.port()))
-            {
-                return Err(Refused(format!("refused {shown}: {}", list.words())));
+        // One and the same name has to pass all; else two, each of which passes some, would open what neither does.
+        let hosts = names.iter().map(|name| Some(&**name)).chain([None]);
+        let mut refused = None;
+        for host in hosts {
+            match self.judge_connection(host, to) {
+                Ok(()) => {
+                    refused = None;
+                    break;
+                }
+                // What it was asked for by last is what the code means, most likely.
+                Err(why) => refused = refused.or(Some(why)),
             }
         }
-        // The operator may have named it by any of its names.
-        let mut why = None;
-        let hosts = names.iter().map(|n| n.to_string());
-        let judged = hosts.chain([address.to_string()]).any(|host| {
-            let judged = Target::new(&host, to.port())
-                .ok_or_else(|| "it cannot be read".to_owned())
-                .and_then(|target| self.shared.policy.judge_address(&target, to));
-            judged.map_err(|text| why = Some(text)).is_ok()
-        });
-        if let (false, Some(why)) = (judged, why) {
+        if let Some(why) = refused {
             return Err(Refused(format!("refused {shown}: {why}")));
         }
         let failed = |why: String| Refused(format!("not connected {shown}: {why}"));
@@ -313,6 +305,19 @@ impl Inner {
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_) => Err(failed(format!("no answer within {CONNECT:?}"))),
         }
+    }
+
+    /// Whether a connection there may be, by this name or by its address alone.
+    fn judge_connection(&self, name: Option<&str>, to: SocketAddr) -> Result<(), String> {
+        for list in &*self.lists {
+            let permits = |rule: &Rule| rule.permits(name.as_slice(), to.ip(), to.port());
+            if !list.rules.iter().any(permits) {
+                return Err(list.words().to_owned());
+            }
+        }
+        let host = name.map_or_else(|| to.ip().to_string(), str::to_owned);
+        let target = Target::new(&host, to.port()).ok_or("it cannot be read")?;
+        self.shared.policy.judge_address(&target, to)
     }
 
     /// Questions that come over a connection, one after another.
@@ -336,6 +341,9 @@ impl Inner {
             Ok(question) => question,
             Err(wrong) => return dns::refuse(wrong),
         };
+        if question.is_of_no_record() {
+            return Some(question.empty(Code::Unknown));
+        }
         let name = question.name.as_str();
         let is_address = matches!(question.kind, dns::A | dns::AAAA);
         let own = match name {
@@ -364,10 +372,16 @@ impl Inner {
             },
             // There is no way out over IPv6.
             dns::AAAA => question.empty(Code::Fine),
-            _ => match self.shared.servers.ask(&question, message, stream).await {
-                Some(answer) => answer,
-                None => question.empty(Code::Failed),
-            },
+            _ => {
+                let asked = async {
+                    let _counted = self.held.lookup().await;
+                    self.shared.servers.ask(&question, stream).await
+                };
+                match timeout(RESOLVE, asked).await {
+                    Ok(Some(answer)) => answer,
+                    Ok(None) | Err(_) => question.empty(Code::Failed),
+                }
+            }
         })
     }
 
@@ -377,18 +391,9 @@ impl Inner {
         let Some(target) = Target::new(name, 1) else {
             return Err(Code::NoSuchName);
         };
-        let Ok(_seat) = self.shared.lookups.acquire().await else {
-            return Err(Code::Failed);
-        };
-        let resolved = timeout(RESOLVE, self.shared.resolver.resolve(target.host(), 1)).await;
-        let resolved = match resolved {
-            Ok(Ok(resolved)) => resolved,
-            Ok(Err(error)) => return Err(code_of(&error)),
-            Err(_) => return Err(Code::Failed),
-        };
         let mut why = None;
         let mut good = Vec::new();
-        for found in resolved {
+        for found in self.look_up(target).await? {
             let IpAddr::V4(address) = found.ip().to_canonical() else {
                 continue;
             };
@@ -408,6 +413,27 @@ impl Inner {
                 self.names.lock().given(name, &good);
                 Ok(good)
             }
+        }
+    }
+
+    /// All addresses of a name.
+    async fn look_up(&self, target: Target) -> Result<Vec<SocketAddr>, Code> {
+        let resolver = self.shared.resolver.clone();
+        let looked = async {
+            let lookup = self.held.lookup().await;
+            // By a task of its own: the machine's resolver goes on in its thread when nobody waits any more, and so it is
+            // counted until it ends.
+            let task = tokio::spawn(async move {
+                let found = resolver.resolve(target.host(), target.port()).await;
+                drop(lookup);
+                found
+            });
+            task.await
+        };
+        match timeout(RESOLVE, looked).await {
+            Ok(Ok(Ok(found))) => Ok(found),
+            Ok(Ok(Err(error))) => Err(code_of(&error)),
+            Ok(Err(_)) | Err(_) => Err(Code::Failed),
         }
     }
 
@@ -449,6 +475,12 @@ impl Allowed {
             Lists::Namespace => "no entry of the egress list of its namespace allows it",
         }
     }
+}
+
+/// Those that the server may have.
+fn descriptors() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.unwrap_or(u64::MAX)
 }
 
 /// The library tells the reason as text alone.

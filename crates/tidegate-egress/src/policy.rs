@@ -84,7 +84,7 @@ impl Policy {
             None => matches!(port, 80 | 443) || port >= FIRST_FREE_PORT,
         };
         if !open {
-            return Err(format!("port {port} is not one that builds may reach"));
+            return Err(format!("port {port} is not one that may be reached"));
         }
         let host = target.host();
         let Some(hosts) = &self.hosts else {
@@ -111,12 +111,16 @@ impl Policy {
         let kind = address::kind(ip);
         let words = match kind {
             Kind::Loopback | Kind::LinkLocal | Kind::Special => kind.words(),
-            Kind::Public | Kind::Private if address::is_own(address) => {
-                "this machine's own address"
-            }
-            Kind::Public => return Ok(()),
-            Kind::Private if self.private => return Ok(()),
-            Kind::Private => kind.words(),
+            Kind::Public | Kind::Private => match address::is_own(address) {
+                Ok(true) => "this machine's own address",
+                Ok(false) if kind == Kind::Public || self.private => return Ok(()),
+                Ok(false) => kind.words(),
+                Err(error) => {
+                    return Err(format!(
+                        "whether {ip} is this machine's own address cannot be told: {error}"
+                    ));
+                }
+            },
         };
         Err(format!(
             "{ip} is {words}, which the operator has not allowed"

@@ -187,7 +187,10 @@ fn next(function: &Function) -> Result<Arc<Pool>, Failure> {
         Some(live) => Ok(live.next().clone()),
         None => Err(Failure::busy(
             Limit::Capacity,
-            format!("function {} is being deployed or removed", function.key()),
+            format!(
+                "no revision of function {} takes calls: it is being deployed or removed, or its deploy failed",
+                function.key()
+            ),
         )),
     }
 }

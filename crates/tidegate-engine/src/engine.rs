@@ -297,6 +297,7 @@ impl Engine {
         {
             tracing::warn!("tasks of the engine were still running after its last instance");
         }
+        self.host.forget_pools();
     }
 
     fn in_flight(&self) -> i64 {

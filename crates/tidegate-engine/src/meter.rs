@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_core::record::Used;
-use tidegate_instance::{Counters, Instance};
+use tidegate_instance::Instance;
 use tokio::time::Instant;
 
 /// Least time between two looks: a look costs about as much as everything else that is kept of a call, and a call that
 /// is shorter has used too little for anyone to ask.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// Least time between two looks at the highest memory: a call that is shorter cannot have taken much more than there was.
+const PEAK: Duration = Duration::from_millis(10);
 
 /// A rest after which an instance is looked at before its call. So long a pause is never that of a busy instance, whose
 /// calls have to be cheap.
@@ -29,8 +32,10 @@ pub(crate) struct Meter {
 
 struct Last {
     at: Instant,
-    /// `None` where nothing counts.
-    seen: Option<Counters>,
+    /// Processor time then, in microseconds; `None` where nothing counts.
+    cpu_us: Option<u64>,
+    /// Highest memory in bytes, and when that was looked at.
+    peak: (u64, Instant),
     /// Calls under way.
     under_way: u32,
     /// Calls that were under way at some time since the look.
@@ -51,12 +56,15 @@ pub(crate) struct Measured {
 impl Meter {
     /// Looks for the first time: what was used until now is the start's.
     pub(crate) fn new(instance: Arc<dyn Instance>) -> Self {
-        let seen = instance.counters();
+        let now = Instant::now();
+        let cpu_us = instance.cpu_us();
+        let peak = cpu_us.and_then(|_| instance.memory_peak());
         Self {
             instance,
             last: Mutex::new(Last {
-                at: Instant::now(),
-                seen,
+                at: now,
+                cpu_us,
+                peak: (peak.unwrap_or(0), now),
                 under_way: 0,
                 touched: 0,
                 is_fresh: true,
@@ -66,8 +74,7 @@ impl Meter {
 
     /// What had been used at the last look, since the instance began.
     pub(crate) fn so_far_us(&self) -> u64 {
-        let last = self.last.lock();
-        last.seen.map_or(0, |seen| seen.cpu_us)
+        self.last.lock().cpu_us.unwrap_or(0)
     }
 
     /// A call begins. Gives what was used since the last look where it belongs to no call.
@@ -88,7 +95,7 @@ impl Meter {
     pub(crate) fn end(&self, now: Instant) -> Measured {
         let mut last = self.last.lock();
         last.under_way = last.under_way.saturating_sub(1);
-        if last.seen.is_none() {
+        if last.cpu_us.is_none() {
             return Measured::default();
         }
         let is_fresh = std::mem::take(&mut last.is_fresh);
@@ -102,12 +109,20 @@ impl Meter {
         let Some(cpu_us) = last.look(&*self.instance, now) else {
             return Measured::default();
         };
-        let used = match last.seen {
-            Some(seen) if alone => Used::Alone {
+        if !alone {
+            return Measured {
+                used: Used::Shared,
                 cpu_us,
-                memory_peak: seen.memory_peak,
-            },
-            _ => Used::Shared,
+            };
+        }
+        if (is_fresh || now.saturating_duration_since(last.peak.1) >= PEAK)
+            && let Some(peak) = self.instance.memory_peak()
+        {
+            last.peak = (peak, now);
+        }
+        let used = Used::Alone {
+            cpu_us,
+            memory_peak: last.peak.0,
         };
         Measured { used, cpu_us }
     }
@@ -122,9 +137,9 @@ impl Meter {
 impl Last {
     /// Looks, and gives the processor time since the last look; nothing where the instance is gone, or nothing counts.
     fn look(&mut self, instance: &dyn Instance, now: Instant) -> Option<u64> {
-        let before = self.seen?;
-        let seen = instance.counters()?;
-        (self.at, self.seen, self.touched) = (now, Some(seen), self.under_way);
-        Some(seen.cpu_us.saturating_sub(before.cpu_us))
+        let before = self.cpu_us?;
+        let cpu_us = instance.cpu_us()?;
+        (self.at, self.cpu_us, self.touched) = (now, Some(cpu_us), self.under_way);
+        Some(cpu_us.saturating_sub(before))
     }
 }

@@ -77,7 +77,8 @@ enum Inner {
     /// Read from the instance as the connection takes it.
     Direct {
         answer: AnswerBody,
-        flight: Option<Flight>,
+        /// Boxed: a body is moved through every layer on its way out.
+        flight: Option<Box<Flight>>,
         outcome: Outcome,
         wait: Wait,
     },
@@ -402,7 +403,7 @@ impl ReplyBody {
         }
         Self(Inner::Direct {
             answer,
-            flight: Some(flight),
+            flight: Some(Box::new(flight)),
             outcome,
             wait: Wait::default(),
         })

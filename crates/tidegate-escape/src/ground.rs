@@ -17,6 +17,7 @@ use tidegate_instance::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::door::Door;
 use crate::inside;
 
 /// How long a call of the victim may take before it counts as harmed: a hundred times what it takes on a busy machine.
@@ -28,9 +29,8 @@ pub struct Place<'a> {
     pub isolation: &'a dyn Isolation,
     /// Whether what runs there talks to a kernel of its own rather than the machine's.
     pub own_kernel: bool,
-    /// Whether the kernel holds each instance to its share of the processor. Where it does not, a neighbour is served, and
-    /// how soon is not promised.
-    pub cpu_held: bool,
+    /// What a neighbour's 99th percentile may be under a strain, however short it is without. Absent where nothing is promised.
+    pub bearable: Option<Duration>,
     /// The folder that Tidegate keeps its data in.
     pub state: PathBuf,
     /// Changes what is started, to have it run in an image for one.
@@ -45,28 +45,43 @@ pub struct Ground {
     port: u16,
     abstract_name: String,
     listeners: Vec<TcpListener>,
+    datagrams: Option<UdpSocket>,
     sockets: Vec<UnixListener>,
+    door: Option<Door>,
     victim: Arc<dyn Instance>,
     next: AtomicU64,
 }
 
-/// Counts what it is given.
+/// Most lines of the platform's own that are kept: the door is silent long before.
+const MAX_TOLD: usize = 1000;
+
+/// Counts what it is given, and keeps what the platform says itself.
 #[derive(Default)]
 pub(crate) struct Sink {
     pub(crate) bytes: AtomicU64,
     last: parking_lot::Mutex<String>,
+    told: parking_lot::Mutex<Vec<String>>,
 }
 
 impl LogSink for Sink {
-    fn line(&self, _: InstanceId, _: LogStream, _: Option<InvocationId>, text: &[u8]) {
+    fn line(&self, _: InstanceId, stream: LogStream, _: Option<InvocationId>, text: &[u8]) {
         self.bytes.fetch_add(text.len() as u64, Ordering::Relaxed);
-        *self.last.lock() = String::from_utf8_lossy(text).into_owned();
+        let text = String::from_utf8_lossy(text).into_owned();
+        let mut told = self.told.lock();
+        if stream == LogStream::System && told.len() < MAX_TOLD {
+            told.push(text.clone());
+        }
+        *self.last.lock() = text;
     }
 }
 
 impl Sink {
     pub(crate) fn last(&self) -> String {
         self.last.lock().clone()
+    }
+
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.told.lock().clone()
     }
 }
 
@@ -94,11 +109,25 @@ while True:
 ";
 
 impl Ground {
-    /// Lays everything out and starts the victim.
+    /// Lays everything out and starts the victim. Nobody has a network.
     ///
     /// # Errors
     /// The machine or the isolation does not let that be.
     pub async fn new(place: &Place<'_>) -> io::Result<Self> {
+        Self::laid_out(place, None).await
+    }
+
+    /// The same with a way out for everybody, held to a list where `listed`.
+    ///
+    /// # Errors
+    /// The same, and a machine without an address but loopback.
+    pub async fn with_a_door(place: &Place<'_>, listed: bool) -> io::Result<Self> {
+        let address = own_address().ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let door = Door::new(address, listed).await?;
+        Self::laid_out(place, Some(door)).await
+    }
+
+    async fn laid_out(place: &Place<'_>, door: Option<Door>) -> io::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("tidegate-ground-")
             .permissions(fs::Permissions::from_mode(0o755))
@@ -110,7 +139,7 @@ impl Ground {
             std::ptr::from_ref(place).addr()
         );
         fs::write(at.join("outside"), &mark)?;
-        let address = own_address();
+        let address = own_address().unwrap_or(NOBODY);
         let local = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = local.local_addr()?.port();
         let mut listeners = vec![local];
@@ -119,6 +148,10 @@ impl Ground {
         listeners.extend(TcpListener::bind(("::1", port)).ok());
         for listener in &listeners {
             listener.set_nonblocking(true)?;
+        }
+        let datagrams = UdpSocket::bind((address, port)).ok();
+        if let Some(socket) = &datagrams {
+            socket.set_nonblocking(true)?;
         }
         let abstract_name = format!("tidegate-ground-{port}");
         let sockets = vec![
@@ -135,6 +168,7 @@ impl Ground {
             name: "other".to_owned(),
             value: Arc::from(mark.as_bytes()),
         });
+        open(&mut spec, door.as_ref());
         (place.dress)(&mut spec);
         let victim = (place.isolation.start(spec).await).map_err(io::Error::other)?;
         Ok(Self {
@@ -144,7 +178,9 @@ impl Ground {
             port,
             abstract_name,
             listeners,
+            datagrams,
             sockets,
+            door,
             victim,
             next: AtomicU64::new(2),
         })
@@ -199,6 +235,7 @@ impl Ground {
             name: "own".to_owned(),
             value: Arc::from(&b"mine"[..]),
         });
+        open(&mut spec, self.door.as_ref());
         (place.dress)(&mut spec);
         let instance = place.isolation.start(spec).await;
         Ok((instance.map_err(io::Error::other)?, sink))
@@ -233,6 +270,10 @@ impl Ground {
             if let Ok((_, from)) = listener.accept() {
                 harm.push(format!("a server of the machine was reached from {from}"));
             }
+        }
+        let datagram = self.datagrams.as_ref().map(|s| s.recv_from(&mut [0; 1]));
+        if let Some(Ok((_, from))) = datagram {
+            harm.push(format!("a datagram reached the machine from {from}"));
         }
         for socket in &self.sockets {
             if socket.accept().is_ok() {
@@ -309,15 +350,28 @@ pub(crate) fn bundle(at: &Path, name: &str, files: &[(&str, &str)]) -> io::Resul
     Ok(bundle)
 }
 
-/// An address of the machine's that is not loopback; without a network one that is nobody's.
-fn own_address() -> Ipv4Addr {
+/// Gives an instance the way out, where there is one.
+fn open(spec: &mut InstanceSpec, door: Option<&Door>) {
+    if let Some(door) = door {
+        spec.network = Network::Outbound;
+        spec.outbound = Some(door.outbound(&spec.function));
+        let port = door.port.to_string();
+        spec.env.push(("PORT_OPEN".to_owned(), port));
+    }
+}
+
+/// Stands for the machine's address where it has none.
+const NOBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+
+/// An address of the machine's that is not loopback.
+pub(crate) fn own_address() -> Option<Ipv4Addr> {
     let found = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
         // Sends nothing: the kernel only chooses the way.
         socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
         socket.local_addr()
     });
     match found {
-        Ok(SocketAddr::V4(address)) => *address.ip(),
-        _ => Ipv4Addr::new(192, 0, 2, 9),
+        Ok(SocketAddr::V4(address)) => Some(*address.ip()),
+        _ => None,
     }
 }

@@ -9,7 +9,8 @@ exec(compile(sys.stdin.read(), 'attempt', 'exec'))
 /// The words that attempts are written in.
 ///
 /// `call` makes a system call by name and answers `DONE` or the error's name; `tried` does the same for anything that
-/// raises; `read`, `write` and `see` are what an attempt wants of a path; `N` has the call numbers of both architectures.
+/// raises; `read`, `write` and `see` are what an attempt wants of a path; `reach` says what came of a connection with a
+/// byte in it, `asks` and `asks_by_stream` what the name server said; `N` has the call numbers of both architectures.
 pub(crate) const PRELUDE: &str = r"
 import ctypes, errno, mmap, os, signal, socket, struct, subprocess, sys, time
 E = os.environ
@@ -45,6 +46,28 @@ def connect(family, address, kind=socket.SOCK_STREAM):
     s = socket.socket(family, kind); s.settimeout(3); s.connect(address)
     if kind == socket.SOCK_DGRAM: s.send(b'x'); s.recv(1)
     return 'REACHED'
+def reach(host, port, family=socket.AF_INET, source=None):
+    s = socket.socket(family); s.settimeout(5)
+    try:
+        if source: s.bind((source, 0))
+        s.connect((host, int(port))); s.send(b'x')
+        return 'REACHED' if s.recv(9) else 'ENDED'
+    except (ConnectionResetError, BrokenPipeError): return 'RESET'
+    except socket.gaierror as e: return 'NO NAME' if e.errno in (-2, -5) else 'gaierror %d' % e.errno
+def question(host, kind=1):
+    labels = b''.join(bytes([len(l)]) + l.encode() for l in host.split('.'))
+    return bytes.fromhex('abcd01000001000000000000') + labels + struct.pack('>BHH', 0, kind, 1)
+def answered(a):
+    if a[3] & 15: return 'CODE %d' % (a[3] & 15)
+    return ','.join(socket.inet_ntoa(a[i + 12:i + 16]) for i in range(len(a) - 16 * a[7], len(a), 16)) or 'EMPTY'
+def asks(q, wait=5):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(wait); s.connect(('192.0.0.1', 53)); s.send(q)
+    try: return answered(s.recv(9999))
+    except TimeoutError: return 'NO ANSWER'
+def asks_by_stream(data):
+    s = socket.create_connection(('192.0.0.1', 53), 5); s.sendall(data)
+    f = s.makefile('rb'); n = f.read(2)
+    return answered(f.read(struct.unpack('>H', n)[0])) if n else 'ENDED'
 def processes(): return [int(p) for p in os.listdir('/proc') if p.isdigit()]
 def x86(n): return n if os.uname().machine == 'x86_64' else None
 def both(x, a): return x if os.uname().machine == 'x86_64' else a

@@ -6,12 +6,15 @@ use std::time::Duration;
 use tidegate_instance::{Exec, Exit, Instance};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::attempts::{Attempt, all};
+use crate::attempts::{Attempt, all, past_the_list, through_the_door};
 use crate::ground::{Ground, Place, limits};
 use crate::inside;
 
 /// How long one attempt may take: all that it waits for inside are a few seconds.
 const ATTEMPT: Duration = Duration::from_secs(30);
+
+/// Lines in a function's log of all that it tries at the door.
+const MOST_LINES: usize = 250;
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +25,8 @@ pub struct Tally {
     pub holes: Vec<String>,
 }
 
-/// Makes all attempts whose names contain `filter`, one after another in one instance, and looks at the ground again.
-/// `each` is told of every one: its name, its answer, and whether that was expected.
+/// Makes all attempts whose names contain `filter`, one after another in one instance without a network, and looks at the
+/// ground again. `each` is told of every one: its name, its answer, and whether that was expected.
 ///
 /// # Errors
 /// The ground cannot be laid out, or no attacker started: nothing has been shown then.
@@ -32,10 +35,39 @@ pub async fn attempts(
     filter: &str,
     mut each: impl FnMut(&str, &str, bool),
 ) -> io::Result<Tally> {
-    let ground = Ground::new(place).await?;
-    let (mut attacker, _) = ground.attacker(place, limits()).await?;
     let mut tally = Tally::default();
-    for attempt in all().iter().filter(|a| a.name.contains(filter)) {
+    let ground = Ground::new(place).await?;
+    make_all(place, &ground, &all(), filter, &mut each, &mut tally).await?;
+    Ok(tally)
+}
+
+/// The same with the attempts of an instance that has a way out, and those of one that is held to a list.
+///
+/// # Errors
+/// The same, and a machine without an address but loopback.
+pub async fn attempts_with_a_door(
+    place: &Place<'_>,
+    filter: &str,
+    mut each: impl FnMut(&str, &str, bool),
+) -> io::Result<Tally> {
+    let mut tally = Tally::default();
+    for (attempts, listed) in [(through_the_door(), false), (past_the_list(), true)] {
+        let ground = Ground::with_a_door(place, listed).await?;
+        make_all(place, &ground, &attempts, filter, &mut each, &mut tally).await?;
+    }
+    Ok(tally)
+}
+
+async fn make_all(
+    place: &Place<'_>,
+    ground: &Ground,
+    attempts: &[Attempt],
+    filter: &str,
+    each: &mut impl FnMut(&str, &str, bool),
+    tally: &mut Tally,
+) -> io::Result<()> {
+    let (mut attacker, mut sink) = ground.attacker(place, limits()).await?;
+    for attempt in attempts.iter().filter(|a| a.name.contains(filter)) {
         let answer = match make(&*attacker, attempt.script).await {
             Ok((text, _)) => text,
             Err(error) => format!("no answer: {error}"),
@@ -51,11 +83,24 @@ pub async fn attempts(
             tally
                 .holes
                 .push(format!("{}: the instance ended", attempt.name));
-            attacker = ground.attacker(place, limits()).await?.0;
+            tally.holes.extend(told_too_much(&sink.told()));
+            (attacker, sink) = ground.attacker(place, limits()).await?;
         }
     }
+    tally.holes.extend(told_too_much(&sink.told()));
     tally.holes.extend(ground.look().await);
-    Ok(tally)
+    Ok(())
+}
+
+/// What the log of a function should not hold of its attempts: one that was dialled, if in vain, and a line of each of very
+/// many.
+fn told_too_much(lines: &[String]) -> Vec<String> {
+    let dialled = lines.iter().filter(|line| line.contains("not connected"));
+    let mut wrong: Vec<_> = dialled.map(|line| format!("dialled: {line}")).collect();
+    if lines.len() > MOST_LINES {
+        wrong.push(format!("its log got {} lines of the platform", lines.len()));
+    }
+    wrong
 }
 
 fn describe(place: &Place<'_>, attempt: &Attempt, answer: &str) -> String {

@@ -18,7 +18,8 @@ use std::time::Duration;
 use tidegate_core::{FunctionKey, InstanceId, Limits, Name, Network};
 use tidegate_instance::{InstanceSpec, LogSink, Program};
 
-use crate::{Place, Tally, attempts, strain};
+use crate::ground::own_address;
+use crate::{Place, Tally, attempts, attempts_with_a_door, strain};
 
 /// Says which part a test program plays.
 pub const PART: &str = "TIDEGATE_TEST_PART";
@@ -170,12 +171,27 @@ pub fn copied(from: &Path, folder: &Path, name: &str) -> PathBuf {
 ///
 /// If one is answered in words that are not written down.
 pub async fn withstands(place: &Place<'_>) {
-    let filter = filter();
-    let tally = attempts(place, &filter, |name, answer, expected| {
-        let word = if expected { "held" } else { "HOLE" };
-        println!("  {word} {name}: {answer}");
-    });
-    check(&tally.await.expect("the ground is laid out"));
+    let tally = attempts(place, &filter(), tell).await;
+    check(&tally.expect("the ground is laid out"));
+}
+
+/// Makes every attempt of an instance with a way out. A machine that has no address but loopback has nothing to reach.
+///
+/// # Panics
+///
+/// If one is answered in words that are not written down.
+pub async fn keeps_the_door(place: &Place<'_>) {
+    if own_address().is_none() {
+        println!("  this machine has no address but loopback: there is nothing to reach");
+        return;
+    }
+    let tally = attempts_with_a_door(place, &filter(), tell).await;
+    check(&tally.expect("the ground is laid out"));
+}
+
+fn tell(name: &str, answer: &str, expected: bool) {
+    let word = if expected { "held" } else { "HOLE" };
+    println!("  {word} {name}: {answer}");
 }
 
 /// Makes every strain.

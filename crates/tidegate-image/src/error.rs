@@ -36,6 +36,14 @@ pub enum Error {
         /// The last failure of those that were tried again.
         reason: String,
     },
+    /// The registry, or where it sends us, is not known to be who it says.
+    #[error("registry {registry} is not trusted: {reason}")]
+    Untrusted {
+        /// Which, with its port.
+        registry: String,
+        /// What is wrong with its certificate, and what would do.
+        reason: String,
+    },
     /// The image is for other machines.
     #[error("image {name} is not for {wanted}; it is for {}", found.join(", "))]
     Architecture {

@@ -1,10 +1,11 @@
 //! Limits and habits.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Largest image, unpacked, in bytes: the largest in common use (machine learning with its libraries) are about as large.
 pub const MAX_IMAGE_BYTES: u64 = 16 << 30;
-/// Most layers: overlayfs takes 500 in one mount, and builders stop at 127.
+/// Most layers: builders stop at 127, and so do sandboxes. Overlayfs would take 500 in one mount.
 pub const MAX_LAYERS: usize = 127;
 /// Most entries of an image, its layers added up: a distribution with a compiler has fifty thousand.
 pub const MAX_ENTRIES: u64 = 1_000_000;
@@ -34,9 +35,12 @@ pub struct Settings {
     pub idle: Duration,
     /// See [`RETRY`].
     pub retry: Duration,
-    /// Registries beyond this machine that are spoken to without TLS, as `host` or `host:port`. Those on loopback always
-    /// are, as with other tools.
+    /// Registries beyond this machine that are spoken to without TLS, as `host` or `host:port`. Those on loopback are, as
+    /// with other tools, unless they say that they want TLS.
     pub insecure: Vec<String>,
+    /// A file of certificates (PEM) that are trusted beside those of the system: of authorities, or of a registry itself.
+    /// Read when the first registry is spoken to that has TLS.
+    pub ca_file: Option<PathBuf>,
     /// Which of the images under one name.
     pub platform: Platform,
 }
@@ -61,6 +65,7 @@ impl Default for Settings {
             idle: IDLE,
             retry: RETRY,
             insecure: Vec::new(),
+            ca_file: None,
             platform: Platform::machine(),
         }
     }

@@ -445,11 +445,12 @@ impl Store {
     pub(crate) fn unname(&self, name: &Reference) -> Result<bool, Error> {
         let name = name.to_string();
         let mut state = self.state.lock();
-        if state.names.remove(&name).is_none() {
+        if !state.names.contains_key(&name) {
             return Ok(false);
         }
         let place = self.name_place(&name);
         fs::remove_file(&place).map_err(at(&place))?;
+        state.names.remove(&name);
         drop(state);
         sync_folder(&self.place("names"))?;
         Ok(true)

@@ -570,17 +570,14 @@ enum Before {
     Gone,
 }
 
-/// The path without what says nothing, or which rule it breaks. Empty is the root.
+/// The path without what says nothing, or which rule it breaks. Empty is the root. A path that begins with a slash begins at
+/// the layer's root, as with other tools: builders in common use write such.
 fn clean(raw: &[u8]) -> Result<Vec<u8>, &'static str> {
     if raw.len() > MAX_PATH {
         return Err("has a path longer than 4095 bytes");
     }
     if raw.contains(&0) {
         return Err("has a name with a zero byte");
-    }
-    // Some builders name the root itself so.
-    if raw.starts_with(b"/") && raw.iter().any(|b| *b != b'/') {
-        return Err("has an absolute path");
     }
     let mut path = Vec::with_capacity(raw.len());
     let mut depth = 0;

@@ -27,7 +27,7 @@ use tidegate_core::{InstanceId, InvocationId};
 pub use exit::{Exit, Reason};
 pub use job::{EGRESS_PORT, Egress, Folder, Job, JobEnd, JobLimits, JobOutput};
 pub use machine::copy_readable;
-pub use outbound::{Outbound, Outlet, RESOLVER};
+pub use outbound::{INSTANCE, Outbound, Outlet, RESOLVER};
 pub use spec::{InstanceSpec, LogSink, LogStream, Program, RootFs, SecretFile};
 pub use stream::Stream;
 
@@ -93,9 +93,14 @@ pub trait Instance: Send + Sync {
     /// CPU and memory so far. `None` where nothing measures them.
     fn usage(&self) -> Option<Usage>;
 
-    /// What the kernel counts for the instance and tells in a few microseconds, so that it can be asked at the end of a
-    /// call. `None` where nothing does.
-    fn counters(&self) -> Option<Counters> {
+    /// Processor time so far in microseconds, where the kernel counts it for the instance and tells in a microsecond or two,
+    /// so that it can be asked at the end of a call. `None` where it does not, and once the instance is gone.
+    fn cpu_us(&self) -> Option<u64> {
+        None
+    }
+
+    /// Highest memory so far in bytes, told as quickly. `None` as above.
+    fn memory_peak(&self) -> Option<u64> {
         None
     }
 
@@ -149,15 +154,6 @@ pub struct Usage {
     /// Memory now, in bytes.
     pub memory: u64,
     /// Highest memory so far, in bytes; equal to `memory` where the kernel does not keep it.
-    pub memory_peak: u64,
-}
-
-/// Counters of an instance that are cheap to read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Processor time in microseconds.
-    pub cpu_us: u64,
-    /// Highest memory so far, in bytes.
     pub memory_peak: u64,
 }
 

@@ -17,6 +17,9 @@ use crate::LogSink;
 /// anywhere.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 1);
 
+/// What an instance's connections come from unless its code says otherwise, which it may: of the same range.
+pub const INSTANCE: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 2);
+
 /// What instances of a function reach.
 pub trait Outbound: Send + Sync {
     /// The outlet of one of them, whose log hears of what is refused.

@@ -46,11 +46,22 @@ pub(crate) fn in_image(program: &str, path: &str, folder: &Path, errno: i32) -> 
             }
             Some(file) => explain_in_image(program, &file, errno),
             None => format!(
-                "{program:?} cannot be run: no folder in PATH has a program of this name in the image; PATH is {path:?}"
+                "{program:?} cannot be run: no folder in PATH has a program of this name in the image; PATH is {path:?}{}",
+                one_word(program)
             ),
         }
     };
     why.chars().take(MAX_WHY).collect()
+}
+
+/// What to say of a program whose name is most likely several words that were not meant as one.
+fn one_word(program: &str) -> &'static str {
+    if program.contains(char::is_whitespace) {
+        "; that is one word, the program's name: give each word of a command by itself, as in \
+         '--command sh --command -c', or in a document's list"
+    } else {
+        ""
+    }
 }
 
 fn is_executable(file: &Path) -> bool {
@@ -60,7 +71,8 @@ fn is_executable(file: &Path) -> bool {
 fn explain_in_image(entry: &str, file: &Path, errno: i32) -> String {
     let head = match head(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return format!("{entry:?} cannot be run: the image has no such file");
+            let hint = one_word(entry);
+            return format!("{entry:?} cannot be run: the image has no such file{hint}");
         }
         // What may be run need not be readable.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(Vec::new()),
@@ -275,6 +287,9 @@ mod tests {
         check("foreign", libc::ENOEXEC, "is built for aarch64");
         check("own", libc::ENOENT, "\"/lib/ld-musl-x86_64.so.1\"");
         check("/", libc::EACCES, "it is a folder");
+        for words in ["serve --port 80", "./serve --port 80"] {
+            check(words, libc::ENOENT, "that is one word");
+        }
         let long = in_image(&"x".repeat(5000), path, folder.path(), libc::ENOENT);
         assert_eq!(long.chars().count(), MAX_WHY);
     }

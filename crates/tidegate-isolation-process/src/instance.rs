@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use rustix::process::Signal;
 use tidegate_core::{InstanceId, InvocationId};
 use tidegate_instance::{
-    Counters, Exec, Exit, Instance, KillOnDrop, LogStream, Process, Program, Reason, StartTimes,
-    Stream, Usage,
+    Exec, Exit, Instance, KillOnDrop, LogStream, Process, Program, Reason, StartTimes, Stream,
+    Usage,
 };
 use tokio::net::unix::pipe;
 use tokio::net::{TcpStream, UnixStream};
@@ -73,6 +73,8 @@ pub(crate) struct Inner {
     looked_up: bool,
     /// Bytes.
     memory: u64,
+    /// Processes and threads, the init included, where the kernel does not tell that there were as many.
+    most_processes: Option<u64>,
     /// Asks the program to end.
     stop_signal: i32,
     pub(crate) sandbox: Sandbox,
@@ -105,6 +107,8 @@ struct State {
     cancels: Vec<(InvocationId, oneshot::Sender<()>)>,
     main: Option<Ended>,
     over_memory: bool,
+    /// It had as many processes as it may, where the init tells.
+    full: bool,
     /// Counts of the accounts at the last look, since they are kept for the life of the sandbox.
     oom_kills: u64,
     fork_refusals: u64,
@@ -123,6 +127,7 @@ impl Inner {
     pub(crate) fn new(
         spec: &tidegate_instance::InstanceSpec,
         entry: &str,
+        most_processes: Option<u64>,
         sandbox: Sandbox,
         output: Output,
         control: tokio::runtime::Handle,
@@ -138,6 +143,7 @@ impl Inner {
                 Program::Host { .. } => false,
             },
             memory: spec.limits.memory,
+            most_processes,
             stop_signal: spec
                 .root
                 .as_ref()
@@ -176,9 +182,25 @@ impl Inner {
 
     /// The main process has ended; the rest follows it.
     pub(crate) fn main_ended(&self, ended: Ended) {
-        self.state.lock().main.get_or_insert(ended);
+        let was_full = ended.0 != Some(0) && self.was_full();
+        {
+            let mut state = self.state.lock();
+            state.main.get_or_insert(ended);
+            state.full |= was_full;
+        }
         self.gone.store(true, Ordering::Release);
         self.sandbox.kill();
+    }
+
+    /// Whether there were as many processes as there may be when the main one ended, which the init does not know where that
+    /// is not its own child.
+    fn was_full(&self) -> bool {
+        let (Some(most), Some(_)) = (self.most_processes, self.main()) else {
+            return false;
+        };
+        let others = usage::processes(self.sandbox.pidfd.as_fd(), None).len();
+        // Beside those, the init and the one that ended.
+        others as u64 + 2 >= most
     }
 
     /// The sandbox is gone: how it ended can be told now.
@@ -198,7 +220,7 @@ impl Inner {
                 Reason::Killed
             } else if is_over_size(ended) {
                 Reason::Disk
-            } else if last.fork_refusals > 0 && ended.0 != Some(0) {
+            } else if (last.fork_refusals > 0 || state.full) && ended.0 != Some(0) {
                 Reason::Processes
             } else {
                 Reason::Exited
@@ -377,6 +399,7 @@ impl Inner {
                     }
                 }
                 Word::Memory { used } => self.over_memory(used),
+                Word::Full => self.state.lock().full = true,
                 Word::Crowded { files } => {
                     if !self.measuring.swap(true, Ordering::AcqRel) {
                         let inner = self.clone();
@@ -413,6 +436,11 @@ impl Inner {
         self.measuring.store(false, Ordering::Release);
     }
 
+    fn accounts(&self) -> Option<&Accounts> {
+        let open = || Accounts::open(&self.sandbox.groups);
+        self.accounts.get_or_init(open).as_ref()
+    }
+
     /// The main process where that is no child of the init's.
     fn main(&self) -> Option<BorrowedFd<'_>> {
         match self.kind.get() {
@@ -422,14 +450,16 @@ impl Inner {
     }
 
     fn run_ended(&self, n: u64, ended: Ended) {
-        let (run, over_memory) = {
+        let (run, over_memory, full) = {
             let mut state = self.state.lock();
-            let over = if n == MAIN {
-                state.over_memory
+            let (over, full) = if n == MAIN {
+                (state.over_memory, state.full)
             } else {
-                std::mem::take(&mut state.over_memory)
+                let state = &mut *state;
+                let over = std::mem::take(&mut state.over_memory);
+                (over, std::mem::take(&mut state.full))
             };
-            (state.runs.remove(&n), over)
+            (state.runs.remove(&n), over, full)
         };
         if n == MAIN {
             self.main_ended(ended);
@@ -445,7 +475,7 @@ impl Inner {
         } else if is_over_size(ended) {
             Reason::Disk
         } else {
-            self.reason_of_failure()
+            self.reason_of_failure(full)
         };
         let end = Exit {
             code: ended.0,
@@ -466,13 +496,13 @@ impl Inner {
     }
 
     /// Asks the accounts why a run failed: what has been counted since the last look is put down to this one.
-    fn reason_of_failure(&self) -> Reason {
+    fn reason_of_failure(&self, full: bool) -> Reason {
         let reading = cgroup::read(&self.sandbox.groups);
         let mut state = self.state.lock();
         let oom = std::mem::replace(&mut state.oom_kills, reading.oom_kills) < reading.oom_kills;
         let forks = std::mem::replace(&mut state.fork_refusals, reading.fork_refusals)
             < reading.fork_refusals;
-        match (oom, forks) {
+        match (oom, forks || full) {
             (true, _) => Reason::Memory,
             (false, true) => Reason::Processes,
             (false, false) => Reason::Exited,
@@ -723,9 +753,12 @@ impl Instance for ProcessInstance {
         usage::read(&sandbox.groups, sandbox.pidfd.as_fd(), self.inner.main())
     }
 
-    fn counters(&self) -> Option<Counters> {
-        let open = || Accounts::open(&self.inner.sandbox.groups);
-        self.inner.accounts.get_or_init(open).as_ref()?.read()
+    fn cpu_us(&self) -> Option<u64> {
+        self.inner.accounts()?.cpu_us()
+    }
+
+    fn memory_peak(&self) -> Option<u64> {
+        self.inner.accounts()?.memory_peak()
     }
 
     fn start_times(&self) -> StartTimes {

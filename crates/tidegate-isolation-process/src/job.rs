@@ -84,7 +84,11 @@ pub(crate) async fn run(supervisor: &Arc<Supervisor>, job: Job) -> Result<JobEnd
 
 /// How the part of a job that is watched ended.
 enum Finished {
-    Ended(Ended),
+    Ended {
+        ended: Ended,
+        /// It had as many processes as it may, where the init tells.
+        full: bool,
+    },
     Over(Reason),
     /// The sandbox is gone without a word.
     Lost,
@@ -229,6 +233,7 @@ fn payload(
         door: job.egress.is_some().then_some(EGRESS_PORT),
         tmp: job.limits.tmp,
         memory: job.limits.memory,
+        cpu_milli: job.limits.cpu_milli,
         rlimits: Rlimits {
             nofile: open_files(),
             fsize: job.limits.disk.max(job.limits.tmp),
@@ -284,6 +289,7 @@ impl Running {
         let mut door = None;
         let mut buffer = vec![0; MAX_WORD];
         let mut over_memory = false;
+        let mut full = false;
         loop {
             let received = tokio::select! {
                 received = self.sandbox.channel.receive(&mut buffer) => received,
@@ -320,7 +326,10 @@ impl Running {
                 }) => return Err(self.not_begun(errno)),
                 Ok(Word::Ended { code, signal, .. }) => {
                     drop(door);
-                    return Ok(Finished::Ended((code, signal)));
+                    return Ok(Finished::Ended {
+                        ended: (code, signal),
+                        full,
+                    });
                 }
                 Ok(Word::Memory { used }) => {
                     self.over_memory(used);
@@ -333,6 +342,7 @@ impl Running {
                         return Ok(Finished::Over(Reason::Memory));
                     }
                 }
+                Ok(Word::Full) => full = true,
                 Ok(Word::Dialled { .. }) | Err(_) => {
                     let text = "an init said something unknown";
                     return Err(failed("hear the sandbox", io::Error::other(text)));
@@ -503,7 +513,10 @@ impl Running {
                 },
                 ..Exit::KILLED
             },
-            Finished::Ended((code, signal)) => {
+            Finished::Ended {
+                ended: (code, signal),
+                full: crowded,
+            } => {
                 let failed = code != Some(0);
                 let reason = if signal == Some(libc::SIGXFSZ) {
                     Reason::Disk
@@ -512,7 +525,7 @@ impl Running {
                     Reason::Disk
                 } else if failed && last.oom_kills > 0 {
                     Reason::Memory
-                } else if failed && last.fork_refusals > 0 {
+                } else if failed && (last.fork_refusals > 0 || crowded) {
                     Reason::Processes
                 } else {
                     Reason::Exited

@@ -14,7 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 /// Longest question for names in bytes: one name and its options. What is longer is cut, and no question then.
 const MAX_QUESTION: usize = 1232;
 
-/// Questions of one instance that are being answered; more are not heard, as by any server that is busy.
+/// Questions of one instance that are being answered; more wait in the socket, since who asks does so once.
 const QUESTIONS: usize = 64;
 
 /// Rest after an error that is not one connection's: descriptors have run out.
@@ -81,6 +81,10 @@ async fn hear(names: Arc<tokio::net::UdpSocket>, outlet: Arc<dyn Outlet>) {
     let seats = Arc::new(Semaphore::new(QUESTIONS));
     let mut buffer = vec![0; MAX_QUESTION];
     loop {
+        // Never closed.
+        let Ok(seat) = seats.clone().acquire_owned().await else {
+            return;
+        };
         let (len, from) = match names.recv_from(&mut buffer).await {
             Ok(heard) => heard,
             Err(error) => {
@@ -88,9 +92,6 @@ async fn hear(names: Arc<tokio::net::UdpSocket>, outlet: Arc<dyn Outlet>) {
                 tokio::time::sleep(REST).await;
                 continue;
             }
-        };
-        let Ok(seat) = seats.clone().try_acquire_owned() else {
-            continue;
         };
         let (question, outlet) = (buffer[..len].to_vec(), outlet.clone());
         let names = Arc::downgrade(&names);

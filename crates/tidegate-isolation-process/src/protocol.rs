@@ -148,6 +148,8 @@ pub(crate) struct Payload {
     pub(crate) tmp: u64,
     /// Bytes of memory that the watchdog allows.
     pub(crate) memory: u64,
+    /// Thousandths of a core that it allows; 0 is no limit.
+    pub(crate) cpu_milli: u32,
     /// What of the network it sees; outbound only where the sandbox has an outlet.
     pub(crate) network: Network,
     pub(crate) rlimits: Rlimits,
@@ -180,6 +182,8 @@ pub(crate) struct JobPayload {
     pub(crate) tmp: u64,
     /// Bytes of memory that the watchdog allows.
     pub(crate) memory: u64,
+    /// Thousandths of a core that it allows; 0 is no limit.
+    pub(crate) cpu_milli: u32,
     pub(crate) rlimits: Rlimits,
 }
 
@@ -251,4 +255,6 @@ pub(crate) enum Word {
     /// The watchdog cannot tell: all processes together are over the limit if they share no page. The server can look
     /// closer. So many bytes are in files.
     Crowded { files: u64 },
+    /// There are as many processes as there may be, or were when one of them ended.
+    Full,
 }

@@ -236,6 +236,7 @@ async fn walls(
             .collect(),
         tmp: spec.limits.tmp,
         memory: spec.limits.memory,
+        cpu_milli: spec.limits.cpu_milli,
         network: if lacks_outbound(supervisor, spec) {
             Network::None
         } else {
@@ -270,7 +271,14 @@ async fn walls(
     if lacks_outbound(supervisor, spec) {
         output.system(NO_OUTBOUND);
     }
-    let inner = Inner::new(spec, entry, sandbox, output, control.clone());
+    let inner = Inner::new(
+        spec,
+        entry,
+        payload.rlimits.nproc,
+        sandbox,
+        output,
+        control.clone(),
+    );
     // From here on dropping the instance ends the sandbox.
     let instance = ProcessInstance {
         inner: inner.clone(),

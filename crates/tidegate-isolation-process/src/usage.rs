@@ -107,7 +107,7 @@ fn process(pid: i32) -> Option<(u64, u64)> {
 }
 
 /// Kernel ticks: 100 a second on every architecture, as user space is told.
-const TICK_US: u64 = 10_000;
+pub(crate) const TICK_US: u64 = 10_000;
 
 fn parse(stat: &str) -> Option<(u64, u64)> {
     // The name in parentheses may hold anything, so fields are counted after its end; the first is the state.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tidegate_instance::{InstanceSpec, copy_readable};
@@ -176,17 +176,4 @@ pub(crate) fn config(parts: &Parts<'_>, spec: &InstanceSpec) -> Value {
             ],
         },
     })
-}
-
-/// Where a control group's own counts are, in version 1 and 2.
-pub(crate) fn counts(group: &str) -> [PathBuf; 2] {
-    let group = group.trim_start_matches('/');
-    [
-        Path::new("/sys/fs/cgroup/memory")
-            .join(group)
-            .join("memory.oom_control"),
-        Path::new("/sys/fs/cgroup")
-            .join(group)
-            .join("memory.events"),
-    ]
 }

@@ -23,12 +23,16 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::protocol::{Header, MAIN, MAX_LINE, Order, What, Word};
+use crate::watch::Accounts;
 
 /// How long a connection may take to say what it is, and a stream that was asked for to come.
 const STREAM: Duration = Duration::from_secs(10);
 
 /// Orders that may wait to be written: a relay that reads none is of no use.
 const ORDERS: usize = 256;
+
+/// How long to let things be when no connection can be accepted.
+const REST: Duration = Duration::from_millis(20);
 
 /// Connections that may wait for their headers. Only process 1 of the container can make any.
 const UNKNOWN: usize = 256;
@@ -53,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) times: Mutex<StartTimes>,
     orders: mpsc::Sender<Order>,
     process: OwnedFd,
+    pub(crate) accounts: Accounts,
     next: AtomicU64,
     state: Mutex<State>,
     over_memory: AtomicBool,
@@ -81,6 +86,7 @@ impl Inner {
         output: Output,
         control: Handle,
         process: OwnedFd,
+        accounts: Accounts,
     ) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, to_write) = mpsc::channel(ORDERS);
         let inner = Arc::new(Self {
@@ -93,6 +99,7 @@ impl Inner {
             times: Mutex::default(),
             orders,
             process,
+            accounts,
             next: AtomicU64::new(MAIN + 1),
             state: Mutex::default(),
             over_memory: AtomicBool::new(false),
@@ -127,10 +134,13 @@ impl Inner {
                 }
                 accepted = listener.accept() => accepted,
             };
-            let (Ok((mut stream, _)), Ok(permit)) =
-                (accepted, unknown.clone().acquire_owned().await)
-            else {
+            let Ok((mut stream, _)) = accepted else {
+                // Descriptors are what it fails for, and others give theirs back in time.
+                tokio::time::sleep(REST).await;
                 continue;
+            };
+            let Ok(permit) = unknown.clone().acquire_owned().await else {
+                return;
             };
             let (inner, found) = (self.clone(), found.clone());
             self.control.spawn(async move {
@@ -286,11 +296,7 @@ impl Inner {
                 reason: Reason::Memory,
                 ..Exit::KILLED
             },
-            (false, false, Some((code, signal))) => Exit {
-                code,
-                signal,
-                reason: Reason::Exited,
-            },
+            (false, false, Some(ended)) => told(ended),
         };
         self.output.finish();
         self.life.send_replace(Some(exit));
@@ -368,7 +374,11 @@ impl Inner {
             }
             Ok((stdin, stdout, ended))
         };
-        run.await.inspect_err(|_| self.forget(n))
+        run.await.inspect_err(|_| {
+            // It may run, though its streams did not come.
+            self.kill_run(n);
+            self.forget(n);
+        })
     }
 }
 
@@ -432,12 +442,7 @@ impl Instance for RunscInstance {
         let dying = inner.clone();
         inner.control.spawn(async move {
             if let Ok((code, signal)) = ended.await {
-                let reason = Reason::Exited;
-                let _ = tell.send(Exit {
-                    code,
-                    signal,
-                    reason,
-                });
+                let _ = tell.send(told((code, signal)));
             } else if dying.over_memory.load(Ordering::Acquire) {
                 let _ = tell.send(Exit {
                     reason: Reason::Memory,
@@ -500,10 +505,9 @@ impl Instance for RunscInstance {
     }
 
     fn usage(&self) -> Option<Usage> {
-        // Processor time is that of gVisor's kernel and its stubs together, which nobody has counted.
         let memory = self.0.used.load(Ordering::Relaxed);
         (memory > 0).then(|| Usage {
-            cpu_us: 0,
+            cpu_us: self.0.accounts.cpu_us().unwrap_or_default(),
             memory,
             memory_peak: self.0.peak.load(Ordering::Relaxed),
         })
@@ -540,6 +544,19 @@ impl Inner {
 impl Drop for RunscInstance {
     fn drop(&mut self) {
         self.0.kill();
+    }
+}
+
+fn told((code, signal): Ended) -> Exit {
+    let is_over_size = signal == Some(Signal::XFSZ.as_raw());
+    Exit {
+        code,
+        signal,
+        reason: if is_over_size {
+            Reason::Disk
+        } else {
+            Reason::Exited
+        },
     }
 }
 

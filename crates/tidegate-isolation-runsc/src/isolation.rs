@@ -21,13 +21,17 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::bundle::{self, Parts};
+use crate::group::{self, Group};
 use crate::instance::{Inner, Kind, RunscInstance};
 use crate::options::{Error, Options};
 use crate::protocol::{MAIN, Order};
-use crate::watch::{EVERY, Memory};
+use crate::watch::{Accounts, EVERY, Memory};
 
 /// The port that `$PORT` names.
 const PORT: u16 = 8080;
+
+/// Where control groups are.
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Between two attempts to connect to a program that starts.
 const AGAIN: Duration = Duration::from_millis(10);
@@ -76,9 +80,13 @@ impl RunscIsolation {
             .create(&options.state_dir)
             .map_err(folder)?;
         bundle::root(&root).map_err(folder)?;
+        let privileged = rustix::process::geteuid().is_root();
+        if privileged {
+            group::tidy(Path::new(CGROUPS));
+        }
         Ok(Self {
             root,
-            privileged: rustix::process::geteuid().is_root(),
+            privileged,
             options,
             control: Handle::current(),
             next: AtomicU64::new(1),
@@ -169,12 +177,13 @@ impl RunscIsolation {
         };
         let private = fs::Permissions::from_mode(0o600);
         fs::set_permissions(&socket, private).map_err(step("socket"))?;
-        let group = self.privileged.then(|| format!("/tidegate-runsc/{name}"));
+        let group =
+            (self.privileged).then(|| Group::new(Path::new(CGROUPS), std::process::id(), number));
         let parts = Parts {
             root: &self.root,
             door: &door,
             relay: &self.options.relay,
-            group: group.clone(),
+            group: group.as_ref().map(Group::path),
             hostname: host_name(&spec.function.name),
         };
         let config = bundle::config(&parts, spec).to_string();
@@ -215,6 +224,10 @@ impl RunscIsolation {
             output,
             self.control.clone(),
             process,
+            Accounts {
+                group: group.clone(),
+                pid_file: pid_file.clone(),
+            },
         );
         let ending = Ending {
             delete: {
@@ -222,11 +235,10 @@ impl RunscIsolation {
                 command.args(["delete", "--force", &name]);
                 command
             },
-            counts: group.as_deref().map(bundle::counts),
+            group: group.clone(),
             folder: cleared,
         };
-        self.control
-            .spawn(watch(inner.clone(), pid_file, spec.limits.memory));
+        self.control.spawn(watch(inner.clone(), spec.limits.memory));
         let (last, first_words) = oneshot::channel();
         let waiting = inner.clone();
         // A thread of its own: it waits for as long as the instance lives, and there are tens of them.
@@ -331,10 +343,10 @@ async fn serve(
 }
 
 /// Looks at the memory in use until the instance is gone.
-async fn watch(inner: Arc<Inner>, pid_file: PathBuf, limit: u64) {
+async fn watch(inner: Arc<Inner>, limit: u64) {
     let mut memory = Memory::default();
     while !inner.is_over() {
-        let kernel = read_pid(&pid_file);
+        let kernel = inner.accounts.kernel();
         if let Some(used) = kernel.and_then(|pid| memory.used(pid)) {
             inner.measured(used, limit);
         }
@@ -342,27 +354,17 @@ async fn watch(inner: Arc<Inner>, pid_file: PathBuf, limit: u64) {
     }
 }
 
-fn read_pid(file: &Path) -> Option<u32> {
-    fs::read_to_string(file).ok()?.trim().parse().ok()
-}
-
 /// What is left to do when `runsc` has ended.
 struct Ending {
     delete: Command,
-    counts: Option<[PathBuf; 2]>,
+    group: Option<Group>,
     folder: Cleared,
 }
 
 impl Ending {
     /// Removes what is left. True when the kernel ended it for want of memory.
     fn end(mut self) -> bool {
-        let killed = self.counts.iter().flatten().any(|path| {
-            fs::read_to_string(path).is_ok_and(|text| {
-                text.lines()
-                    .filter_map(|l| l.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok())
-                    .any(|kills| kills > 0)
-            })
-        });
+        let killed = self.group.as_ref().is_some_and(|g| g.memory_kills() > 0);
         let done = self
             .delete
             .stdin(Stdio::null())
@@ -371,6 +373,10 @@ impl Ending {
             .status();
         if let Err(error) = done {
             tracing::warn!(%error, folder = %self.folder.0.display(), "a container is not deleted");
+        }
+        // One that was killed on its way has made a group, and knows of nothing to delete.
+        if let Some(group) = &self.group {
+            group.remove();
         }
         drop(self.folder);
         killed
@@ -430,6 +436,9 @@ impl Isolation for RunscIsolation {
         for inner in running {
             let instance = RunscInstance(inner);
             instance.exited().await;
+        }
+        if self.privileged {
+            group::tidy(Path::new(CGROUPS));
         }
     }
 }

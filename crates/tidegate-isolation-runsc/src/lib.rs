@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod group;
 mod instance;
 mod isolation;
 mod options;

@@ -16,7 +16,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use crate::protocol::{Header, MAX_LINE, Order, RELAY, SOCKET, USER, What, Word};
 
@@ -208,8 +208,11 @@ impl Relay {
     /// is told.
     fn reap(&self) {
         loop {
-            let ended = rustix::process::wait(WaitOptions::empty());
+            // Collected under the lock only: whoever starts a program collects it where it cannot be executed.
+            let somebody = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            let ended = rustix::process::waitid(WaitId::All, somebody);
             let mut runs = lock(&self.runs);
+            let ended = ended.and_then(|_| rustix::process::wait(WaitOptions::NOHANG));
             let (pid, status) = match ended {
                 Ok(Some(ended)) => ended,
                 Ok(None) => continue,

@@ -20,6 +20,7 @@ use crate::lower::{Lowered, Switch};
 use crate::revisions::{KeptRevision, RevisionPhase, Verdict};
 use crate::status::{Phase, Status};
 use crate::traffic::{self, RolloutPhase, TrafficPart, Wanted};
+use crate::triggers::Wishes;
 use crate::{Error, Platform, namespaces, revision, secrets};
 
 /// Functions that are made ready at the same time. Each may start instances and unpack code.
@@ -166,6 +167,8 @@ impl Platform {
             self.submit_generation(key.clone(), generation);
         } else if (key.api_version(), key.kind()) == (secrets::API_VERSION, secrets::KIND) {
             self.secret_changed(key.namespace(), key.name());
+        } else if (key.api_version(), key.kind()) == (namespaces::API_VERSION, namespaces::KIND) {
+            self.egress_lists().forget(key.name());
         } else if (key.api_version(), key.kind()) == (secrets::API_VERSION, RUNTIME_KIND) {
             // Few change, and seldom; whoever does not use it is found to be as it should.
             let all: Vec<ObjectKey> = self.controller().places.lock().keys().cloned().collect();
@@ -359,6 +362,12 @@ impl Platform {
         lowered.spec.secrets_generation =
             self.secrets_generation(&namespace, &lowered.spec).await?;
         self.move_place(object.key(), &lowered);
+        let wishes = Wishes {
+            document: object,
+            function: &lowered.key.name,
+            schedules: &lowered.schedules,
+        };
+        self.keep_triggers(wishes).await?;
         let known = self.revisions(object).await?;
         self.pin(object, &lowered, before, &known).await?;
         let settled = before.is_settled(object.generation());
@@ -764,6 +773,7 @@ impl Platform {
             .list(&Query::everything(), Some(1), None)
             .await?
             .resource_version;
+        self.egress_lists().forget_all();
         let mut gone: std::collections::HashSet<ObjectKey> =
             self.controller().places.lock().keys().cloned().collect();
         for lower in self.kinds() {

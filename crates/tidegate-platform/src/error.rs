@@ -36,6 +36,9 @@ pub enum Error {
     /// The namespace may have no more of it.
     #[error("{0}")]
     Quota(String),
+    /// A call that was to be made later was not accepted.
+    #[error(transparent)]
+    NotQueued(#[from] crate::NotQueued),
     /// Something else is in the way.
     #[error("{0}")]
     InUse(String),

@@ -12,6 +12,7 @@ mod builds;
 mod bundles;
 mod call_body;
 mod controller;
+mod egress;
 mod error;
 mod images;
 mod keys;
@@ -28,6 +29,7 @@ mod rollout;
 mod secrets;
 mod status;
 mod traffic;
+mod triggers;
 mod views;
 
 use tidegate_core::FunctionSpec;
@@ -51,6 +53,10 @@ pub use revisions::{KeptRevision, RevisionPhase};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};
 pub use traffic::{Rollout, RolloutPhase, TrafficPart};
+pub use triggers::{
+    Enqueue, FiredTrigger, MAX_TRIGGER_BODY, NotQueued, QueuedCall, Scheduled, Trigger,
+    TriggerRequest, TriggerSpec,
+};
 pub use views::View;
 
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};

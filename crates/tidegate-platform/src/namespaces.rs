@@ -1,10 +1,12 @@
 //! Namespaces.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tidegate_core::egress::{Rule, RuleError};
 use tidegate_store::{Object, ObjectKey, Query};
 
+use crate::egress::List;
 use crate::{Error, Platform};
 
 /// The namespace that is always there.
@@ -20,8 +22,8 @@ const NAMED: usize = 3;
 /// Annotation of a namespace: all that its functions reach, whatever they ask for, divided by commas.
 pub const EGRESS: &str = "tidegate.dev/egress";
 
-const API_VERSION: &str = "tidegate.dev/v1";
-const KIND: &str = "Namespace";
+pub(crate) const API_VERSION: &str = "tidegate.dev/v1";
+pub(crate) const KIND: &str = "Namespace";
 
 /// What is to be changed of a namespace; what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -114,7 +116,9 @@ impl Platform {
             .into());
         }
         let described = described(name.as_str(), labels, annotations, serde_json::json!({}))?;
-        Ok(self.store().objects().create(described).await?)
+        let made = self.store().objects().create(described).await?;
+        self.egress_lists().forget(name.as_str());
+        Ok(made)
     }
 
     /// Makes a namespace, or changes one that is there.
@@ -145,7 +149,9 @@ impl Platform {
             }
         })?;
         check(&object)?;
-        Ok(self.store().objects().put(object).await?.object())
+        let put = self.store().objects().put(object).await;
+        self.egress_lists().forget(name);
+        Ok(put?.object())
     }
 
     /// Gives a namespace other labels and annotations, in place of those that it had. What else it says stays.
@@ -167,10 +173,14 @@ impl Platform {
         let spec = spec.unwrap_or_else(|| serde_json::json!({}));
         let described = described(name, labels, annotations, spec)?;
         // The default one is there without a document.
-        if name == DEFAULT_NAMESPACE {
-            return Ok(self.store().objects().put(described).await?.object());
-        }
-        match self.store().objects().update(described).await {
+        let changed = if name == DEFAULT_NAMESPACE {
+            let put = self.store().objects().put(described).await;
+            put.map(tidegate_store::Put::object)
+        } else {
+            self.store().objects().update(described).await
+        };
+        self.egress_lists().forget(name);
+        match changed {
             Err(tidegate_store::Error::NotFound { .. }) => Err(missing(name)),
             changed => Ok(changed?),
         }
@@ -178,12 +188,18 @@ impl Platform {
 
     /// All that functions of a namespace reach, where it says so. Those of instances that run are what it said when they
     /// started.
-    pub(crate) async fn namespace_egress(&self, name: &str) -> Result<Option<Vec<Rule>>, Error> {
-        let found = match self.store().objects().get(&key(name)?).await {
-            Err(tidegate_store::Error::NotFound { .. }) => return Ok(None),
-            found => found?,
+    pub(crate) async fn namespace_egress(&self, name: &str) -> Result<List, Error> {
+        let since = match self.egress_lists().find(name) {
+            Ok(list) => return Ok(list),
+            Err(since) => since,
         };
-        found.annotation(EGRESS).map(egress).transpose()
+        let list = match self.store().objects().get(&key(name)?).await {
+            Err(tidegate_store::Error::NotFound { .. }) => None,
+            found => found?.annotation(EGRESS).map(egress).transpose()?,
+        };
+        let list = list.map(Arc::from);
+        self.egress_lists().keep(name, &list, &since);
+        Ok(list)
     }
 
     /// Removes an empty namespace.
@@ -225,6 +241,7 @@ impl Platform {
             Err(tidegate_store::Error::NotFound { .. }) => Err(missing(name)),
             Err(error) => Err(error.into()),
             Ok(_) => {
+                self.egress_lists().forget(name);
                 self.builds().forget_namespace(name).await;
                 Ok(())
             }

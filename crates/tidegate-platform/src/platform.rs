@@ -26,12 +26,13 @@ use tokio_util::task::TaskTracker;
 use crate::builds::{BuildOptions, Builds, joined};
 use crate::bundles::Bundles;
 use crate::controller::Controller;
+use crate::egress::EgressLists;
 use crate::images::{ImageOptions, ImageStore};
 use crate::ledger::PlatformLedger;
 use crate::records::{self, RecordOptions};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
-use crate::{Error, Holds, Lower, Scratch, Status};
+use crate::{Enqueue, Error, Holds, Lower, Scratch, Status};
 
 /// Objects read at once when a list is read whole.
 const PAGE: usize = 500;
@@ -66,6 +67,8 @@ pub struct Parts {
     pub kinds: Vec<Arc<dyn Lower>>,
     /// The kinds of documents that are none, and name code all the same.
     pub holders: Vec<Arc<dyn Holds>>,
+    /// Who accepts calls that are made later; triggers are not acted on where absent.
+    pub acceptor: Option<Arc<dyn Enqueue>>,
 }
 
 impl Parts {
@@ -108,6 +111,7 @@ impl Parts {
             revisions: 3,
             kinds: Vec::new(),
             holders: Vec::new(),
+            acceptor: None,
         }
     }
 }
@@ -127,8 +131,10 @@ struct Inner {
     ledger: Arc<PlatformLedger>,
     records: RecordOptions,
     outlets: Option<Outlets>,
+    egress_lists: EgressLists,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
+    acceptor: Option<Arc<dyn Enqueue>>,
     controller: Controller,
     revisions: usize,
     rollouts: Rollouts,
@@ -182,8 +188,10 @@ impl Platform {
                 ledger,
                 records: parts.records,
                 outlets: parts.outlets,
+                egress_lists: EgressLists::default(),
                 kinds: parts.kinds,
                 holders: parts.holders,
+                acceptor: parts.acceptor,
                 controller: Controller::default(),
                 revisions: parts.revisions.max(1),
                 rollouts: Rollouts::default(),
@@ -197,6 +205,7 @@ impl Platform {
         platform.control().await?;
         let rolling = platform.clone();
         platform.spawn(async move { rolling.roll_out().await });
+        platform.follow_triggers();
         let sweeping = platform.clone();
         platform.spawn(async move {
             loop {
@@ -431,6 +440,10 @@ impl Platform {
         self.0.engine.for_each(visit);
     }
 
+    pub(crate) fn egress_lists(&self) -> &EgressLists {
+        &self.0.egress_lists
+    }
+
     pub(crate) fn outlets(&self) -> Option<&Outlets> {
         self.0.outlets.as_ref()
     }
@@ -616,6 +629,10 @@ impl Platform {
 
     pub(crate) fn kinds(&self) -> impl Iterator<Item = &Arc<dyn Lower>> {
         self.0.kinds.iter()
+    }
+
+    pub(crate) fn acceptor(&self) -> Option<&Arc<dyn Enqueue>> {
+        self.0.acceptor.as_ref()
     }
 
     pub(crate) fn store(&self) -> &Store {

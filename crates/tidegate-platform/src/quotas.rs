@@ -428,7 +428,7 @@ mod tests {
 
     use super::*;
 
-    fn read(spec: Value, annotations: Value) -> Result<Quota, String> {
+    fn read(spec: &Value, annotations: &Value) -> Result<Quota, String> {
         let document = json!({
             "apiVersion": "tidegate.dev/v1", "kind": "Namespace",
             "metadata": { "name": "team", "annotations": annotations }, "spec": spec,
@@ -439,8 +439,8 @@ mod tests {
     #[test]
     fn a_document_says_more_than_annotations_of_it() {
         let quota = read(
-            json!({ "quotas": { "requestsPerSecond": 10, "storage": "1Gi" } }),
-            json!({ "tidegate.dev/quota-requests-per-second": "5", "tidegate.dev/quota-functions": " 3 " }),
+            &json!({ "quotas": { "requestsPerSecond": 10, "storage": "1Gi" } }),
+            &json!({ "tidegate.dev/quota-requests-per-second": "5", "tidegate.dev/quota-functions": " 3 " }),
         );
         let want = Quota {
             requests_per_second: Some(10),
@@ -449,40 +449,40 @@ mod tests {
             ..Quota::default()
         };
         assert_eq!(quota, Ok(want));
-        assert_eq!(read(json!({}), json!({})), Ok(Quota::default()));
+        assert_eq!(read(&json!({}), &json!({})), Ok(Quota::default()));
     }
 
     #[test]
     fn what_is_no_quota_is_refused_with_its_place() {
         for (spec, annotations, part) in [
             (
-                json!({ "quotas": 3 }),
-                json!({}),
+                &json!({ "quotas": 3 }),
+                &json!({}),
                 "spec.quotas: is no object",
             ),
             (
-                json!({ "quotas": { "concurent": 1 } }),
-                json!({}),
+                &json!({ "quotas": { "concurent": 1 } }),
+                &json!({}),
                 "spec.quotas.concurent",
             ),
             (
-                json!({ "quotas": { "concurrent": 0 } }),
-                json!({}),
+                &json!({ "quotas": { "concurrent": 0 } }),
+                &json!({}),
                 "spec.quotas.concurrent",
             ),
             (
-                json!({ "quotas": { "burst": 5 } }),
-                json!({}),
+                &json!({ "quotas": { "burst": 5 } }),
+                &json!({}),
                 "spec.quotas.burst",
             ),
             (
-                json!({ "quotas": { "storage": "much" } }),
-                json!({}),
+                &json!({ "quotas": { "storage": "much" } }),
+                &json!({}),
                 "spec.quotas.storage",
             ),
             (
-                json!({}),
-                json!({ "tidegate.dev/quota-queued": "-1" }),
+                &json!({}),
+                &json!({ "tidegate.dev/quota-queued": "-1" }),
                 "annotation tidegate.dev/quota-queued",
             ),
         ] {

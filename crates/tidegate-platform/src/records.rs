@@ -59,8 +59,8 @@ impl Platform {
 
     /// Records that match from now on, as they come.
     #[must_use]
-    pub fn follow_records(&self, query: Query) -> Follow {
-        self.ledger().recorder.follow(&query)
+    pub fn follow_records(&self, query: &Query) -> Follow {
+        self.ledger().recorder.follow(query)
     }
 
     /// What functions used, by function and time.

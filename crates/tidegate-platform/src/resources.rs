@@ -51,7 +51,6 @@ impl Resources for PlatformResources {
             let of_namespace = platform.namespace_egress(&function.namespace).await;
             if let Some(rules) = of_namespace.map_err(|e| code(e.to_string()))? {
                 let of = Lists::Namespace;
-                let rules = rules.into();
                 lists.push(Allowed { of, rules });
             }
             materials.outbound = Some(outlets.of(function.clone(), lists));

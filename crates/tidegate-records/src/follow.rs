@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::Error;
 use crate::query::{MAX_PAGE, Query};
 use crate::recorder::Inner;
-use crate::search::{Filter, matching};
+use crate::search::{ALL, Filter, matching};
 use crate::segment::Series;
 
 /// Batches that are looked at before other tasks have a turn.
@@ -121,7 +121,7 @@ fn read(series: &Series, filter: &Filter, mut at: At) -> Result<(At, Followed, b
             at.frame = 0;
             continue;
         };
-        let found = matching(&mut part, &meta, filter, &mut buffer)?;
+        let found = matching(&mut part, &meta, filter, ALL, &mut buffer)?;
         followed
             .records
             .extend(found.into_iter().map(|(_, record)| record));

@@ -19,7 +19,7 @@ use crate::segment::{FIRST_FRAME, FRAME_HEADER, Found, Scanner, Series};
 use crate::shared::Shared;
 use crate::today::Today;
 use crate::usage::{self, Place, Store};
-use crate::writer::{Writer, now_us};
+use crate::writer::{Writer, complain, now_us};
 use crate::{Error, OpenReport, Options};
 
 /// Most shards of records: more threads than that share.
@@ -54,7 +54,15 @@ pub(crate) fn open(
     let (records, lines) = (records.series, lines.series);
     replay(&records, place, &mut usage, &mut report, &mut damage)?;
     report.segments = records.size().0 + lines.size().0;
-    report.usage_rebuilt = !loaded.sound || place == Place::default() && report.replayed > 0;
+    report.usage_rebuilt = !loaded.sound && report.replayed > 0;
+    if !loaded.sound {
+        // From now on the lack of one means that it was lost.
+        let hour = usage::hour_of(now_us());
+        let written = records
+            .sync()
+            .and_then(|()| usage.checkpoint(records.end(), hour));
+        complain(written, "no checkpoint of the usage can be written");
+    }
     damage.truncate(MAX_REPORTED);
     report.damage = damage;
 

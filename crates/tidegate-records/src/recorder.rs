@@ -29,7 +29,8 @@ pub const MAX_LINES: usize = 10_000;
 /// Questions that read files at the same time. More wait: calls need the processors too.
 pub(crate) const READERS: usize = 4;
 
-/// Keeps records, lines and usage in one folder. Cheap to clone; closed when the last clone is dropped.
+/// Keeps records, lines and usage in one folder. Cheap to clone; closed when the last clone is dropped, which blocks for
+/// the last write.
 #[derive(Clone, Debug)]
 pub struct Recorder {
     handle: Arc<Handle>,
@@ -136,6 +137,10 @@ impl Inner {
     /// The writer has ended: nobody is to wait for it any more.
     pub(crate) fn end(&self) {
         self.set_closed();
+        // Nobody makes room any more.
+        for pending in [&self.shared.records, &self.shared.lines] {
+            pending.stuck.store(true, Ordering::Relaxed);
+        }
         drop(self.requests.take());
         self.news.send_modify(|batches| *batches += 1);
     }

@@ -4,6 +4,7 @@
 //! from the end of the last segment backwards, whatever the times of its entries, and a place in the files is a place
 //! in the answer. How much is read for one page is bounded; a page may be short and say where to go on.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate_core::record::Record;
@@ -21,6 +22,9 @@ use crate::{Error, usage};
 const PAGE_BYTES: u64 = 64 << 20;
 /// Batches that are read for one page.
 const PAGE_FRAMES: u32 = 50_000;
+
+/// All of a batch.
+pub(crate) const ALL: (u32, usize) = (u32::MAX, usize::MAX);
 
 /// What an entry must be like.
 #[derive(Clone, Debug, Default)]
@@ -145,31 +149,37 @@ impl Filter {
     }
 }
 
-/// Entries of one batch that match, oldest first, each with its place among the batch's items.
+/// Entries of one batch that match, oldest first, each with its place among the batch's items: of the first `left` items
+/// the last `most` that do.
 pub(crate) fn matching<T: Decode>(
     part: &mut Part<'_>,
     meta: &FrameMeta,
     filter: &Filter,
+    (left, most): (u32, usize),
     buffer: &mut Vec<u8>,
 ) -> Result<Vec<(u32, T)>, Error> {
     let Some(payload) = part.payload(meta, buffer)? else {
         return Ok(Vec::new());
     };
-    let read = || {
+    let read = || -> Result<Vec<(u32, T)>, Malformed> {
         let batch = Batch::decode(payload, T::KIND)?;
-        let mut found = Vec::new();
-        for (at, item) in batch.items().enumerate() {
+        let mut found = VecDeque::new();
+        for (at, item) in (0..left).zip(batch.items()) {
             let (head, body) = item?;
             if filter.takes(&head) {
                 let function = batch.function(head.function)?;
                 if filter.takes_function(function) {
-                    found.push((at as u32, T::decode(&head, body, function)?));
+                    if found.len() == most {
+                        found.pop_front();
+                    }
+                    found.push_back((at, head, body, function));
                 }
             }
         }
-        Ok(found)
+        let decode = |(at, head, body, function)| Ok((at, T::decode(&head, body, function)?));
+        found.into_iter().map(decode).collect()
     };
-    Ok(read().unwrap_or_else(|_: Malformed| {
+    Ok(read().unwrap_or_else(|_| {
         part.damaged(meta);
         Vec::new()
     }))
@@ -232,8 +242,9 @@ pub(crate) fn page<T: Decode>(
             }
             bytes += u64::from(meta.length);
             frames += 1;
-            let found = matching(&mut part, &meta, filter, &mut buffer)?;
-            for (at, item) in found.into_iter().rev().filter(|(at, _)| *at < left) {
+            let wanted = (left, limit - items.len());
+            let found = matching(&mut part, &meta, filter, wanted, &mut buffer)?;
+            for (at, item) in found.into_iter().rev() {
                 items.push(item);
                 if items.len() == limit {
                     let next = Some(token(at));
@@ -273,7 +284,7 @@ pub(crate) fn since_id<T: Decode>(
             let Some(meta) = part.frame(ordinal)? else {
                 continue;
             };
-            for (_, item) in matching(&mut part, &meta, filter, &mut buffer)? {
+            for (_, item) in matching(&mut part, &meta, filter, ALL, &mut buffer)? {
                 found.push(item);
                 if found.len() == limit {
                     return Ok(found);
@@ -307,7 +318,7 @@ pub(crate) fn record(series: &Series, id: InvocationId) -> Result<Option<Record>
             let Some(meta) = part.frame(ordinal)? else {
                 continue;
             };
-            let found = matching(&mut part, &meta, &filter, &mut buffer)?;
+            let found = matching(&mut part, &meta, &filter, ALL, &mut buffer)?;
             if let Some((_, record)) = found.into_iter().next_back() {
                 return Ok(Some(record));
             }

@@ -304,7 +304,8 @@ impl Writer {
     }
 }
 
-fn complain<T>(result: Result<T, Error>, what: &str) {
+/// Says in the log what went wrong, where nobody waits for it.
+pub(crate) fn complain<T>(result: Result<T, Error>, what: &str) {
     if let Err(error) = result {
         tracing::error!(error = %chain(&error), "{what}");
     }

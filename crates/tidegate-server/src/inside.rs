@@ -7,14 +7,14 @@
 //! Functions that call one another in a circle would do so for ever. So each call knows how many led to it: the platform
 //! remembers it of the call that an instance has at hand, and nobody inside has to pass anything on.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, header, request};
 use parking_lot::RwLock;
 use tidegate_core::{FunctionKey, InstanceId};
 use tidegate_dialect_native::{ApiError, call, inside, route_inside};
-use tidegate_egress::Inside;
+use tidegate_egress::{Inside, Seat};
+use tidegate_instance::INSTANCE;
 use tidegate_platform::{Body, Caller, Function, Lineage, Platform};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -46,6 +46,8 @@ const CLUSTER: [&str; 2] = [".svc.cluster.local", ".svc"];
 pub(crate) struct Insider {
     function: FunctionKey,
     instance: InstanceId,
+    /// Among the connections of the instance, which has this one for as long as it is served.
+    _seat: Seat,
 }
 
 /// Takes what functions connect to, once the server is there.
@@ -88,26 +90,32 @@ impl Inside for Door {
             .is_some_and(|(key, opened)| opened.platform.function(key).is_some())
     }
 
-    fn accept(&self, caller: &FunctionKey, instance: InstanceId, connection: TcpStream, _: u16) {
+    fn accept(
+        &self,
+        caller: &FunctionKey,
+        instance: InstanceId,
+        connection: TcpStream,
+        seat: Seat,
+    ) {
         let opened = self.0.read();
-        let Some(Opened { workers, room, .. }) = &*opened else {
-            return;
-        };
         // As many as from outside; the next is reset, which is what a full server would do.
-        let (Ok(permit), Ok(peer)) = (room.clone().try_acquire_owned(), connection.peer_addr())
-        else {
+        let room = opened.as_ref().map(|o| o.room.clone().try_acquire_owned());
+        let (Some(Opened { workers, .. }), Some(Ok(permit))) = (&*opened, room) else {
+            let _ = connection.set_zero_linger();
             return;
         };
         let insider = Arc::new(Insider {
             function: caller.clone(),
             instance,
+            _seat: seat,
         });
         let workers = workers.clone();
         tokio::spawn(async move {
             if let Ok(stream) = connection.into_std() {
                 let accepted = Accepted {
                     stream,
-                    peer: SocketAddr::new(peer.ip().to_canonical(), peer.port()),
+                    // What the connection says itself is what the code chose: it may be anybody's address.
+                    peer: (INSTANCE, 0).into(),
                     permit,
                     insider: Some(insider),
                 };

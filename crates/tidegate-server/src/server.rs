@@ -166,6 +166,7 @@ impl Server {
             revisions: settings.revisions,
             kinds: vec![Arc::new(Native), Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],
+            acceptor: None,
         })
         .await?;
 

@@ -92,7 +92,7 @@ pub struct Blobs {
     storage: Arc<dyn ObjectStore>,
     path: Arc<Path>,
     /// Held so that no other server removes unfinished blobs under us.
-    _folder: Arc<Folder>,
+    folder: Arc<Folder>,
 }
 
 impl Blobs {
@@ -119,10 +119,19 @@ impl Blobs {
             Self {
                 storage: Arc::new(storage),
                 path: path.into(),
-                _folder: data,
+                folder: data,
             },
             removed,
         ))
+    }
+
+    /// Blobs of somebody else's in a folder of this name beside these, which know nothing of one another. What an earlier
+    /// run left unfinished there is removed.
+    ///
+    /// # Errors
+    /// [`OpenError::NotWritable`].
+    pub fn beside(&self, name: &str) -> Result<Self, OpenError> {
+        Self::open(&self.path.join(name), Arc::clone(&self.folder)).map(|(blobs, _)| blobs)
     }
 
     /// Stores what the stream gives, up to `max_bytes`, and gives its digest, which must be the expected one if any.

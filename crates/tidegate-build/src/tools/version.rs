@@ -81,10 +81,22 @@ fn listen(child: &mut Child) -> Option<(String, String)> {
         let _ = send.send(text);
     });
     let (out, err) = receive.recv_timeout(PATIENCE).ok()?;
-    Some((
-        String::from_utf8_lossy(&out).into_owned(),
-        String::from_utf8_lossy(&err).into_owned(),
-    ))
+    Some((plain(&out), plain(&err)))
+}
+
+/// What a terminal would show, less colours: some tools write them to whoever reads, and it goes on to other terminals
+/// and into documents.
+fn plain(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
+    let mut pieces = text.split('\x1b');
+    let mut shown = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        // A sequence ends with its first letter.
+        let rest = piece.split_once(|c: char| c.is_ascii_alphabetic());
+        shown.push_str(rest.map_or("", |(_, rest)| rest));
+    }
+    shown.retain(|c| !c.is_control() || c.is_whitespace());
+    shown
 }
 
 /// The first word that has digits with a dot between them, less what stands before its first digit.
@@ -124,6 +136,22 @@ mod tests {
             assert_eq!(number(said).as_deref(), Some(expected), "{said}");
         }
         assert_eq!(number("no version here"), None);
+    }
+
+    #[test]
+    fn colours_are_no_part_of_a_version() {
+        for (said, expected) in [
+            ("\x1b[1mApache Maven 3.8.7\x1b[m\nMaven home", "3.8.7"),
+            ("tool \x1b[1;32m2.0.1\x1b[0m", "2.0.1"),
+            ("tool 4.1\x07\x1b", "4.1"),
+        ] {
+            let said = plain(said.as_bytes());
+            assert!(
+                !said.chars().any(|c| c.is_control() && c != '\n'),
+                "{said:?}"
+            );
+            assert_eq!(number(&said).as_deref(), Some(expected), "{said:?}");
+        }
     }
 
     #[test]

@@ -128,7 +128,14 @@ fn describe(function: &Function, url: &str, now: Timestamp) -> String {
     page.map("Labels", &meta.labels);
     code(&mut page, spec);
     if let Some(image) = &status.image {
-        page.row("Image is", &image.digest);
+        // An earlier revision that takes calls runs what it always ran.
+        let newest = |part: &TrafficStatus| part.revision == status.revision;
+        let of = if status.traffic.iter().all(newest) {
+            String::new()
+        } else {
+            format!(" in {}", status.revision)
+        };
+        page.row("Image is", &format!("{}{of}", image.digest));
     }
     let scale = &spec.scale;
     let number = |n: Option<u32>| n.map(|n| n.to_string());
@@ -211,7 +218,13 @@ fn code(page: &mut Page, spec: &FunctionSpec) {
 fn access(page: &mut Page, spec: &FunctionSpec) {
     page.row("Network", spec.network.as_deref().unwrap_or(""));
     if let Some(egress) = &spec.egress {
-        page.row("Egress", &egress.join(", "));
+        let all = egress.join(", ");
+        let all = if all.is_empty() {
+            "other functions alone"
+        } else {
+            &all
+        };
+        page.row("Egress", all);
     }
     page.row("Access", spec.access.as_deref().unwrap_or(""));
     page.row("Records", spec.records.as_deref().unwrap_or(""));

@@ -33,6 +33,7 @@ mod store;
 mod template;
 mod top;
 mod traffic;
+mod trigger;
 mod up;
 
 pub(crate) use apply::Apply;
@@ -63,4 +64,5 @@ pub(crate) use store::Store;
 pub(crate) use template::Template;
 pub(crate) use top::Top;
 pub(crate) use traffic::{Promote, Rollback, Traffic};
+pub(crate) use trigger::Trigger;
 pub(crate) use up::{Up, after_help as up_settings};

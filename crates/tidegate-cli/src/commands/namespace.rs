@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tidegate_core::Name;
 use tidegate_document::{self, Metadata, NamespaceList};
 
-use crate::client::ANSWER;
+use crate::client::{ANSWER, Client};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::table::Table;
@@ -24,6 +24,19 @@ enum Command {
     Create {
         /// Its name
         name: Name,
+    },
+    /// Show or set all that functions of a namespace reach, whatever their own lists are
+    ///
+    /// It counts for instances that start from then on. Without a list, the functions' own lists count alone.
+    Egress {
+        /// Its name
+        name: Name,
+        /// A host, *.host or network, with :port where only one is meant
+        #[arg(value_name = "HOST")]
+        hosts: Vec<String>,
+        /// Take the list away
+        #[arg(long, conflicts_with = "hosts")]
+        any: bool,
     },
     /// List namespaces
     #[command(visible_alias = "ls")]
@@ -59,6 +72,9 @@ impl Namespace {
                 let _: tidegate_document::Namespace =
                     client.put(&format!("/namespaces/{name}"), &wanted).await?;
                 context.note(format!("created namespace {name}"));
+            }
+            Command::Egress { name, hosts, any } => {
+                egress(context, &client, &name, hosts, any).await?;
             }
             Command::List { json } => {
                 let list: NamespaceList = client.get("/namespaces", &[], ANSWER).await?;
@@ -96,4 +112,50 @@ impl Namespace {
         }
         Ok(())
     }
+}
+
+/// The annotation that holds the list, with commas.
+const EGRESS: &str = "tidegate.dev/egress";
+
+async fn egress(
+    context: &mut Context,
+    client: &Client,
+    name: &Name,
+    hosts: Vec<String>,
+    any: bool,
+) -> Result {
+    let list: NamespaceList = client.get("/namespaces", &[], ANSWER).await?;
+    let found = list
+        .items
+        .into_iter()
+        .find(|found| found.metadata.name == name.as_str());
+    let Some(found) = found else {
+        return Err(Error::failed(format!("no namespace {name}"))
+            .hint("'tidegate namespace list' shows those that are there"));
+    };
+    let mut annotations = found.metadata.annotations;
+    if hosts.is_empty() && !any {
+        match annotations.get(EGRESS) {
+            Some(list) => context.line(list)?,
+            None => context.note(format!("namespace {name} has no list of its own")),
+        }
+        return Ok(());
+    }
+    if any {
+        annotations.remove(EGRESS);
+    } else {
+        annotations.insert(EGRESS.to_owned(), hosts.join(","));
+    }
+    // Written out, since no annotations at all would leave those that are there.
+    let wanted =
+        serde_json::json!({ "metadata": { "name": name.as_str(), "annotations": annotations } });
+    let _: tidegate_document::Namespace =
+        client.put(&format!("/namespaces/{name}"), &wanted).await?;
+    context.note(if any {
+        format!("new instances in {name} reach what their own lists allow")
+    } else {
+        let hosts = hosts.join(", ");
+        format!("new instances in {name} reach {hosts} and other functions, and nothing else")
+    });
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use jiff::Timestamp;
 use tidegate_core::Name;
-use tidegate_document::{Revision, RevisionList, RevisionPhase};
+use tidegate_document::{FunctionSpec, Revision, RevisionList, RevisionPhase};
 
 use super::functions::{missing, path, short};
 use crate::client::ANSWER;
@@ -40,6 +40,11 @@ impl Revisions {
         }
         context.line(table(&list.items, Timestamp::now()).render())
     }
+}
+
+/// The digest of what runs: of the code, or of the image.
+fn code(function: &FunctionSpec) -> &str {
+    short(function.image.as_ref().unwrap_or(&function.code.digest))
 }
 
 fn table(revisions: &[Revision], now: Timestamp) -> Table {
@@ -84,7 +89,7 @@ fn table(revisions: &[Revision], now: Timestamp) -> Table {
             (status.instances.idle + status.instances.busy).to_string(),
             status.invocations.to_string(),
             status.errors.to_string(),
-            short(&revision.spec.function.code.digest).to_owned(),
+            or_dash(code(&revision.spec.function).to_owned()),
         ]);
     }
     table

@@ -164,13 +164,27 @@ fn a_failed_start_shows_why() {
     let path = home.file("broken.py", HANDLER);
     let mut failed = function("broken", "Failed");
     failed["status"]["message"] = json!("NameError: name 'x' is not defined");
-    let line = |text: &str| json!({ "time": "2026-01-01T00:00:00.000000Z", "instance": "i1", "stream": "stderr", "text": text });
-    let fake = fresh(&home, "broken.py", "broken", &failed).lines(
-        &format!("GET {WHERE}/broken/logs?tail=20"),
+    let revision = |generation: u32, log: &[&str]| {
+        json!({
+            "apiVersion": "tidegate.dev/v1", "kind": "Revision", "metadata": { "name": "a" },
+            "spec": { "number": 1, "generation": generation, "cause": "deploy", "function": {} },
+            "status": { "phase": "Failed", "log": log },
+        })
+    };
+    let generation = failed["metadata"]["generation"].as_u64().unwrap();
+    let now = revision(
+        u32::try_from(generation).unwrap(),
         &[
-            line("Traceback (most recent call last):"),
-            line("NameError: name 'x' is not defined"),
+            "Traceback (most recent call last):",
+            "start failed: NameError: name 'x' is not defined",
         ],
+    );
+    // What failed before is not told again.
+    let before = revision(1, &["SyntaxError"]);
+    let fake = fresh(&home, "broken.py", "broken", &failed).on(
+        &format!("GET {WHERE}/broken/revisions"),
+        200,
+        &json!({ "items": [now, before] }),
     );
     check("deploy-failed", &home.run(&fake, &["deploy", &path]));
 }

@@ -17,6 +17,14 @@ fn each_kind_of_failure_has_its_words_and_its_code() {
         )
         .on(
             "GET /namespaces",
+            403,
+            &error(
+                "registry r.example.org refuses access to r.example.org/api: no credentials were given",
+                "registry-unauthorized",
+            ),
+        )
+        .on(
+            "GET /namespaces",
             503,
             &error("the server is shutting down", "unavailable"),
         )
@@ -38,7 +46,7 @@ fn each_kind_of_failure_has_its_words_and_its_code() {
             "<html>Welcome</html>",
         );
     let mut said = String::new();
-    for _ in 0..6 {
+    for _ in 0..7 {
         said.push_str(&home.run(&fake, &["namespace", "list"]));
     }
     // A port that nothing listens on: the fake's, once it is gone.

@@ -8,6 +8,7 @@ mod functions;
 mod git;
 mod harness;
 mod help;
+mod images;
 mod invoke;
 mod later;
 mod new;

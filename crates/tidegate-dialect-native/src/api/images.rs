@@ -109,7 +109,7 @@ pub(crate) async fn delete_image(
 #[utoipa::path(post, path = "/tidegate/v1/images/-/pull", tag = "images", request_body = PullRequest,
     responses((status = 200, body = PullEvent, content_type = "application/x-ndjson"), (status = 400, body = ErrorBody),
         (status = 403, body = ErrorBody, description = "The registry wants other credentials"), (status = 404, body = ErrorBody),
-        (status = 502, body = ErrorBody, description = "The registry cannot be reached")))]
+        (status = 502, body = ErrorBody, description = "The registry cannot be reached, or is not trusted")))]
 pub(crate) async fn pull_image(State(context): State<Context>, body: Bytes) -> Answer<Response> {
     let request: PullRequest = parse(&body, "a PullRequest")?;
     let name: ImageName = request
@@ -478,6 +478,7 @@ pub(crate) fn status_of(error: &ImageError) -> (StatusCode, &'static str) {
         // Not 401, which speaks of the caller's own key.
         ImageError::Unauthorized { .. } => (StatusCode::FORBIDDEN, "registry-unauthorized"),
         ImageError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "registry-unreachable"),
+        ImageError::Untrusted { .. } => (StatusCode::BAD_GATEWAY, "registry-untrusted"),
         ImageError::Digest { .. } => (StatusCode::BAD_GATEWAY, "digest"),
         ImageError::Architecture { .. } => (StatusCode::BAD_REQUEST, "architecture"),
         ImageError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),

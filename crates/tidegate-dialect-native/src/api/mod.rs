@@ -11,6 +11,7 @@ pub(crate) mod records;
 pub(crate) mod secrets;
 pub(crate) mod server;
 mod target;
+pub(crate) mod triggers;
 pub(crate) mod versions;
 
 use std::sync::Arc;
@@ -102,6 +103,7 @@ pub fn router(platform: Platform, info: Info) -> Router {
         .route("/records/{id}/logs", get(records::record_logs))
         .route("/usage", get(records::usage))
         .route("/cost", get(records::cost))
+        .merge(triggers::routes())
         .route("/namespaces/{namespace}/secrets", get(secrets::list_secrets))
         .route(
             "/namespaces/{namespace}/secrets/{name}",

@@ -1,15 +1,34 @@
 //! Namespaces.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use serde::Deserialize;
 use tidegate_platform::{NamespaceChange, canonical_namespace};
 
-use super::{Answer, Context};
-use crate::document::{ErrorBody, Namespace, NamespaceList};
+use super::{Answer, Context, parse};
+use crate::document::{ErrorBody, Namespace, NamespaceList, NamespaceSpec};
 use crate::error::ApiError;
 use crate::render;
+
+/// What a request says of a namespace. Of labels and annotations, those that it leaves out stay as they are.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Wanted {
+    metadata: WantedMetadata,
+    spec: Option<NamespaceSpec>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WantedMetadata {
+    name: String,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+}
 
 /// Namespaces.
 #[utoipa::path(get, path = "/tidegate/v1/namespaces", tag = "namespaces", responses((status = 200, body = NamespaceList)))]
@@ -25,7 +44,7 @@ pub(crate) async fn list_namespaces(State(context): State<Context>) -> Answer<Js
 }
 
 /// Creates a namespace, or changes one: labels, annotations and specification that are sent take the place of those it
-/// has, and what is not sent stays as it is.
+/// has, and what is not sent stays as it is. The annotation `tidegate.dev/egress` lists all that its functions reach.
 #[utoipa::path(put, path = "/tidegate/v1/namespaces/{namespace}", tag = "namespaces", params(("namespace" = String, Path)),
     request_body(content = Option<Namespace>), responses((status = 200, body = Namespace), (status = 400, body = ErrorBody)))]
 pub(crate) async fn create_namespace(
@@ -34,26 +53,29 @@ pub(crate) async fn create_namespace(
     body: Bytes,
 ) -> Answer<Json<Namespace>> {
     let name = canonical_namespace(&namespace);
-    let sent: Option<Namespace> = match &*body {
-        [] => None,
-        body => Some(super::parse(body, "a namespace")?),
-    };
-    let said = |given: &str| given.is_empty() || canonical_namespace(given) == name;
-    if let Some(sent) = sent.as_ref().filter(|sent| !said(&sent.metadata.name)) {
+    let Wanted { metadata, spec } = wanted(&body)?;
+    let said = &metadata.name;
+    if !said.is_empty() && canonical_namespace(said) != name {
         return Err(ApiError::invalid(format!(
-            "metadata.name is {:?}, the path says {namespace:?}",
-            sent.metadata.name
+            "metadata.name is {said:?}, but the request is for {name:?}"
         )));
     }
-    let change = sent.map(|sent| NamespaceChange {
-        labels: Some(sent.metadata.labels).filter(|labels| !labels.is_empty()),
-        annotations: Some(sent.metadata.annotations).filter(|notes| !notes.is_empty()),
+    let change = NamespaceChange {
+        labels: metadata.labels,
+        annotations: metadata.annotations,
         // A document of ours is always JSON.
-        spec: sent.spec.and_then(|spec| serde_json::to_value(spec).ok()),
-    });
-    let change = change.unwrap_or_default();
+        spec: spec.and_then(|spec| serde_json::to_value(spec).ok()),
+    };
     let object = context.platform.change_namespace(name, change).await?;
     Ok(Json(render::namespace(&object)))
+}
+
+/// Nothing is sent by those who only want it to be there.
+fn wanted(body: &[u8]) -> Answer<Wanted> {
+    if body.is_empty() {
+        return Ok(Wanted::default());
+    }
+    parse(body, "a Namespace")
 }
 
 /// Removes an empty namespace.
@@ -65,4 +87,24 @@ pub(crate) async fn delete_namespace(
 ) -> Answer<StatusCode> {
     context.platform.delete_namespace(&namespace).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_not_what_is_empty() {
+        let bare = wanted(b"").unwrap().metadata;
+        assert!(bare.labels.is_none() && bare.annotations.is_none());
+        let named = wanted(br#"{"kind":"Namespace","metadata":{"name":"team"}}"#)
+            .unwrap()
+            .metadata;
+        assert!(named.name == "team" && named.annotations.is_none());
+        let cleared = wanted(br#"{"metadata":{"annotations":{}}}"#)
+            .unwrap()
+            .metadata;
+        assert_eq!(cleared.annotations, Some(BTreeMap::new()));
+        assert!(wanted(b"team").is_err());
+    }
 }

@@ -191,7 +191,7 @@ async fn follow(
     params: &RecordParams,
 ) -> Answer<Response> {
     // Before the look, so that one that ends between the two is not missed.
-    let follow = platform.follow_records(query.clone());
+    let follow = platform.follow_records(&query);
     let mut before = Vec::new();
     if params.since.is_some() || params.limit.is_some() {
         before = platform.records(query).await?.items;

@@ -73,6 +73,7 @@ impl Lower for Plain {
             switch: Switch::WhenReady,
             traffic: Vec::new(),
             rollout: None,
+            schedules: Vec::new(),
         })
     }
 }

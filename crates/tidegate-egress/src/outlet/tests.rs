@@ -28,6 +28,9 @@ struct Book(HashMap<&'static str, Vec<&'static str>>);
 #[async_trait]
 impl Resolve for Book {
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        if host.ends_with(".silent.org") {
+            return std::future::pending().await;
+        }
         let found = self.0.get(host).ok_or(io::ErrorKind::NotFound)?;
         Ok(found
             .iter()
@@ -36,15 +39,23 @@ impl Resolve for Book {
     }
 }
 
-struct One;
+/// Greets whoever comes, and keeps some of them.
+#[derive(Default)]
+struct One {
+    keeps: bool,
+    kept: Mutex<Vec<(TcpStream, Seat)>>,
+}
 
 impl Inside for One {
     fn knows(&self, caller: &FunctionKey, name: &str) -> bool {
         &*caller.name == "caller" && name == "other"
     }
 
-    fn accept(&self, _: &FunctionKey, _: InstanceId, connection: TcpStream, port: u16) {
-        let _ = connection.try_write(format!("inside {port}").as_bytes());
+    fn accept(&self, _: &FunctionKey, _: InstanceId, connection: TcpStream, seat: Seat) {
+        let _ = connection.try_write(b"inside");
+        if self.keeps {
+            self.kept.lock().push((connection, seat));
+        }
     }
 
     fn ports(&self) -> &[u16] {
@@ -52,27 +63,45 @@ impl Inside for One {
     }
 }
 
-fn outlet(policy: Policy, rules: &[&str]) -> (Arc<dyn Outlet>, Arc<Log>) {
-    let book = Book(
+fn book() -> Arc<Book> {
+    Arc::new(Book(
         [
             ("a.example.org", vec!["127.0.0.1", "::1"]),
             ("b.example.org", vec!["127.0.0.2"]),
+            ("c.example.org", vec!["127.0.0.1"]),
             ("private.org", vec!["10.0.0.9"]),
             ("six.org", vec!["2606:4700::1111"]),
         ]
         .into(),
-    );
-    let outlets = Outlets::with_resolver(policy, Arc::new(One), Arc::new(book));
+    ))
+}
+
+fn key(namespace: &str) -> FunctionKey {
     let name = |text: &str| Name::new(text).expect("a name");
-    let lists: Vec<_> = match rules {
+    FunctionKey::new(&name(namespace), &name("caller"))
+}
+
+fn list(of: Lists, rules: &[&str]) -> Allowed {
+    let rules = rules.iter().map(|r| r.parse().expect("a rule")).collect();
+    Allowed { of, rules }
+}
+
+fn outlet(policy: Policy, rules: &[&str]) -> (Arc<dyn Outlet>, Arc<Log>) {
+    let lists = match rules {
         [] => Vec::new(),
-        rules => vec![Allowed {
-            of: Lists::Function,
-            rules: rules.iter().map(|r| r.parse().expect("a rule")).collect(),
-        }],
+        rules => vec![list(Lists::Function, rules)],
     };
+    let outlets = Outlets::with_resolver(policy, Arc::<One>::default(), book());
+    open_one(&outlets, "default", lists)
+}
+
+fn open_one(
+    outlets: &Outlets,
+    namespace: &str,
+    lists: Vec<Allowed>,
+) -> (Arc<dyn Outlet>, Arc<Log>) {
     let log = Arc::new(Log::default());
-    let outbound = outlets.of(FunctionKey::new(&name("default"), &name("caller")), lists);
+    let outbound = outlets.of(key(namespace), lists);
     (outbound.open(InstanceId(7), log.clone()), log)
 }
 
@@ -194,6 +223,108 @@ async fn a_list_is_matched_by_name_network_and_port() {
 }
 
 #[tokio::test]
+async fn one_name_has_to_pass_every_list() {
+    let far = far("127.0.0.1:0").await;
+    let port = far.port();
+    let entries = |first: u16, second: u16| {
+        [
+            format!("a.example.org:{first}"),
+            format!("c.example.org:{second}"),
+        ]
+    };
+    let lists = |of_function: [String; 2], of_namespace: [String; 2]| {
+        vec![
+            list(Lists::Function, &of_function.each_ref().map(String::as_str)),
+            list(
+                Lists::Namespace,
+                &of_namespace.each_ref().map(String::as_str),
+            ),
+        ]
+    };
+    let outlets = Outlets::with_resolver(open(), Arc::<One>::default(), book());
+    // Both are names of the address; the one list has the port with the one, the other with the other.
+    let (outlet, log) = open_one(
+        &outlets,
+        "default",
+        lists(entries(port, 1), entries(1, port)),
+    );
+    for name in ["a.example.org", "c.example.org"] {
+        assert_eq!(ask(&outlet, name, dns::A).await.0, 0);
+    }
+    fetch(&outlet, far).await.unwrap_err();
+    assert!(log.take()[0].contains("refused c.example.org"));
+    let (outlet, _) = open_one(
+        &outlets,
+        "default",
+        lists(entries(port, 1), entries(port, 2)),
+    );
+    for name in ["a.example.org", "c.example.org"] {
+        assert_eq!(ask(&outlet, name, dns::A).await.0, 0);
+    }
+    assert_eq!(fetch(&outlet, far).await.unwrap(), "from afar");
+}
+
+#[tokio::test]
+async fn what_is_taken_inside_counts_for_as_long_as_it_lasts() {
+    let inside = Arc::new(One {
+        keeps: true,
+        ..One::default()
+    });
+    let outlets = Outlets(Arc::new(Shared {
+        policy: Policy::default().into(),
+        resolver: book(),
+        servers: Servers::of_the_machine(),
+        inside: inside.clone(),
+        // One connection a namespace.
+        shares: Shares::new(8),
+    }));
+    let (outlet, log) = open_one(&outlets, "default", Vec::new());
+    let (other, _) = open_one(&outlets, "other", Vec::new());
+    let at = SocketAddr::from((RESOLVER, 80));
+    let connect = async |outlet: &Arc<dyn Outlet>| {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut inside = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        outlet.accept(listener.accept().await.unwrap().0, at);
+        let mut text = [0; 6];
+        inside.read_exact(&mut text).await.map(|_| inside)
+    };
+    let first = connect(&outlet).await.unwrap();
+    connect(&outlet).await.unwrap_err();
+    assert!(log.take()[0].contains("a namespace"));
+    connect(&other).await.unwrap();
+    inside.kept.lock().clear();
+    drop(first);
+    connect(&outlet).await.unwrap();
+}
+
+#[tokio::test]
+async fn names_that_nobody_answers_for_keep_others_from_nothing() {
+    let outlets = Outlets::with_resolver(Policy::default(), Arc::<One>::default(), book());
+    let mut asked = Vec::new();
+    for n in 0..100 {
+        let (outlet, _) = open_one(&outlets, "default", Vec::new());
+        asked.push(tokio::spawn(async move {
+            let name = format!("n{n}.silent.org");
+            outlet.answer(&question(&name, dns::A)).await
+        }));
+    }
+    let (other, _) = open_one(&outlets, "other", Vec::new());
+    let answer = timeout(RESOLVE / 2, ask(&other, "none.org", dns::A)).await;
+    assert_eq!(answer.expect("it is answered").0, 3);
+    assert!(asked.iter().all(|task| !task.is_finished()));
+}
+
+#[tokio::test]
+async fn zones_and_everything_are_not_asked_for() {
+    let (outlet, _) = outlet(Policy::default(), &[]);
+    for kind in [41, 251, 252, 255] {
+        assert_eq!(ask(&outlet, "a.example.org", kind).await, (4, vec![]));
+    }
+}
+
+#[tokio::test]
 async fn the_platforms_names_lead_inside() {
     // Whatever the lists say.
     let (outlet, log) = outlet(Policy::default(), &["x.org"]);
@@ -203,7 +334,7 @@ async fn the_platforms_names_lead_inside() {
         (0, vec![Ipv4Addr::LOCALHOST])
     );
     let at = |port| SocketAddr::from((RESOLVER, port));
-    assert_eq!(fetch(&outlet, at(80)).await.unwrap(), "inside 80");
+    assert_eq!(fetch(&outlet, at(80)).await.unwrap(), "inside");
     fetch(&outlet, at(443)).await.unwrap_err();
     assert!(log.take()[0].contains("plain HTTP at port 80"));
 }
@@ -242,4 +373,21 @@ async fn connections_end_with_the_outlet() {
     drop(outlet);
     assert_eq!(reached.read(&mut [0; 1]).await.unwrap_or(0), 0);
     assert_eq!(inside.read(&mut [0; 1]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_code_takes_nothing_ends_too() {
+    let (outlet, _) = outlet(open(), &[]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _inside = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    outlet.accept(
+        listener.accept().await.unwrap().0,
+        far.local_addr().unwrap(),
+    );
+    let (mut reached, _) = far.accept().await.unwrap();
+    let endless = async { while reached.write_all(&[0; PIECE]).await.is_ok() {} };
+    timeout(IDLE * 3, endless).await.expect("it ends");
 }

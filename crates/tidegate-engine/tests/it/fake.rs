@@ -19,8 +19,8 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tidegate_core::{InstanceId, InvocationId};
 use tidegate_instance::{
-    Counters, Exec, Exit, Instance, InstanceSpec, Isolation, Job, JobEnd, LogStream, Process,
-    Reason, Runtime, StartError, StartTimes, Stream, Usage,
+    Exec, Exit, Instance, InstanceSpec, Isolation, Job, JobEnd, LogStream, Process, Reason,
+    Runtime, StartError, StartTimes, Stream, Usage,
 };
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
@@ -605,13 +605,14 @@ impl Instance for InstanceHandle {
         })
     }
 
-    fn counters(&self) -> Option<Counters> {
+    fn cpu_us(&self) -> Option<u64> {
         let counted = self.0.counting && !self.0.is_gone();
         self.0.looks.fetch_add(1, Ordering::SeqCst);
-        counted.then(|| Counters {
-            cpu_us: self.0.cpu_us.load(Ordering::SeqCst),
-            memory_peak: 4096,
-        })
+        counted.then(|| self.0.cpu_us.load(Ordering::SeqCst))
+    }
+
+    fn memory_peak(&self) -> Option<u64> {
+        Some(4096)
     }
 
     fn start_times(&self) -> StartTimes {

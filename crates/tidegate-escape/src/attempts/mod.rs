@@ -1,6 +1,7 @@
 //! What is tried, by what it reaches for.
 
 mod calls;
+mod door;
 mod files;
 mod network;
 mod others;
@@ -41,7 +42,19 @@ impl Attempt {
     }
 }
 
-/// All of them, in the order in which they are made.
+/// Those that are made by a function with a way out, which no list narrows.
+#[must_use]
+pub fn through_the_door() -> Vec<Attempt> {
+    door::ALL.to_vec()
+}
+
+/// Those that are made by one that is held to a list.
+#[must_use]
+pub fn past_the_list() -> Vec<Attempt> {
+    door::LISTED.to_vec()
+}
+
+/// All that a function without a network can make, in the order in which they are made.
 #[must_use]
 pub fn all() -> Vec<Attempt> {
     [

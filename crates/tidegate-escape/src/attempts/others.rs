@@ -161,6 +161,30 @@ say(call('vm_writev', 1, io, 1, io, 1, 0))",
     )
     .own_kernel(&["DONE"]),
     A::new(
+        "others/priority of all of this user's, process 1 among them",
+        "call('setpriority', 2, 0, 5)",
+        &["EPERM"],
+    )
+    .own_kernel(&["DONE"]),
+    A::new(
+        "others/processors of process 1",
+        "os.sched_setaffinity(1, {0})",
+        &["EPERM"],
+    )
+    .own_kernel(&["DONE"]),
+    A::new(
+        "others/disk priority of process 1",
+        "call('ioprio_set', 1, 1, 3 << 13)",
+        &["EPERM"],
+    )
+    .own_kernel(&["DONE", "ENOSYS"]),
+    A::new(
+        "others/disk priority of all of this user's",
+        "call('ioprio_set', 3, 0, 3 << 13)",
+        &["EPERM"],
+    )
+    .own_kernel(&["DONE", "ENOSYS"]),
+    A::new(
         "others/affinity of the server",
         "os.sched_setaffinity(int(E['SERVER_PID']), {0})",
         NOBODY,

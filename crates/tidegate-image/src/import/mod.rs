@@ -9,7 +9,7 @@ mod folder;
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::digest::Hashing;
@@ -117,6 +117,16 @@ impl Import {
                 "it is neither an OCI image layout nor an archive of docker save",
             ));
         };
+        if let (Some(name), [only]) = (name, &found[..])
+            && let Some(digest) = name.digest()
+            && *digest != only.digest
+        {
+            return Err(Error::Digest {
+                what: format!("the image of {}", things.shown()),
+                expected: digest.clone(),
+                found: only.digest.clone(),
+            });
+        }
         if found.len() > 1 && name.is_some() {
             return Err(Error::invalid(
                 things.shown(),
@@ -267,7 +277,9 @@ impl Import {
             Some(name) => std::slice::from_ref(name),
             None => &found.names[..],
         };
-        for name in names {
+        // Nobody has verified that another digest stands for this image, and whoever asks for it relies on that.
+        let is_true = |name: &&Reference| name.digest().is_none_or(|it| *it == found.digest);
+        for name in names.iter().filter(is_true) {
             self.shared.store.name(name, &found.digest)?;
         }
         let image = self.shared.store.get(&found.digest)?;
@@ -335,7 +347,17 @@ struct Layout(PathBuf);
 
 impl Things for Layout {
     fn open(&self, name: &str) -> Result<Option<Box<dyn Read + Send>>, Error> {
-        // Names are constants or made of digests; a link that stands there leads to what has the digest, or to an error.
+        // In a folder that 'docker save' was unpacked to, names come from its list. A link that stands in a layout leads to
+        // what has the digest, or to an error.
+        if !Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
+        {
+            return Err(Error::invalid(
+                self.shown(),
+                format!("it names {name:?}, which is not below it"),
+            ));
+        }
         let path = self.0.join(name);
         match File::open(&path) {
             Ok(file) => Ok(Some(Box::new(file))),

@@ -6,7 +6,7 @@ use reqwest::Url;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
 use serde::Deserialize;
 
-use super::{ATTEMPTS, Failure, Registry, is_loopback_url, read, sensitive};
+use super::{ATTEMPTS, Failure, Registry, is_here, read, retry_after, said, sensitive};
 use crate::credentials::IDENTITY_USER;
 use crate::{Credentials, Error};
 
@@ -128,11 +128,12 @@ impl Registry {
         let invalid =
             |why: &str| Error::invalid(format!("token service of registry {}", self.registry), why);
         let url = Url::parse(realm).map_err(|_| invalid("its address is none"))?;
-        let plain = url.scheme() == "http" && self.base.scheme() == "http";
+        let own = self.url("")?;
+        let plain = url.scheme() == "http" && own.scheme() == "http";
         if url.scheme() != "https" && !plain {
             return Err(invalid("its address is not https").into());
         }
-        if !is_loopback_url(&self.base) && is_loopback_url(&url) {
+        if !is_here(&own) && is_here(&url) {
             return Err(invalid("its address is on this machine").into());
         }
         let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", self.repository));
@@ -186,7 +187,11 @@ impl Registry {
                 Ok(answer) if answer.status().is_redirection() => {
                     return Err(invalid("it redirects").into());
                 }
-                Ok(answer) => self.refused(answer, "token", true).await,
+                Ok(answer) => {
+                    let (status, wait) = (answer.status(), retry_after(&answer));
+                    let said = said(&self.told(answer).await);
+                    self.refused(status, wait, &said, "token", true)
+                }
                 Err(failure) => failure,
             };
             match failure {

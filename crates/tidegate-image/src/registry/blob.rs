@@ -99,14 +99,14 @@ impl Registry {
         if done == descriptor.size {
             return Ok(());
         }
-        let url = self.url(&format!("blobs/{}", descriptor.digest))?;
+        let from = format!("blobs/{}", descriptor.digest);
         let headers = if done == 0 {
             HeaderMap::new()
         } else {
             with(RANGE, &format!("bytes={done}-"))
         };
         let what = format!("layer {}", descriptor.digest.short());
-        let answer = match self.get(&url, &headers, &what).await {
+        let answer = match self.get(&from, &headers, &what).await {
             // Refused as a range: from the beginning, then.
             Err(Failure::Lasting(Error::Invalid { .. })) if done > 0 => {
                 part.clear().await?;

@@ -6,9 +6,11 @@
 
 mod auth;
 mod blob;
+mod trust;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -29,18 +31,21 @@ const MAX_ERROR_BYTES: usize = 16 << 10;
 /// Of a message from outside in one of ours, in characters.
 const MAX_SHOWN: usize = 300;
 
-/// Two HTTP clients for all registries: made when first needed, because reading the system's certificates takes a while. The
-/// one for this machine's own addresses has none, and no proxy.
+/// The HTTP clients for all registries: made when first needed, because reading the system's certificates takes a while.
+/// Those for this machine's own addresses use no proxy, and the one of them that speaks no TLS has no certificates.
 #[derive(Default)]
 pub(crate) struct Clients {
     beyond: tokio::sync::OnceCell<reqwest::Client>,
     loopback: tokio::sync::OnceCell<reqwest::Client>,
+    loopback_tls: tokio::sync::OnceCell<reqwest::Client>,
 }
 
 /// One repository of a registry, with what has been agreed on with it.
 pub(crate) struct Registry {
     clients: Arc<Clients>,
     base: Url,
+    /// Whether one on this machine has said that it wants TLS after all.
+    wants_tls: AtomicBool,
     registry: String,
     repository: String,
     credentials: Credentials,
@@ -88,6 +93,7 @@ impl Registry {
         Ok(Self {
             clients: Arc::clone(clients),
             base,
+            wants_tls: AtomicBool::new(false),
             registry,
             repository: reference.repository().to_owned(),
             credentials: credentials.clone(),
@@ -99,14 +105,16 @@ impl Registry {
 
     /// The client for an address, which may be that of a store of blobs or of a token service.
     async fn client(&self, url: &Url) -> Result<reqwest::Client, Error> {
-        let near = url.scheme() == "http" && is_loopback_url(url);
-        let cell = if near {
-            &self.clients.loopback
-        } else {
-            &self.clients.beyond
+        let near = is_loopback_url(url);
+        let tls = !near || url.scheme() == "https";
+        let cell = match (near, tls) {
+            (false, _) => &self.clients.beyond,
+            (true, false) => &self.clients.loopback,
+            (true, true) => &self.clients.loopback_tls,
         };
-        let timeout = self.settings.connect;
-        let made = cell.get_or_try_init(|| crate::pull::blocking(move || client(near, timeout)));
+        let settings = Arc::clone(&self.settings);
+        let made =
+            cell.get_or_try_init(|| crate::pull::blocking(move || client(near, tls, &settings)));
         made.await.cloned()
     }
 
@@ -139,12 +147,11 @@ impl Registry {
         what: &str,
         accept: &'static str,
     ) -> Result<Vec<u8>, Error> {
-        let url = self.url(path)?;
         let mut headers = HeaderMap::new();
         headers.insert(reqwest::header::ACCEPT, HeaderValue::from_static(accept));
         let mut attempt = 0;
         loop {
-            let failure = match self.get(&url, &headers, what).await {
+            let failure = match self.get(path, &headers, what).await {
                 Ok(answer) => match self.whole(answer, what).await {
                     Ok(content) => return Ok(content),
                     Err(failure) => failure,
@@ -170,9 +177,13 @@ impl Registry {
     }
 
     fn url(&self, path: &str) -> Result<Url, Error> {
-        self.base
-            .join(path)
-            .map_err(|e| Error::invalid(format!("address of {}", self.name()), e.to_string()))
+        let invalid = |why: &str| Error::invalid(format!("address of {}", self.name()), why);
+        let mut url = self.base.join(path).map_err(|e| invalid(&e.to_string()))?;
+        if self.wants_tls.load(Ordering::Relaxed) {
+            url.set_scheme("https")
+                .map_err(|()| invalid("it cannot be one of https"))?;
+        }
+        Ok(url)
     }
 
     /// Of the image, without its tag.
@@ -218,24 +229,32 @@ impl Registry {
     }
 
     /// One attempt at a request: with what the registry wants to know of us, and to where it redirects.
-    async fn get(&self, url: &Url, headers: &HeaderMap, what: &str) -> Result<Response, Failure> {
+    async fn get(&self, path: &str, headers: &HeaderMap, what: &str) -> Result<Response, Failure> {
         let mut asked = false;
         loop {
-            let answer = self.follow(url, headers).await?;
+            let url = self.url(path)?;
+            let answer = self.follow(&url, headers).await?;
             let status = answer.status();
             if status.is_success() {
                 return Ok(answer);
             }
             // Only what the registry itself says is a question for credentials.
-            let own = same_origin(answer.url(), url);
+            let own = same_origin(answer.url(), &url);
             if status == StatusCode::UNAUTHORIZED && own && !asked {
                 asked = true;
                 let challenge = auth::Challenge::of(answer.headers());
-                let refused = self.said(answer).await;
+                let refused = said(&self.told(answer).await);
                 self.authorize(challenge, &refused).await?;
                 continue;
             }
-            return Err(self.refused(answer, what, own).await);
+            let wait = retry_after(&answer);
+            let content = self.told(answer).await;
+            let plain = own && url.scheme() == "http" && is_loopback_url(&url);
+            if plain && status == StatusCode::BAD_REQUEST && wants_tls(&content) {
+                self.wants_tls.store(true, Ordering::Relaxed);
+                continue;
+            }
+            return Err(self.refused(status, wait, &said(&content), what, own));
         }
     }
 
@@ -272,7 +291,7 @@ impl Registry {
                 return Err(invalid("it leads from https to http").into());
             }
             // A registry out there has no business with what listens on this machine.
-            if !is_loopback_url(first) && is_loopback_url(&next) {
+            if !is_here(first) && is_here(&next) {
                 return Err(invalid("it leads to this machine").into());
             }
             url = next;
@@ -290,7 +309,10 @@ impl Registry {
         let limit = self.settings.connect + self.settings.idle;
         match tokio::time::timeout(limit, request.send()).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(e)) => Err(passing(told(&e))),
+            Ok(Err(e)) => Err(match trust::refused(&e) {
+                Some(error) => Failure::Lasting(error),
+                None => passing(told(&e)),
+            }),
             Err(_) => Err(passing(format!(
                 "it did not answer within {} seconds",
                 limit.as_secs_f64()
@@ -299,22 +321,21 @@ impl Registry {
     }
 
     /// What an answer that is no success means.
-    async fn refused(&self, answer: Response, what: &str, own: bool) -> Failure {
-        let status = answer.status();
-        let wait = answer
-            .headers()
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.trim().parse().ok())
-            .map(Duration::from_secs);
-        let said = self.said(answer).await;
+    fn refused(
+        &self,
+        status: StatusCode,
+        wait: Option<Duration>,
+        said: &str,
+        what: &str,
+        own: bool,
+    ) -> Failure {
         match status {
             StatusCode::NOT_FOUND => Failure::Lasting(Error::NotFound {
                 name: self.name(),
                 reason: format!("the registry has no {what}"),
             }),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if own => {
-                Failure::Lasting(self.unauthorized(&said))
+                Failure::Lasting(self.unauthorized(said))
             }
             // What a store of blobs was told of us may have run out; the registry redirects to a new address.
             StatusCode::UNAUTHORIZED
@@ -343,44 +364,60 @@ impl Registry {
         }
     }
 
-    /// The message of an answer, after a colon; nothing where it has none.
-    async fn said(&self, answer: Response) -> String {
-        #[derive(serde::Deserialize)]
-        struct Said {
-            #[serde(default)]
-            errors: Vec<One>,
-            #[serde(default)]
-            details: String,
-        }
-        #[derive(serde::Deserialize)]
-        struct One {
-            #[serde(default)]
-            code: String,
-            #[serde(default)]
-            message: String,
-        }
-        let Ok((content, _)) = read(answer, MAX_ERROR_BYTES, self.settings.idle).await else {
-            return String::new();
-        };
-        let text = match serde_json::from_slice::<Said>(&content) {
-            Ok(Said { errors, details }) => match errors.into_iter().next() {
-                Some(One { code, message }) if message.is_empty() => code,
-                Some(One { message, .. }) => message,
-                None => details,
-            },
-            Err(_) => String::new(),
-        };
-        let text: String = text
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(MAX_SHOWN)
-            .collect();
-        if text.is_empty() {
-            text
-        } else {
-            format!(": {text}")
+    /// As much of an answer that says what went wrong as is looked at.
+    async fn told(&self, answer: Response) -> Vec<u8> {
+        match read(answer, MAX_ERROR_BYTES, self.settings.idle).await {
+            Ok((content, _)) => content,
+            Err(_) => Vec::new(),
         }
     }
+}
+
+/// The message in what was told, after a colon; nothing where there is none.
+fn said(content: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Said {
+        #[serde(default)]
+        errors: Vec<One>,
+        #[serde(default)]
+        details: String,
+    }
+    #[derive(serde::Deserialize)]
+    struct One {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let text = match serde_json::from_slice::<Said>(content) {
+        Ok(Said { errors, details }) => match errors.into_iter().next() {
+            Some(One { code, message }) if message.is_empty() => code,
+            Some(One { message, .. }) => message,
+            None => details,
+        },
+        Err(_) => String::new(),
+    };
+    let text: String = text
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_SHOWN)
+        .collect();
+    if text.is_empty() {
+        text
+    } else {
+        format!(": {text}")
+    }
+}
+
+/// Whether it was told that TLS should have been spoken. Servers have no code for that, but all that tell it, Go's and nginx
+/// among them, do so in words that have the scheme's name in capitals.
+fn wants_tls(content: &[u8]) -> bool {
+    content.windows(5).any(|word| word == b"HTTPS")
+}
+
+fn retry_after(answer: &Response) -> Option<Duration> {
+    let value = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    value.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Whether content is what was asked for.
@@ -396,15 +433,20 @@ pub(crate) fn check(content: &[u8], expected: &ImageDigest, what: &str) -> Resul
     })
 }
 
-fn client(near: bool, connect: Duration) -> Result<reqwest::Client, Error> {
+fn client(near: bool, tls: bool, settings: &Settings) -> Result<reqwest::Client, Error> {
     // An error means that one is installed, which is all that is wanted.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("tidegate/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(connect)
+        .connect_timeout(settings.connect)
         .redirect(reqwest::redirect::Policy::none());
     if near {
-        builder = builder.no_proxy().tls_certs_only([]);
+        builder = builder.no_proxy();
+    }
+    if !tls {
+        builder = builder.tls_certs_only([]);
+    } else if let Some(file) = &settings.ca_file {
+        builder = builder.tls_backend_preconfigured(trust::beside_the_systems(file)?);
     }
     builder
         .build()
@@ -468,14 +510,23 @@ fn is_loopback(registry: &str) -> bool {
 }
 
 fn is_loopback_url(url: &Url) -> bool {
-    let Some(host) = url.host_str() else {
-        return false;
-    };
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    match address(url) {
+        Some(address) => address.is_loopback(),
+        None => url
+            .host_str()
+            .is_some_and(|host| host == "localhost" || host.ends_with(".localhost")),
     }
+}
+
+/// Whether it leads to this machine by whatever address: that of no machine leads here, too.
+fn is_here(url: &Url) -> bool {
+    is_loopback_url(url) || address(url).is_some_and(|address| address.is_unspecified())
+}
+
+fn address(url: &Url) -> Option<IpAddr> {
+    let host = url.host_str()?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<IpAddr>().ok().map(|ip| ip.to_canonical())
 }
 
 /// A header that is not written to logs.
@@ -520,6 +571,31 @@ mod tests {
         ] {
             assert!(!is_loopback(name), "{name}");
         }
+    }
+
+    #[test]
+    fn this_machine_has_more_addresses_than_loopback() {
+        let here = |url: &str| is_here(&Url::parse(url).unwrap());
+        for url in [
+            "http://localhost/",
+            "https://0.0.0.0:1/",
+            "https://[::]/",
+            "http://0/",
+        ] {
+            assert!(here(url), "{url}");
+        }
+        assert!(!here("https://10.0.0.1/"));
+    }
+
+    #[test]
+    fn a_server_that_wants_tls_is_understood() {
+        assert!(wants_tls(
+            b"Client sent an HTTP request to an HTTPS server.\n"
+        ));
+        assert!(wants_tls(
+            b"<h1>400 Bad Request</h1>The plain HTTP request was sent to HTTPS port"
+        ));
+        assert!(!wants_tls(b"{\"errors\":[{\"code\":\"NAME_INVALID\"}]}"));
     }
 
     #[test]

@@ -254,3 +254,43 @@ async fn bad_sources_are_refused_and_leave_nothing() {
     ));
     world.assert_bare();
 }
+
+/// Whoever asks for a digest has it verified, or gets nothing.
+#[tokio::test]
+async fn no_image_is_called_by_another_digest() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = made();
+    let other = ImageDigest::of(b"another");
+    let mut list = index(&[(&made.manifest, &machine())]);
+    list["manifests"][0]["annotations"] =
+        json!({ "org.opencontainers.image.ref.name": format!("example.com/a@{other}") });
+    made.lay_out(dir.path(), &list);
+    let source = || Source::Layout(dir.path().to_owned());
+    let world = World::new();
+    let named = format!("example.com/a@{other}");
+    let error = import(&world, source(), Some(&named)).await.unwrap_err();
+    assert!(matches!(error, Error::Digest { .. }), "{error}");
+    world.assert_bare();
+    let images = import(&world, source(), None).await.unwrap();
+    assert_eq!(images[0].names, [""; 0]);
+    let own = format!("example.com/a@{}", made.digest());
+    let images = import(&world, source(), Some(&own)).await.unwrap();
+    assert_eq!(images[0].names, [own]);
+}
+
+#[tokio::test]
+async fn a_list_names_nothing_beside_its_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = dir.path().join("outside");
+    std::fs::write(&outside, made().config).unwrap();
+    let folder = dir.path().join("saved");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["../outside", outside.to_str().unwrap()] {
+        let list = json!([{ "Config": name, "Layers": [] }]);
+        std::fs::write(folder.join("manifest.json"), list.to_string()).unwrap();
+        let world = World::new();
+        let error = import(&world, Source::Layout(folder.clone()), None).await;
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains("not below it"), "{error}");
+    }
+}

@@ -1,15 +1,15 @@
-//! Debian's `docker-registry`, with and without a password.
+//! Debian's `docker-registry`, with and without a password, and with certificates that nobody knows.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use tidegate_image::{Credentials, Error, ImageDigest, Reference};
+use tidegate_image::{Credentials, Error, Event, ImageDigest, Reference};
 
-use crate::made::{INDEX, MANIFEST, Made, Tar, World, index};
+use crate::made::{INDEX, MANIFEST, Made, Tar, Told, World, index};
 
 /// How long it may take to come up.
 const READY: Duration = Duration::from_secs(20);
@@ -17,8 +17,17 @@ const READY: Duration = Duration::from_secs(20);
 struct Registry {
     program: Child,
     port: u16,
+    scheme: &'static str,
     http: reqwest::Client,
     _folder: tempfile::TempDir,
+}
+
+/// What is asked of whoever comes, and shown to them.
+#[derive(Default)]
+struct Ways<'a> {
+    password: bool,
+    /// A certificate and its key.
+    certificate: Option<&'a Certificate>,
 }
 
 impl Drop for Registry {
@@ -32,7 +41,7 @@ impl Drop for Registry {
 const HTPASSWD: &str = "user:$2y$05$F28/k8ugBZC4f.3R5QTIR.oOmiVA613DtgCWlUa3VkhKvAtuEilzG";
 
 impl Registry {
-    async fn start(password: bool) -> Self {
+    async fn start(ways: Ways<'_>) -> Self {
         let program = ["/usr/bin/docker-registry", "/usr/local/bin/registry"]
             .iter()
             .map(PathBuf::from)
@@ -43,11 +52,15 @@ impl Registry {
         let port = free.local_addr().unwrap().port();
         drop(free);
         let data = folder.path().join("data");
+        let tls = ways.certificate.map_or_else(String::new, |it| {
+            let (certificate, key) = (it.certificate.display(), it.key.display());
+            format!(", tls: {{ certificate: {certificate}, key: {key} }}")
+        });
         let mut config = format!(
-            "version: 0.1\nlog: {{ level: error }}\nstorage:\n  filesystem: {{ rootdirectory: {} }}\nhttp: {{ addr: '127.0.0.1:{port}' }}\n",
+            "version: 0.1\nlog: {{ level: error }}\nstorage:\n  filesystem: {{ rootdirectory: {} }}\nhttp: {{ addr: '127.0.0.1:{port}'{tls} }}\n",
             data.display()
         );
-        if password {
+        if ways.password {
             let file = folder.path().join("htpasswd");
             std::fs::write(&file, HTPASSWD).unwrap();
             config += &format!(
@@ -68,11 +81,20 @@ impl Registry {
         let registry = Self {
             program,
             port,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            scheme: if ways.certificate.is_some() {
+                "https"
+            } else {
+                "http"
+            },
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .tls_danger_accept_invalid_certs(true)
+                .build()
+                .unwrap(),
             _folder: folder,
         };
         let ready = async {
-            let address = format!("http://127.0.0.1:{port}/v2/");
+            let address = registry.url("");
             while registry.http.get(&address).send().await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -139,7 +161,7 @@ impl Registry {
     }
 
     fn url(&self, rest: &str) -> String {
-        format!("http://127.0.0.1:{}/v2/{rest}", self.port)
+        format!("{}://127.0.0.1:{}/v2/{rest}", self.scheme, self.port)
     }
 }
 
@@ -156,7 +178,11 @@ fn image() -> Made {
 
 #[tokio::test]
 async fn an_image_that_was_pushed_is_pulled() {
-    let (registry, world, made) = (Registry::start(false).await, World::new(), image());
+    let (registry, world, made) = (
+        Registry::start(Ways::default()).await,
+        World::new(),
+        image(),
+    );
     registry.push(&made, "team/hello", "1").await;
     let name = registry.reference("team/hello:1");
     let pulled = world.pull(&name).await.unwrap();
@@ -188,7 +214,11 @@ async fn an_image_that_was_pushed_is_pulled() {
 
 #[tokio::test]
 async fn a_password_is_asked_for_and_given() {
-    let (registry, world, made) = (Registry::start(true).await, World::new(), image());
+    let ways = Ways {
+        password: true,
+        ..Ways::default()
+    };
+    let (registry, world, made) = (Registry::start(ways).await, World::new(), image());
     registry.push(&made, "hello", "latest").await;
     let name = registry.reference("hello");
     let wrong = Credentials::Basic {
@@ -214,4 +244,168 @@ async fn a_password_is_asked_for_and_given() {
         .pull(&name, &credentials, Arc::new(()))
         .await
         .unwrap();
+}
+
+/// A certificate for this machine's address, in files.
+struct Certificate {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Certificate {
+    /// One that has signed itself, as the guides of registries make it.
+    fn of(folder: &Path, name: &str, subject: &str) -> Self {
+        Self::made(
+            folder,
+            name,
+            &["-addext", &format!("subjectAltName={subject}")],
+        )
+    }
+
+    /// One that this one has signed as an authority.
+    fn sign(&self, folder: &Path, name: &str, subject: &str) -> Self {
+        let [certificate, key] = [&self.certificate, &self.key].map(|path| path.to_str().unwrap());
+        let subject = format!("subjectAltName={subject}");
+        let server = "basicConstraints=critical,CA:FALSE";
+        Self::made(
+            folder,
+            name,
+            &[
+                "-CA",
+                certificate,
+                "-CAkey",
+                key,
+                "-addext",
+                &subject,
+                "-addext",
+                server,
+            ],
+        )
+    }
+
+    fn made(folder: &Path, name: &str, more: &[&str]) -> Self {
+        let made = Self {
+            certificate: folder.join(format!("{name}.crt")),
+            key: folder.join(format!("{name}.key")),
+        };
+        let usual = [
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ];
+        let told = Command::new("openssl")
+            .args(usual)
+            .args([
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                &format!("/CN={name}"),
+                "-keyout",
+            ])
+            .arg(&made.key)
+            .arg("-out")
+            .arg(&made.certificate)
+            .args(more)
+            .output()
+            .expect("openssl is installed");
+        assert!(
+            told.status.success(),
+            "{}",
+            String::from_utf8_lossy(&told.stderr)
+        );
+        made
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_is_trusted_only_when_it_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = Certificate::of(folder.path(), "alone", "IP:127.0.0.1,IP:0.0.0.0");
+    let authority = Certificate::of(folder.path(), "authority", "DNS:nobody.example");
+    let signed = authority.sign(folder.path(), "signed", "IP:127.0.0.1,IP:0.0.0.0");
+    let trusting = |file: &Path| World::with(|settings| settings.ca_file = Some(file.to_owned()));
+    let made = image();
+    for (shown, named, other) in [
+        (&alone, &alone, &authority),
+        (&signed, &authority, &alone),
+        (&signed, &signed, &alone),
+    ] {
+        let ways = Ways {
+            password: true,
+            certificate: Some(shown),
+        };
+        let registry = Registry::start(ways).await;
+        registry.push(&made, "hello", "1").await;
+        let user = Credentials::Basic {
+            user: "user".to_owned(),
+            password: "secret".to_owned(),
+        };
+        // By an address that is spoken to without TLS at first, and by one that never is.
+        let elsewhere = format!("0.0.0.0:{}/hello:1", registry.port)
+            .parse()
+            .unwrap();
+        for name in [registry.reference("hello:1"), elsewhere] {
+            for world in [World::new(), trusting(&other.certificate)] {
+                let told = Told::new();
+                let error = world.images.pull(&name, &user, told.clone()).await;
+                let error = error.unwrap_err();
+                assert!(matches!(error, Error::Untrusted { .. }), "{error}");
+                let text = error.to_string();
+                assert!(text.contains(name.registry()), "{text}");
+                assert!(text.contains("images.ca-file"), "{text}");
+                assert_eq!(told.count(|e| matches!(e, Event::Retry { .. })), 0);
+                world.assert_bare();
+            }
+            let world = trusting(&named.certificate);
+            let pulled = world.images.pull(&name, &user, Told::new()).await.unwrap();
+            assert_eq!(pulled.digest, made.digest());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_named_is_one_for_its_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Certificate::of(folder.path(), "authority", "DNS:nobody.example");
+    let signed = authority.sign(folder.path(), "signed", "DNS:other.example");
+    for shown in [&authority, &signed] {
+        let ways = Ways {
+            certificate: Some(shown),
+            ..Ways::default()
+        };
+        let registry = Registry::start(ways).await;
+        let world = World::with(|it| it.ca_file = Some(authority.certificate.clone()));
+        let error = world.pull(&registry.reference("hello:1")).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::Untrusted { .. }), "{error}");
+        assert!(error.to_string().contains("not valid for name"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_without_certificates_and_a_registry_without_tls_are_said_to_be() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notes");
+    std::fs::write(&file, "none").unwrap();
+    let registry = Registry::start(Ways::default()).await;
+    let name: Reference = format!("0.0.0.0:{}/hello:1", registry.port)
+        .parse()
+        .unwrap();
+    let error = World::new().pull(&name).await.unwrap_err();
+    assert!(error.to_string().contains("images.insecure"), "{error}");
+    for (file, why) in [
+        (file, "no certificate"),
+        (folder.path().join("gone"), "No such file"),
+    ] {
+        let world = World::with(|it| it.ca_file = Some(file.clone()));
+        let error = world.pull(&name).await.unwrap_err().to_string();
+        let shown = file.display().to_string();
+        for part in ["images.ca-file", shown.as_str(), why] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
 }

@@ -5,8 +5,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use tidegate_instance::Counters;
-
 /// Longest text of one account in bytes: a number, or the few lines of `cpu.stat`.
 const MAX_TEXT: usize = 1024;
 
@@ -38,17 +36,17 @@ impl Accounts {
         Some(Self { cpu, peak })
     }
 
-    /// `None` where the group is gone.
-    pub(crate) fn read(&self) -> Option<Counters> {
-        let cpu_us = match &self.cpu {
-            Cpu::V1(file) => with(file, number)?? / 1000,
-            Cpu::V2(file) => with(file, used)??,
-        };
-        let peak = self.peak.as_ref().and_then(|file| with(file, number)?);
-        Some(Counters {
-            cpu_us,
-            memory_peak: peak.unwrap_or(0),
-        })
+    /// Processor time in microseconds; `None` where the group is gone.
+    pub(crate) fn cpu_us(&self) -> Option<u64> {
+        match &self.cpu {
+            Cpu::V1(file) => Some(with(file, number)?? / 1000),
+            Cpu::V2(file) => with(file, used)?,
+        }
+    }
+
+    /// Highest memory so far in bytes; `None` where the group is gone, or nobody keeps it.
+    pub(crate) fn memory_peak(&self) -> Option<u64> {
+        with(self.peak.as_ref()?, number)?
     }
 }
 
@@ -89,22 +87,17 @@ mod tests {
         write(two.path(), "memory.max_usage_in_bytes", "4096\n").unwrap();
         let dirs = [two.path().to_owned(), one.path().to_owned()];
         let accounts = Accounts::open(&dirs).unwrap();
-        let counters = |cpu_us, memory_peak| {
-            Some(Counters {
-                cpu_us,
-                memory_peak,
-            })
-        };
-        assert_eq!(accounts.read(), counters(5000, 4096));
+        let read = |accounts: &Accounts| (accounts.cpu_us(), accounts.memory_peak());
+        assert_eq!(read(&accounts), (Some(5000), Some(4096)));
         write(one.path(), "cpuacct.usage", "6000000\n").unwrap();
-        assert_eq!(accounts.read(), counters(6000, 4096));
+        assert_eq!(read(&accounts), (Some(6000), Some(4096)));
 
         let unified = tempfile::tempdir().unwrap();
         let stat = "usage_usec 77\nuser_usec 70\nsystem_usec 7\n";
         write(unified.path(), "cpu.stat", stat).unwrap();
         write(unified.path(), "memory.peak", "8192\n").unwrap();
         let accounts = Accounts::open(&[unified.path().to_owned()]).unwrap();
-        assert_eq!(accounts.read(), counters(77, 8192));
+        assert_eq!(read(&accounts), (Some(77), Some(8192)));
 
         assert!(Accounts::open(&[two.path().to_owned()]).is_none());
     }

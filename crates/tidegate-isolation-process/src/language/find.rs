@@ -133,7 +133,7 @@ fn ask(program: &Path, arguments: &[&str]) -> io::Result<String> {
     }
     let text = String::from_utf8_lossy(&output);
     let version = text
-        .split_whitespace()
+        .split(|c: char| c.is_whitespace() || c.is_control())
         .map(|word| word.trim_start_matches('v'))
         .find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
     match version {

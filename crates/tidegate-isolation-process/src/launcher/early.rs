@@ -150,7 +150,7 @@ fn become_program(
     executes: OwnedFd,
 ) -> Result<(), StepError> {
     become_nobody(proc, plan.outer_id)?;
-    drop_rights(&program.rlimits, plan.watchdog)?;
+    drop_rights(&program.rlimits, plan.watched.memory)?;
     let files = sys::limit(Resource::Files, program.rlimits.nofile);
     step("resource limit", files)?;
     // What it will write to is not mounted yet.

@@ -13,6 +13,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::Signal;
 use rustix::thread::CapabilitySet;
 
+use super::watch::Watched;
 use super::{NAME, STAGE, StepError, base::Base, step};
 use crate::cgroup::{Controller, Found, Tree};
 use crate::fence::{self, Reach};
@@ -265,8 +266,8 @@ fn become_root_inside() -> Result<(), StepError> {
     step("pid namespace", sys::unshare(libc::CLONE_NEWPID))
 }
 
-/// Says who holds which limit. Gives back whether process limits are resource limits, and whether inits watch memory.
-pub(super) fn limits(prepared: &Prepared, base: &Base, report: &mut Report) -> (bool, bool) {
+/// Says who holds which limit. Gives back what inits watch.
+pub(super) fn limits(prepared: &Prepared, base: &Base, report: &mut Report) -> Watched {
     let Prepared { tree, refused, .. } = prepared;
     let why = |controller| {
         refused
@@ -291,10 +292,22 @@ pub(super) fn limits(prepared: &Prepared, base: &Base, report: &mut Report) -> (
             ),
         ),
     }
-    if tree.has(Controller::Cpu) {
-        report.note("cpu limit", State::Ok, "held by a control group");
-    } else {
-        report.note("cpu limit", State::Missing, why(Controller::Cpu));
+    let cpu = !tree.has(Controller::Cpu);
+    match (cpu, base.has_proc) {
+        (false, _) => report.note("cpu limit", State::Ok, "held by a control group"),
+        (true, true) => report.note(
+            "cpu limit",
+            State::Degraded,
+            format!(
+                "a watchdog stops who takes more, many times a second ({})",
+                why(Controller::Cpu)
+            ),
+        ),
+        (true, false) => report.note(
+            "cpu limit",
+            State::Missing,
+            format!("no control group and no /proc ({})", why(Controller::Cpu)),
+        ),
     }
     let nproc = !tree.has(Controller::Pids);
     if !nproc {
@@ -328,10 +341,11 @@ pub(super) fn limits(prepared: &Prepared, base: &Base, report: &mut Report) -> (
             format!("of the main process only ({})", why(Controller::CpuAccount)),
         );
     }
-    (
-        nproc && kernel_version() >= NPROC_PER_NAMESPACE,
-        watchdog && base.has_proc,
-    )
+    Watched {
+        memory: watchdog && base.has_proc,
+        cpu: cpu && base.has_proc,
+        processes: nproc && kernel_version() >= NPROC_PER_NAMESPACE,
+    }
 }
 
 /// Whether the server is still our parent.

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::enter::c_path;
 use super::spawn::{Walls, find, search_path, spawn};
-use super::watch;
+use super::watch::{Bounds, Found, Watch, Watched};
 use crate::explain::in_image;
 use crate::fence::{Fence, Reach};
 use crate::instance::MAIN;
@@ -36,6 +36,7 @@ struct Init {
     fence: Option<Fence>,
     /// Most descriptors that a program may have at once.
     files: u64,
+    watch: Watch,
     /// Runs by the process number of their first process.
     runs: HashMap<i32, u64>,
 }
@@ -47,7 +48,7 @@ pub(super) fn run(
     channel: OwnedFd,
     payload: Payload,
     early: Option<i32>,
-    watchdog: bool,
+    watched: Watched,
     setup_us: u64,
 ) {
     // Whatever else was open belongs to the launcher.
@@ -66,7 +67,11 @@ pub(super) fn run(
     let Ok(signals) = sys::signal_descriptor(&[libc::SIGCHLD]) else {
         return;
     };
-    let limit = payload.memory;
+    let bounds = Bounds {
+        memory: payload.memory,
+        cpu_milli: payload.cpu_milli,
+        processes: payload.rlimits.nproc,
+    };
     let files = payload.rlimits.nofile;
     let reach = match &payload.root {
         Some(root) if !root.read_only => Reach::Everywhere,
@@ -95,23 +100,20 @@ pub(super) fn run(
         is_image: payload.root.is_some(),
         fence,
         files,
+        watch: Watch::new(watched, bounds),
         runs: early.map(|pid| (pid, MAIN)).into_iter().collect(),
     };
     init.say(&Word::Ready { setup_us }, &[]);
     // It may have ended before anything was told of ends.
     init.reap();
     let mut buffer = vec![0; wire::MAX_MESSAGE];
-    let timeout = Timespec {
-        tv_sec: 0,
-        tv_nsec: watch::EVERY_MS * 1_000_000,
-    };
     loop {
         let (asked, signalled) = {
             let mut fds = [
                 PollFd::new(&init.channel, PollFlags::IN),
                 PollFd::new(&signals, PollFlags::IN),
             ];
-            match rustix::event::poll(&mut fds, watchdog.then_some(&timeout)) {
+            match rustix::event::poll(&mut fds, init.watch.patience().as_ref()) {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(_) => return,
                 Ok(_) => (!fds[0].revents().is_empty(), !fds[1].revents().is_empty()),
@@ -130,14 +132,10 @@ pub(super) fn run(
                 },
             }
         }
-        if watchdog {
-            let in_use = watch::look();
-            if in_use.least > limit {
-                init.say(&Word::Memory { used: in_use.least }, &[]);
+        for found in init.watch.look() {
+            init.say(&found.into(), &[]);
+            if matches!(found, Found::Memory { .. }) {
                 sys::kill_all();
-            } else if in_use.most > limit {
-                let files = in_use.files;
-                init.say(&Word::Crowded { files }, &[]);
             }
         }
     }
@@ -258,6 +256,9 @@ impl Init {
             let Some(n) = self.runs.remove(&pid) else {
                 continue;
             };
+            if code != Some(0) && self.watch.was_full() {
+                self.say(&Word::Full, &[]);
+            }
             if self.runs.is_empty() {
                 sys::kill_all();
                 collect_all();

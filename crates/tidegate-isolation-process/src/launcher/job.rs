@@ -17,7 +17,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind_recursive, move_mount, open_tree,
@@ -29,7 +29,8 @@ use super::base::Base;
 use super::enter::c_path;
 use super::sandbox::{become_nobody, drop_rights, prepare, scratch};
 use super::spawn::{Walls, find, spawn};
-use super::{Init, Launcher, StepError, ids, step, tell, watch};
+use super::watch::{Bounds, Found, Watch, Watched};
+use super::{Init, Launcher, StepError, ids, step, tell};
 use crate::cgroup::GroupLimits;
 use crate::fence::{Fence, Reach};
 use crate::protocol::{JobFolder, JobPayload, MAX_PAYLOAD, Order, Tell, Word};
@@ -92,7 +93,7 @@ struct Plan<'a> {
     outer_id: u32,
     /// Whether that is another id than the server's.
     foreign: bool,
-    watchdog: bool,
+    watched: Watched,
 }
 
 impl Launcher {
@@ -119,7 +120,7 @@ impl Launcher {
                     base: &self.base,
                     outer_id: self.entered.sandbox_id(self.setup.uid_base, seat),
                     foreign: self.entered.foreign_id(self.setup.uid_base, seat).is_some(),
-                    watchdog: self.watchdog,
+                    watched: self.watched,
                 };
                 fork(plan, payload, channel)
             });
@@ -186,7 +187,7 @@ fn live(plan: Plan<'_>, payload: &OwnedFd, channel: &OwnedFd) {
         return;
     };
     let (base, outer_id) = (plan.base, plan.outer_id);
-    let (foreign, watchdog) = (plan.foreign, plan.watchdog);
+    let (foreign, watched) = (plan.foreign, plan.watched);
     // Its number was closed just now, and may come to mean something else.
     std::mem::forget(plan.network);
     // SAFETY: it was put there just now, and what owned the old numbers is never used again: this function ends in an exit.
@@ -196,7 +197,7 @@ fn live(plan: Plan<'_>, payload: &OwnedFd, channel: &OwnedFd) {
     }
     let began = Instant::now();
     let settled = read.and_then(|payload| {
-        let door = settle(base, outer_id, foreign, watchdog, &payload)?;
+        let door = settle(base, outer_id, foreign, watched, &payload)?;
         Ok((payload, door))
     });
     match settled {
@@ -204,7 +205,7 @@ fn live(plan: Plan<'_>, payload: &OwnedFd, channel: &OwnedFd) {
             let setup_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
             let door = door.as_ref().map(AsFd::as_fd);
             say(&channel, &Word::Ready { setup_us }, door.as_slice());
-            serve(&channel, &payload, watchdog);
+            serve(&channel, &payload, watched);
         }
         Err(StepError { step, errno }) => say(&channel, &Word::Broken { step, errno }, &[]),
     }
@@ -221,7 +222,7 @@ fn settle(
     base: &Base,
     outer_id: u32,
     foreign: bool,
-    watchdog: bool,
+    watched: Watched,
     payload: &JobPayload,
 ) -> Result<Option<OwnedFd>, StepError> {
     let ids = if foreign && payload.folders.iter().any(|f| f.writable) {
@@ -253,7 +254,7 @@ fn settle(
         root,
         has_proc: base.has_proc,
     };
-    let proc = prepare(&base, watchdog)?;
+    let proc = prepare(&base, watched)?;
     step(
         "host name",
         rustix::system::sethostname(payload.hostname.as_bytes()),
@@ -264,7 +265,7 @@ fn settle(
         None => None,
     };
     become_nobody(&proc, outer_id)?;
-    drop_rights(&payload.rlimits, watchdog)?;
+    drop_rights(&payload.rlimits, watched.memory)?;
     Ok(door)
 }
 
@@ -353,23 +354,25 @@ fn listen(port: u16) -> io::Result<OwnedFd> {
 }
 
 /// Runs the tool when told to, and ends with it: the kernel ends what it left.
-fn serve(channel: &OwnedFd, payload: &JobPayload, watchdog: bool) {
+fn serve(channel: &OwnedFd, payload: &JobPayload, watched: Watched) {
     let Ok(signals) = sys::signal_descriptor(&[libc::SIGCHLD]) else {
         return;
     };
     let mut tool = None;
     let mut buffer = vec![0; wire::MAX_MESSAGE];
-    let timeout = Timespec {
-        tv_sec: 0,
-        tv_nsec: watch::EVERY_MS * 1_000_000,
+    let bounds = Bounds {
+        memory: payload.memory,
+        cpu_milli: payload.cpu_milli,
+        processes: payload.rlimits.nproc,
     };
+    let mut watch = Watch::new(watched, bounds);
     loop {
         let (asked, signalled) = {
             let mut fds = [
                 PollFd::new(channel, PollFlags::IN),
                 PollFd::new(&signals, PollFlags::IN),
             ];
-            match rustix::event::poll(&mut fds, watchdog.then_some(&timeout)) {
+            match rustix::event::poll(&mut fds, watch.patience().as_ref()) {
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(_) => return,
                 Ok(_) => (!fds[0].revents().is_empty(), !fds[1].revents().is_empty()),
@@ -379,6 +382,9 @@ fn serve(channel: &OwnedFd, payload: &JobPayload, watchdog: bool) {
             sys::drain_signals(&signals);
             while let sys::Reaped::Child { pid, code, signal } = sys::reap() {
                 if tool == Some(pid) {
+                    if code != Some(0) && watch.was_full() {
+                        say(channel, &Word::Full, &[]);
+                    }
                     let n = RUN;
                     say(channel, &Word::Ended { n, code, signal }, &[]);
                     return;
@@ -404,14 +410,10 @@ fn serve(channel: &OwnedFd, payload: &JobPayload, watchdog: bool) {
             let why = None;
             say(channel, &Word::Begun { n, errno, why }, &[]);
         }
-        if watchdog {
-            let in_use = watch::look();
-            if in_use.least > payload.memory {
-                say(channel, &Word::Memory { used: in_use.least }, &[]);
+        for found in watch.look() {
+            say(channel, &found.into(), &[]);
+            if matches!(found, Found::Memory { .. }) {
                 return;
-            } else if in_use.most > payload.memory {
-                let files = in_use.files;
-                say(channel, &Word::Crowded { files }, &[]);
             }
         }
     }

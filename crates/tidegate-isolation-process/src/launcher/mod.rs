@@ -20,6 +20,7 @@ mod root;
 mod sandbox;
 mod spawn;
 mod stock;
+mod turns;
 mod watch;
 
 use std::collections::HashMap;
@@ -142,7 +143,7 @@ struct Launcher {
     base: base::Base,
     networks: Networks,
     tree: cgroup::Tree,
-    watchdog: bool,
+    watched: watch::Watched,
     stock: Stock,
     seats: Seats,
     maps: layers::Maps,
@@ -199,7 +200,7 @@ impl Launcher {
             Ok(made) => made,
             Err(error) => return Err((report, socket, error)),
         };
-        let (nproc, watchdog) = enter::limits(&prepared, &base, &mut report);
+        let watched = enter::limits(&prepared, &base, &mut report);
         let launcher = Self {
             socket,
             signals,
@@ -209,7 +210,7 @@ impl Launcher {
             base,
             networks,
             tree: prepared.tree,
-            watchdog,
+            watched,
             seats: Seats::default(),
             maps,
             inits: HashMap::new(),
@@ -219,8 +220,8 @@ impl Launcher {
         };
         let hello = Tell::Hello {
             report,
-            nproc,
-            watched: watchdog,
+            nproc: watched.processes,
+            watched: watched.memory,
         };
         match step("greet the server", tell(&launcher.socket, &hello, &[])) {
             Ok(()) => Ok(launcher),
@@ -435,7 +436,7 @@ impl Launcher {
                 doors: &doors,
                 base: &self.base,
                 outer_id: self.entered.sandbox_id(self.setup.uid_base, seat),
-                watchdog: self.watchdog,
+                watched: self.watched,
             };
             let held = sandbox::hold(&plan)?;
             Ok(Ready {

@@ -16,13 +16,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::net::netlink::NETFILTER;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use tidegate_instance::RESOLVER;
+use tidegate_instance::{INSTANCE, RESOLVER};
 
 use super::netlink::{ACKNOWLEDGE, APPEND, CREATE, Packet};
 use crate::sys;
-
-/// What connections come from, as code sees it: like the name server's of a range that is nobody's anywhere.
-const INSTANCE: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 2);
 
 /// Where the door listens. Loopback, so that no address that code could mean is taken.
 const DOOR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 2), 1);

@@ -70,10 +70,6 @@ pub(super) fn enter(
     };
     // Before anything else is in it, so that what is written lands in the scratch space.
     image.names(&payload.hostname)?;
-    for place in SHOWN {
-        image.show_at_itself(place, place)?;
-    }
-    image.show_at_itself("tmp", "/tmp")?;
     if !payload.secrets.is_empty() {
         image.show(SECRETS, SECRETS)?;
         image.show(SECRETS, OPENFAAS_SECRETS)?;
@@ -84,6 +80,11 @@ pub(super) fn enter(
     if root.hosts {
         image.show(RUNTIME, RUNTIME)?;
     }
+    // After those, which a link of the image's may have led anywhere: nothing may cover what process 1 looks at.
+    for place in SHOWN {
+        image.show_at_itself(place, place)?;
+    }
+    image.show_at_itself("tmp", "/tmp")?;
     step("make the working folder", image.folder(&root.workdir))?;
     if root.read_only {
         step(

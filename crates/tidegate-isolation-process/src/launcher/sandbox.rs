@@ -26,6 +26,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use tidegate_core::Network;
 
 use super::base::{Base, MACHINE_RESOLVER, mount_proc};
+use super::watch::Watched;
 use super::{StepError, early, init, layers, outlet, root, step};
 use crate::protocol::{MAX_PAYLOAD, Payload, Rlimits, Word};
 use crate::sys::{self, Fork, Resource};
@@ -66,7 +67,7 @@ pub(super) struct Plan<'a> {
     pub(super) base: &'a Base,
     /// User and group id, as the launcher numbers them.
     pub(super) outer_id: u32,
-    pub(super) watchdog: bool,
+    pub(super) watched: Watched,
 }
 
 /// A process 1 that has done what is the same for everyone, and waits to be told whose it is.
@@ -155,7 +156,7 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
     };
     // SAFETY: it was put there just now, and what owned the old numbers is never used again: this function ends in an exit.
     let socket = unsafe { sys::adopt(3) };
-    let held = held.and_then(|()| prepare(plan.base, plan.watchdog));
+    let held = held.and_then(|()| prepare(plan.base, plan.watched));
 
     let mut buffer = vec![0; wire::MAX_MESSAGE];
     let mut early = None;
@@ -192,7 +193,7 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
     match settled {
         Ok(payload) => {
             let setup_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-            init::run(channel, payload, early, plan.watchdog, setup_us);
+            init::run(channel, payload, early, plan.watched, setup_us);
         }
         Err(StepError { step, errno }) => {
             let word = Word::Broken { step, errno };
@@ -206,14 +207,14 @@ fn live(plan: &Plan<'_>, socket: &OwnedFd) {
 }
 
 /// The part that is the same for everyone. Gives back the machine's `/proc`, which is needed once more.
-pub(super) fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError> {
+pub(super) fn prepare(base: &Base, watched: Watched) -> Result<OwnedFd, StepError> {
     let proc = step(
         "open /proc",
         rustix::fs::open("/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
     )?;
     step("enter the base root", rustix::process::chdir(&base.root))?;
     if base.has_proc {
-        step("mount /proc", mount_proc(Path::new("proc"), !watchdog))?;
+        step("mount /proc", mount_proc(Path::new("proc"), !watched.any()))?;
     }
     swap_root()?;
     step("no new privileges", rustix::thread::set_no_new_privs(true))?;
@@ -226,7 +227,7 @@ pub(super) fn prepare(base: &Base, watchdog: bool) -> Result<OwnedFd, StepError>
         step("standard streams", sys::dup_onto(null.as_fd(), fd))?;
     }
     // Touched here, so that the page is ours before it is wanted in a hurry.
-    let _ = seccomp::program(watchdog).len();
+    let _ = seccomp::program(watched.memory).len();
     Ok(proc)
 }
 
@@ -244,7 +245,7 @@ fn settle(
     brought: &Brought<'_>,
     early: Option<i32>,
 ) -> Result<Payload, StepError> {
-    let (outer_id, watchdog) = (plan.outer_id, plan.watchdog);
+    let outer_id = plan.outer_id;
     let own_network = plan.network.is_some();
     let bytes = step(
         "read payload",
@@ -293,7 +294,7 @@ fn settle(
     if let Some(pid) = early {
         early::limit(pid, &payload.rlimits)?;
     }
-    drop_rights(&payload.rlimits, watchdog)?;
+    drop_rights(&payload.rlimits, plan.watched.memory)?;
     if payload.root.is_some() && !payload.env.iter().any(|(name, _)| name == "HOME") {
         payload.env.push(("HOME".to_owned(), root::home(inner.0)));
     }

@@ -27,6 +27,12 @@ const TIOCSTI: u32 = 0x5412;
 /// Pastes into a virtual console, the same trick.
 const TIOCLINUX: u32 = 0x541c;
 
+/// All processes of a user, of which process 1 is one, where calls take several kinds of whom.
+const WHOLE_USER: u32 = 2;
+const DISK_WHOLE_USER: u32 = 3;
+
+const PROCESS_1: u32 = 1;
+
 /// A question, and no change.
 const PERSONALITY_QUERY: u32 = u32::MAX;
 
@@ -88,7 +94,28 @@ const CHECKED: &[(c_long, Answer)] = &[
     (sys::SYS_sched_setattr, ITSELF),
     (
         sys::SYS_setpriority,
-        Answer::Check(&[equals(1, 0, Then::Allow)], &DENY),
+        Answer::Check(
+            &[
+                equals(0, WHOLE_USER, Then::Errno(EPERM)),
+                equals(1, 0, Then::Allow),
+            ],
+            &DENY,
+        ),
+    ),
+    (
+        sys::SYS_ioprio_set,
+        Answer::Check(
+            &[
+                equals(0, DISK_WHOLE_USER, Then::Errno(EPERM)),
+                equals(1, 0, Then::Allow),
+            ],
+            &DENY,
+        ),
+    ),
+    // Threads are placed by others of their process, by number.
+    (
+        sys::SYS_sched_setaffinity,
+        Answer::Check(&[equals(0, PROCESS_1, Then::Errno(EPERM))], &ALLOW),
     ),
     // Odd personalities turn address randomisation off or map page zero.
     (
@@ -182,9 +209,15 @@ const BAD_HERE: &[c_long] = &[
 #[cfg(target_arch = "aarch64")]
 const BAD_HERE: &[c_long] = &[];
 
-/// Memory that no process of the sandbox need show: files without names, segments that outlive who made them. Unknown where
-/// nothing but a watchdog counts what is in use, so that programs fall back to `/dev/shm`, which it sees.
-const UNSEEN: &[c_long] = &[sys::SYS_memfd_create, sys::SYS_shmget];
+/// Memory that no process of the sandbox need show: files without names, and what outlives who made it, segments,
+/// semaphores and messages. Unknown where nothing but a watchdog counts what is in use, so that programs fall back to
+/// `/dev/shm`, which it sees.
+pub(super) const UNSEEN: &[c_long] = &[
+    sys::SYS_memfd_create,
+    sys::SYS_shmget,
+    sys::SYS_semget,
+    sys::SYS_msgget,
+];
 
 /// Known to be good.
 const GOOD: &[c_long] = &[
@@ -352,7 +385,6 @@ const GOOD: &[c_long] = &[
     sys::SYS_getsid,
     sys::SYS_setsid,
     sys::SYS_sched_yield,
-    sys::SYS_sched_setaffinity,
     sys::SYS_sched_getaffinity,
     sys::SYS_sched_getparam,
     sys::SYS_sched_getscheduler,
@@ -361,7 +393,6 @@ const GOOD: &[c_long] = &[
     sys::SYS_sched_rr_get_interval,
     sys::SYS_sched_getattr,
     sys::SYS_getpriority,
-    sys::SYS_ioprio_set,
     sys::SYS_ioprio_get,
     sys::SYS_prctl,
     sys::SYS_seccomp,

@@ -30,14 +30,7 @@ except OSError as e:
         let answer = call(&*instance, b"").await.expect("called");
         assert_eq!(answer.text(), "19 11\n", "as many as it may, then EAGAIN");
         assert_eq!(answer.exit.code, Some(9));
-        if world.counts_by_kernel("process limit") {
-            assert_eq!(answer.exit.reason, Reason::Processes);
-        } else {
-            println!(
-                "the kernel keeps no account of refused forks here: the reason is the code's own exit"
-            );
-            assert_eq!(answer.exit.reason, Reason::Exited);
-        }
+        assert_eq!(answer.exit.reason, Reason::Processes);
         assert_eq!(
             call(&*neighbour, b"").await.expect("called").text(),
             "alive\n"

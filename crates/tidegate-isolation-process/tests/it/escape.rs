@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tidegate_escape::strain::{SHARED_OUT, WATCHED};
 use tidegate_escape::{Place, suite};
 use tidegate_instance::RootFs;
 
@@ -13,7 +14,11 @@ fn place(world: &World) -> Place<'_> {
     Place {
         isolation: &world.isolation,
         own_kernel: false,
-        cpu_held: world.counts_by_kernel("cpu limit"),
+        bearable: Some(if world.counts_by_kernel("cpu limit") {
+            SHARED_OUT
+        } else {
+            WATCHED
+        }),
         state: world.folder.path().join("state"),
         dress: Box::new(|_| {}),
     }
@@ -21,6 +26,10 @@ fn place(world: &World) -> Place<'_> {
 
 pub(crate) async fn every_attempt_is_answered_as_it_is_written_down(world: &World) {
     suite::withstands(&place(world)).await;
+}
+
+pub(crate) async fn the_way_out_leads_nowhere_else(world: &World) {
+    suite::keeps_the_door(&place(world)).await;
 }
 
 pub(crate) async fn the_same_from_an_image(world: &World) {

@@ -141,6 +141,7 @@ cases! {
         the_machines_network_is_there_when_asked_for;
     escape:
         every_attempt_is_answered_as_it_is_written_down,
+        the_way_out_leads_nowhere_else,
         the_same_from_an_image,
         what_one_does_to_itself_its_neighbour_hardly_notices;
     roots:
@@ -153,6 +154,7 @@ cases! {
         a_setuid_program_has_no_effect,
         what_cannot_be_run_is_explained,
         links_in_an_image_lead_nowhere_else,
+        nothing_covers_what_process_1_looks_at,
         layers_on_a_file_system_that_maps_no_ids_are_read,
         a_tree_that_cannot_be_a_root_is_refused,
         a_server_of_an_image_is_called_and_stopped_by_its_signal,

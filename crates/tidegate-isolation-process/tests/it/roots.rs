@@ -364,6 +364,23 @@ pub(crate) async fn links_in_an_image_lead_nowhere_else(world: &World) {
     );
 }
 
+/// A link of the image's leads what is hung into it to where something else has to be seen.
+pub(crate) async fn nothing_covers_what_process_1_looks_at(world: &World) {
+    for covered in ["/proc", "/dev", "/tmp"] {
+        let base = Layer::base(world).folder("run");
+        let root = image(&[&base.link("run/secrets", covered)]);
+        let script = "ls -d /proc/self/status /dev/shm; echo x > /tmp/file && echo written";
+        let (mut spec, _) = program(world, root, &["sh", "-c", script]);
+        spec.secrets = vec![SecretFile {
+            name: "key".to_owned(),
+            value: Arc::from(*b"value"),
+        }];
+        let instance = world.isolation.start(spec).await.expect("started");
+        let text = call(&*instance, b"").await.expect("called").text();
+        assert_eq!(text, "/dev/shm\n/proc/self/status\nwritten\n", "{covered}");
+    }
+}
+
 /// Where no link is followed.
 const AT_THEMSELVES: [&str; 4] = ["dev", "proc", "sys", "tmp"];
 

@@ -32,6 +32,8 @@ cases!(
     a_program_is_run_once_a_call,
     a_server_is_called_and_told_to_end,
     a_memory_hog_is_ended_and_told_so,
+    what_cannot_be_run_is_told_and_the_instance_lives_on,
+    processor_time_is_told,
     what_it_does_not_run_is_refused_in_words,
     every_attempt_is_answered_as_it_is_written_down,
     what_one_does_to_itself_its_neighbour_hardly_notices,
@@ -124,6 +126,31 @@ while True: hog.append(bytearray(b'x') * (4 << 20))
     }
 }
 
+async fn what_cannot_be_run_is_told_and_the_instance_lives_on(world: &World) {
+    let (spec, _) = world.spec("unrunnable", "#!/nowhere\n", false);
+    let instance = world.isolation.start(spec).await.expect("it starts");
+    for _ in 0..30 {
+        let error = call(&*instance, b"").await.expect_err("nothing runs it");
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+    }
+    assert!(!instance.is_gone());
+}
+
+async fn processor_time_is_told(world: &World) {
+    let script = "#!/usr/bin/python3 -I
+import time
+until = time.process_time() + 0.5
+while time.process_time() < until: pass
+";
+    let (spec, _) = world.spec("busy", script, false);
+    let instance = world.isolation.start(spec).await.expect("it starts");
+    let used = |when: &str| instance.usage().map(|u| u.cpu_us).expect(when);
+    let before = used("it is measured once it runs");
+    call(&*instance, b"").await.expect("called");
+    let after = used("it is there still");
+    assert!(after >= before + 200_000, "{before} {after}");
+}
+
 async fn what_it_does_not_run_is_refused_in_words(world: &World) {
     let (mut spec, _) = world.spec("refused", "", false);
     spec.program = Program::Host {
@@ -153,7 +180,7 @@ fn place(world: &World) -> Place<'_> {
         isolation: &world.isolation,
         own_kernel: true,
         // What a neighbour notices is printed; its own kernel adds more to it than any attacker does.
-        cpu_held: false,
+        bearable: None,
         state: world.folder.path().join("state"),
         dress: Box::new(|_| {}),
     }
@@ -188,4 +215,15 @@ async fn nothing_is_left(world: &World) {
         .filter(|line| line.contains(&mark))
         .collect();
     assert!(processes.is_empty(), "{processes:?}");
+    let own = format!("tidegate-{}-", std::process::id());
+    let groups: Vec<_> = std::fs::read_dir("/sys/fs/cgroup")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|hierarchy| std::fs::read_dir(hierarchy.path().join("tidegate-runsc")).ok())
+        .flat_map(|groups| groups.flatten())
+        .filter(|group| group.file_name().to_string_lossy().starts_with(&own))
+        .map(|group| group.path())
+        .collect();
+    assert!(groups.is_empty(), "{groups:?}");
 }

@@ -54,6 +54,17 @@ rollout = { over = "10m", maxErrorRate = "5%" }
 "#;
 
 #[test]
+fn an_empty_list_of_what_is_reached_is_not_none() {
+    let text = |egress: &str| format!("[functions.f]\nimage = \"alpine\"\nargs = []\n{egress}\n");
+    let spec = |egress: &str| {
+        let loaded = load("tidegate.toml", &text(egress), &[]).unwrap();
+        Json::Object(loaded.functions[0].spec.clone())
+    };
+    assert_eq!(spec("egress = []"), json!({ "egress": [] }));
+    assert_eq!(spec(""), json!({}));
+}
+
+#[test]
 fn a_manifest_becomes_functions() {
     let loaded = load("tidegate.toml", TOML, &[("HOST_NAME", "h")]).unwrap();
     assert!(loaded.warnings.is_empty());

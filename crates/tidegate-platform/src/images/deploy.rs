@@ -28,11 +28,11 @@ impl Platform {
         let Some(wanted) = &lowered.image else {
             return Ok(());
         };
-        let known = match &wanted.digest {
-            Some(digest) => Some(self.image(digest)?),
-            None => self.known_image(&wanted.name)?,
-        };
-        if let Some(image) = known {
+        let mut name = image_name(&wanted.name)?;
+        if let Some(digest) = &wanted.digest {
+            name = name.at(&parsed(digest)?);
+        }
+        if let Some(image) = self.image_here(&name)? {
             self.furnished(lowered, &image)
                 .map_err(|e| Error::Invalid(e.to_string()))?;
         }
@@ -56,23 +56,13 @@ impl Platform {
         };
         let name = image_name(&wanted.name)?;
         let digest = self.meant(&name, wanted.digest.as_deref(), before)?;
-        let here = match &digest {
-            Some(digest) => match self.image_store().images.get(digest) {
-                Ok(image) => Some(image),
-                Err(tidegate_image::Error::NotFound { .. }) => None,
-                Err(error) => return Err(error.into()),
-            },
-            None => self.known_image(&wanted.name)?,
-        };
-        let image = match here {
+        let name = digest.map_or(name.clone(), |digest| name.at(&digest));
+        let image = match self.image_here(&name)? {
             Some(image) => image,
             None => {
                 if before.phase == Phase::Failed && before.is_settled(object.generation()) {
                     return Ok(Furnished::GivenUp);
                 }
-                let name = digest
-                    .as_ref()
-                    .map_or(name.clone(), |digest| name.at(digest));
                 self.tell_of_pull(object, before, &wanted.name).await?;
                 let namespace = lowered.key.namespace.clone();
                 let login = Login::Secrets(&wanted.pull_secrets);
@@ -107,12 +97,14 @@ impl Platform {
             .image
             .as_ref()
             .filter(|image| image_name(&image.name).is_ok_and(|earlier| earlier == *name));
-        let text = said.or(earlier.map(|image| image.digest.as_str()));
+        let earlier = earlier.map(|image| image.digest.as_str());
+        let text = match name.digest() {
+            // It can mean nothing else, and may be the digest of an index, which only a registry tells from.
+            Some(_) => earlier.or(said),
+            None => said.or(earlier),
+        };
         match text {
-            Some(text) => text
-                .parse()
-                .map(Some)
-                .map_err(|e: tidegate_image::DigestError| Error::Invalid(e.to_string())),
+            Some(text) => parsed(text).map(Some),
             None => Ok(name.digest().cloned()),
         }
     }
@@ -148,4 +140,10 @@ impl Platform {
         }
         Ok(())
     }
+}
+
+fn parsed(digest: &str) -> Result<ImageDigest, Error> {
+    digest
+        .parse()
+        .map_err(|e: tidegate_image::DigestError| Error::Invalid(e.to_string()))
 }

@@ -97,6 +97,16 @@ pub(super) fn furnish(
     });
     let mut env: std::collections::BTreeMap<_, _> = config.env.iter().cloned().collect();
     env.extend(spec.env.clone());
+    let words = command.iter().chain([&workdir]);
+    if words
+        .chain(env.iter().flat_map(|(name, value)| [name, value]))
+        .any(|word| word.contains('\0'))
+    {
+        return Err(wrong(format!(
+            "image {:?} has a command, variable or working folder with a NUL character, which no program can be given",
+            wanted.name
+        )));
+    }
     let mut furnished = FunctionSpec {
         contract,
         command,

@@ -184,18 +184,16 @@ impl Platform {
     /// # Errors
     /// It is no name, or what it meant cannot be read.
     pub fn known_image(&self, name: &str) -> Result<Option<Image>, Error> {
-        let reference = image_name(name)?;
+        self.image_here(&image_name(name)?)
+    }
+
+    /// The same for a name that has been read. The digest in one may be that of an index, which stands for one image here.
+    fn image_here(&self, name: &Reference) -> Result<Option<Image>, Error> {
         let images = &self.image_store().images;
-        match reference.digest() {
-            Some(digest) => match images.get(digest) {
-                Ok(image) => Ok(Some(image)),
-                Err(tidegate_image::Error::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error.into()),
-            },
-            None => match images.resolve(&reference) {
-                Some(digest) => Ok(Some(images.get(&digest)?)),
-                None => Ok(None),
-            },
+        match images.resolve(name).map(|digest| images.get(&digest)) {
+            Some(Ok(image)) => Ok(Some(image)),
+            None | Some(Err(tidegate_image::Error::NotFound { .. })) => Ok(None),
+            Some(Err(error)) => Err(error.into()),
         }
     }
 

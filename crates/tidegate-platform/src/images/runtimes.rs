@@ -49,6 +49,8 @@ impl Platform {
                 names.join(", ")
             )));
         }
+        // What is unused may be removed until it is written that this is not.
+        let _placing = self.placing().lock().await;
         let digest = self.image(image)?.digest.to_string();
         let added = AddedRuntime {
             name: name.to_owned(),

@@ -12,9 +12,9 @@ use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target};
 use tidegate_core::{Build, Code, FunctionKey, FunctionRef, FunctionSpec, Name, SecretUse};
 use tidegate_platform::{
-    Body, CallContext, Digest, Failure, Function, GradualRollout, Holds, ImageUse, KeptRevision,
-    Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix,
-    ReplyBody, Status, Switch, new_id,
+    Body, CallContext, Digest, Enqueue, Failure, Function, GradualRollout, Holds, ImageUse,
+    KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions,
+    Prefix, ReplyBody, Scheduled, Status, Switch, TriggerRequest, new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -36,6 +36,17 @@ pub(crate) struct World {
 pub(crate) const KEPT: usize = 3;
 
 struct Plain;
+
+/// The member `schedules` of a spec has schedules.
+fn schedules_of(object: &Object) -> Vec<Scheduled> {
+    let all = object.spec().and_then(|s| s["schedules"].as_array());
+    let all = all.into_iter().flatten().filter_map(|s| s.as_str());
+    all.map(|schedule| Scheduled {
+        schedule: schedule.to_owned(),
+        request: TriggerRequest::default(),
+    })
+    .collect()
+}
 
 /// The member `traffic` of a spec has `REVISION|latest=PERCENT[:TAG]`, separated by spaces.
 fn traffic_of(object: &Object) -> Vec<Share> {
@@ -126,6 +137,7 @@ impl Lower for Plain {
             switch: Switch::WhenReady,
             traffic: traffic_of(object),
             rollout: rollout_of(object),
+            schedules: schedules_of(object),
         })
     }
 }
@@ -138,6 +150,14 @@ impl World {
     }
 
     pub(crate) async fn with(folder: &Path, fake: Arc<Fake>) -> Self {
+        Self::with_queue(folder, fake, None).await
+    }
+
+    pub(crate) async fn with_queue(
+        folder: &Path,
+        fake: Arc<Fake>,
+        queue: Option<Arc<dyn Enqueue>>,
+    ) -> Self {
         let data = folder.join("data");
         let opened = tokio::task::spawn_blocking(move || tidegate_store::open(&data)).await;
         let (store, report) = opened.unwrap().unwrap();
@@ -146,6 +166,7 @@ impl World {
             revisions: KEPT,
             kinds: vec![Arc::new(Plain)],
             holders: vec![Arc::new(Held)],
+            acceptor: queue,
             ..Parts::below(folder, store, Arc::new(Handle(fake.clone())))
         })
         .await

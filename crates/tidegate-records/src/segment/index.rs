@@ -3,7 +3,6 @@
 //! A head, a row of all frames, and all (term, frame) pairs in order. A look-up is a binary search with reads of a few
 //! bytes, which the machine's page cache answers; nothing of an index stays in this process but its head.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::ops::Range;
@@ -11,6 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crc32fast::Hasher;
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::builder::{Builder, FrameMeta, Summary, intersect};
 use super::{Term, UNFINISHED_SUFFIX, Wanted, index_path};
@@ -42,27 +42,34 @@ pub(crate) struct Index {
 
 /// Writes the index of a segment of `data` bytes. It appears whole or not at all.
 pub(crate) fn write(segment: &Path, data: u64, builder: &Builder) -> io::Result<(Head, u64)> {
-    let head = Head {
-        data,
-        frames: builder.frames.len() as u32,
-        pairs: builder.terms.len() as u64,
-        summary: builder.summary,
-    };
+    let head = Head::of(data, builder);
     let path = index_path(segment);
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(UNFINISHED_SUFFIX);
-    let written = write_to(&unfinished, &head, builder);
+    let write = || {
+        let file = write_to(File::create(&unfinished)?, &head, builder)?;
+        file.sync_data()?;
+        std::fs::rename(&unfinished, &path)?;
+        Ok(file.metadata()?.len())
+    };
+    let written: io::Result<u64> = write();
     if written.is_err() {
         // The disk may be full: what is of no use must not take room.
         let _ = std::fs::remove_file(&unfinished);
     }
-    let length = written?;
-    std::fs::rename(&unfinished, &path)?;
-    Ok((head, length))
+    Ok((head, written?))
 }
 
-fn write_to(path: &OsStr, head: &Head, builder: &Builder) -> io::Result<u64> {
-    let mut file = BufWriter::with_capacity(64 * 1024, File::create(path)?);
+/// The same in memory, for as long as it is asked: for a disk that takes no index.
+pub(crate) fn in_memory(data: u64, builder: &Builder) -> io::Result<Index> {
+    let head = Head::of(data, builder);
+    let file = memfd_create("index", MemfdFlags::CLOEXEC)?;
+    let file = write_to(file.into(), &head, builder)?;
+    Ok(Index { file, head })
+}
+
+fn write_to(file: File, head: &Head, builder: &Builder) -> io::Result<File> {
+    let mut file = BufWriter::with_capacity(64 * 1024, file);
     file.write_all(&head.bytes())?;
     let mut hasher = Hasher::new();
     let mut put = |bytes: &[u8]| {
@@ -73,7 +80,7 @@ fn write_to(path: &OsStr, head: &Head, builder: &Builder) -> io::Result<u64> {
         put(&frame_bytes(frame))?;
     }
     let mut pairs: Vec<u64> = Vec::with_capacity(builder.terms.len());
-    let number = |(term, frame): &(Term, u32)| u64::from(term.0) << 32 | u64::from(*frame);
+    let number = |(term, frame): &(Term, u32)| (u64::from(term.0) << 32) | u64::from(*frame);
     pairs.extend(builder.terms.iter().map(number));
     pairs.sort_unstable();
     for pair in &pairs {
@@ -81,9 +88,7 @@ fn write_to(path: &OsStr, head: &Head, builder: &Builder) -> io::Result<u64> {
         put(&pair.to_be_bytes())?;
     }
     file.write_all(&hasher.finalize().to_le_bytes())?;
-    let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.sync_data()?;
-    Ok(file.metadata()?.len())
+    file.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
 fn frame_bytes(frame: &FrameMeta) -> [u8; FRAME] {
@@ -110,6 +115,15 @@ fn read_frame(bytes: &[u8]) -> Option<FrameMeta> {
 // === impl Head ===
 
 impl Head {
+    fn of(data: u64, builder: &Builder) -> Self {
+        Self {
+            data,
+            frames: builder.frames.len() as u32,
+            pairs: builder.terms.len() as u64,
+            summary: builder.summary,
+        }
+    }
+
     fn bytes(&self) -> [u8; HEAD] {
         let mut bytes = Vec::with_capacity(HEAD);
         bytes.extend_from_slice(MAGIC);

@@ -64,7 +64,10 @@ impl Sealed {
         }
         let file = File::open(&self.path)?;
         let builder = build(&file, self.name, kind, &self.path, self.bytes, damage)?;
-        let (head, bytes) = index::write(&self.path, self.bytes, &builder)?;
+        let Ok((head, bytes)) = index::write(&self.path, self.bytes, &builder) else {
+            // It cannot be kept now, but it can be used.
+            return Ok((index::in_memory(self.bytes, &builder)?, builder.summary));
+        };
         if !self.path.exists() {
             // It was removed meanwhile, and so must its index be.
             let _ = fs::remove_file(index_path(&self.path));

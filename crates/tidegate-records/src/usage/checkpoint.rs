@@ -50,19 +50,17 @@ pub(crate) fn write(
     replace(&path(folder, number), &bytes)
 }
 
-/// The latest checkpoint that is whole; whether any file was there goes first.
-pub(crate) fn read(folder: &Path) -> io::Result<(bool, Option<Checkpoint>)> {
-    let (mut any, mut latest) = (false, None::<Checkpoint>);
+/// The latest checkpoint that is whole.
+pub(crate) fn read(folder: &Path) -> io::Result<Option<Checkpoint>> {
+    let mut latest = None::<Checkpoint>;
     for file in FILES {
         let path = folder.join(file);
-        match fs::metadata(&path) {
+        let length = match fs::metadata(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            about => {
-                any = true;
-                if about?.len() > MAX_BYTES {
-                    continue;
-                }
-            }
+            about => about?.len(),
+        };
+        if length > MAX_BYTES {
+            continue;
         }
         let bytes = fs::read(&path)?;
         let Some(Ok(found)) = check(&bytes, 0, SALT).map(parse) else {
@@ -76,7 +74,7 @@ pub(crate) fn read(folder: &Path) -> io::Result<(bool, Option<Checkpoint>)> {
             latest = Some(found);
         }
     }
-    Ok((any, latest))
+    Ok(latest)
 }
 
 fn parse(bytes: &[u8]) -> Result<Checkpoint, Malformed> {

@@ -39,7 +39,7 @@ pub(crate) struct Loaded {
     pub(crate) store: Store,
     /// Batches from here on are to be counted.
     pub(crate) place: Place,
-    /// Whether there was a checkpoint, or at least never one.
+    /// Whether there was a checkpoint. There is one from the first start on.
     pub(crate) sound: bool,
 }
 
@@ -47,8 +47,8 @@ impl Store {
     pub(crate) fn open(folder: PathBuf) -> Result<Loaded, Error> {
         fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
         let read = checkpoint::read(&folder);
-        let (any, found) = read.map_err(Error::io("read", &folder))?;
-        let sound = found.is_some() || !any;
+        let found = read.map_err(Error::io("read", &folder))?;
+        let sound = found.is_some();
         let found = found.unwrap_or_default();
         Ok(Loaded {
             place: found.place,

@@ -187,12 +187,18 @@ impl Layers {
     }
 
     fn images(&mut self) -> ImageSettings {
-        let layers = |text: &str| match text.parse::<usize>() {
-            // As many as fit into one mount.
-            Ok(n) if (1..=500).contains(&n) => Ok(n),
-            _ => Err("write a whole number from 1 to 500"),
-        };
         let usual = ImageSettings::default();
+        // The usual is as many as a sandbox mounts.
+        let most = usual.max_layers;
+        let layers = |text: &str| match text.parse::<usize>() {
+            Ok(n) if (1..=most).contains(&n) => Ok(n),
+            _ => Err(format!("write a whole number from 1 to {most}")),
+        };
+        let file = |text: &str| match std::fs::metadata(text) {
+            Ok(found) if found.is_file() => Ok(Some(PathBuf::from(text))),
+            Ok(_) => Err("it is no file".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
         ImageSettings {
             max_image_bytes: self.get("images.max-size", size, || usual.max_image_bytes),
             max_layers: self.get("images.max-layers", layers, || usual.max_layers),
@@ -200,6 +206,7 @@ impl Layers {
             connect: self.get("images.connect-timeout", duration, || usual.connect),
             idle: self.get("images.idle-timeout", duration, || usual.idle),
             insecure: self.get("images.insecure", registries, Vec::new),
+            ca_file: self.get("images.ca-file", file, || None),
             ..usual
         }
     }

@@ -147,9 +147,12 @@ pub enum Source {
     File(PathBuf),
     /// A variable.
     Environment(String),
-    /// A flag.
+    /// A flag of its own, or `--set`.
     Flag(String),
 }
+
+/// Settings that are flags of their own; the others are given with `--set`.
+const FLAGS: [&str; 2] = ["data", "listen"];
 
 /// Every mistake that was found.
 #[derive(Debug, thiserror::Error)]
@@ -190,7 +193,8 @@ impl fmt::Display for Source {
             Self::Default => f.write_str("default"),
             Self::File(path) => write!(f, "settings file {}", path.display()),
             Self::Environment(name) => write!(f, "variable {name}"),
-            Self::Flag(name) => write!(f, "flag --{name}"),
+            Self::Flag(name) if FLAGS.contains(&name.as_str()) => write!(f, "flag --{name}"),
+            Self::Flag(name) => write!(f, "--set {name}"),
         }
     }
 }
@@ -251,7 +255,10 @@ mod tests {
         )
         .unwrap();
         let env = |name: &str| (name == "TIDEGATE_AUTH").then(|| "maybe".into());
-        let flags = [("listen".to_owned(), "8080".to_owned())];
+        let flags = [
+            ("listen".to_owned(), "8080".to_owned()),
+            ("images.registries".to_owned(), "any,example.org".to_owned()),
+        ];
         let mistakes = Settings::load(Some(&file), env, &flags)
             .unwrap_err()
             .mistakes;
@@ -261,6 +268,7 @@ mod tests {
             "threads is \"0\"",
             "TIDEGATE_AUTH",
             "flag --listen",
+            "--set images.registries: images.registries is \"any,example.org\": \"any\" stands alone",
             "tls.certificate",
         ] {
             assert!(
@@ -268,6 +276,6 @@ mod tests {
                 "{part} in {mistakes:#?}"
             );
         }
-        assert_eq!(mistakes.len(), 6, "{mistakes:#?}");
+        assert_eq!(mistakes.len(), 7, "{mistakes:#?}");
     }
 }

@@ -225,6 +225,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "registries (host, or host:port), beside those of this machine, that are spoken to without TLS; separated by commas",
     },
     Setting {
+        key: "images.ca-file",
+        default: "",
+        help: "file of certificates (PEM), of registries or their authorities, that are trusted beside the system's",
+    },
+    Setting {
         key: "records.level",
         default: "all",
         help: "which invocations leave a record where their function does not say: 'all', 'errors', 'sampled:100', or 'none'",

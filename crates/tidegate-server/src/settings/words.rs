@@ -30,12 +30,17 @@ pub(super) fn whole<T: FromStr + Default + PartialOrd>(text: &str) -> Result<T, 
 
 pub(super) fn registries(text: &str) -> Result<Vec<String>, String> {
     let words: Vec<String> = list(text).collect();
-    match words.iter().find(|word| word.contains('/')) {
-        Some(bad) => Err(format!(
-            "{bad:?} is no registry; write registry.example.org or registry.example.org:5000"
-        )),
-        None => Ok(words),
+    for word in &words {
+        if word.contains('/') {
+            return Err(format!(
+                "{word:?} is no registry; write registry.example.org or registry.example.org:5000"
+            ));
+        }
+        if word == "any" || word == "none" {
+            return Err(format!("{word:?} stands alone, or write registries alone"));
+        }
     }
+    Ok(words)
 }
 
 pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {

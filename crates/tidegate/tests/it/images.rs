@@ -237,6 +237,40 @@ fn a_document_alone_has_its_image_pulled() {
     assert_eq!(server.get("/fn/alone/").ok().text(), "alone");
 }
 
+/// What sites show of an image is most often the digest of an index: of images for several processors.
+#[test]
+fn an_index_is_named_by_its_digest_and_asked_for_once() {
+    let server = SERVER.get();
+    let registry = Registry::start();
+    let web = Image::web("indexed");
+    registry.push("team/indexed", "1", &web);
+    let index = registry.push_index("team/indexed", "list", &web);
+    assert_ne!(index, web.digest());
+    let name = registry.name(&format!("team/indexed@{index}"));
+    let document = json!({ "spec": { "image": name } });
+    let put = |target: &str| {
+        let target = format!("/namespaces/default/functions/{target}?wait=60");
+        let reply = server.control("PUT", &target);
+        reply.body(document.to_string()).send().json()
+    };
+    let ready = |put: &Value| {
+        assert_eq!(put["status"]["phase"], "Ready", "{put}");
+        assert_eq!(put["status"]["image"]["digest"], web.digest());
+    };
+    ready(&put("indexed"));
+    // From here on everything that is needed is here.
+    drop(registry);
+    ready(&put("indexed-again"));
+    server.cli(&["deploy", "--image", &name, "indexed"]).ok();
+    let scaled = server.change("indexed", |spec| spec["scale"] = json!({ "min": 1 }));
+    ready(&scaled.json());
+    assert_eq!(server.get("/fn/indexed/").ok().text(), "indexed");
+    // Not even its name.
+    server.cli(&["image", "remove", &name]).ok();
+    let scaled = server.change("indexed", |spec| spec["scale"] = json!({ "min": 2 }));
+    ready(&scaled.json());
+}
+
 #[test]
 fn the_status_says_that_an_image_is_pulled_and_a_newer_document_ends_it() {
     let server = SERVER.get();
@@ -356,6 +390,9 @@ fn what_cannot_be_run_is_said_and_leaves_what_runs() {
     server
         .cli(&[&good[..], &["--command", "/bin/absent"]].concat())
         .fails(&["/bin/absent"]);
+    server
+        .cli(&[&good[..], &["--command", "/bin/sh -c true"]].concat())
+        .fails(&["\"/bin/sh -c true\"", "that is one word"]);
     for (image, says) in [("A B", "image name"), ("x@sha256:12", "digest")] {
         server
             .cli(&["deploy", "--image", image, "f"])

@@ -254,6 +254,83 @@ fn memory_is_limited_and_the_reason_is_told() {
 }
 
 #[test]
+fn the_limit_that_ended_a_call_is_told_by_its_name() {
+    every_limit_is_told(&SERVER.get());
+}
+
+/// For each limit and each way of being called: what the caller is told, and what the log has.
+pub(crate) fn every_limit_is_told(server: &Server) {
+    const FORKS: &str = "import os, time
+def forks():
+    try:
+        while True:
+            if os.fork() == 0:
+                time.sleep(600)
+    except OSError:
+        os._exit(9)
+";
+    const FILLS: &str = "import os, signal
+def fills():
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    os.ftruncate(os.open('/tmp/x', os.O_CREAT | os.O_RDWR), 1 << 40)
+";
+    const HOGS: &str = "import time
+def hogs():
+    kept = []
+    while True:
+        kept.append(b'x' * (1 << 20))
+        time.sleep(0.001)
+";
+    const LOOPS: &str = "def loops():
+    while True: pass
+";
+    let cases = [
+        (
+            "forks",
+            FORKS,
+            "30s",
+            500,
+            "limit-processes",
+            "process limit",
+        ),
+        ("fills", FILLS, "30s", 500, "limit-disk", "disk limit"),
+        ("hogs", HOGS, "30s", 500, "limit-memory", "memory"),
+        ("loops", LOOPS, "1s", 504, "limit-timeout", ""),
+    ];
+    let mut wrong = Vec::new();
+    for (name, code, timeout, status, outcome, logged) in cases {
+        let handler = format!("{code}\ndef handler(event):\n    {name}()\n");
+        let program = format!("#!/usr/bin/python3\n{code}\n{name}()\n");
+        let web = format!(
+            "#!/usr/bin/python3\nimport http.server\n{code}\nclass H(http.server.BaseHTTPRequestHandler):\n    \
+             def do_GET(self): {name}()\nimport os\nhttp.server.HTTPServer(('', int(os.environ['PORT'])), H).serve_forever()\n"
+        );
+        for (kind, source, more) in [
+            ("host", handler, &[][..]),
+            ("process", program, &[]),
+            ("http", web, &["--contract", "http"]),
+        ] {
+            let function = format!("{name}-{kind}");
+            let mut options = vec!["--memory", "128Mi", "--timeout", timeout];
+            options.extend(more);
+            server.deploy(&function, &source, &options);
+            let reply = server.get(&format!("/fn/{function}"));
+            if (reply.status, reply.outcome()) != (status, Some(outcome)) {
+                wrong.push(format!("{function}: {reply}"));
+                continue;
+            }
+            server.lines(&function, |lines| {
+                let said = |line: &serde_json::Value| {
+                    line["text"].as_str().is_some_and(|t| t.contains(logged))
+                };
+                logged.is_empty() || lines.iter().any(said)
+            });
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
 fn temporary_files_are_limited() {
     let server = SERVER.get();
     server.deploy("filler", "def handler(event):\n    with open('/tmp/big', 'wb') as f:\n        for _ in range(200):\n            f.write(b'x' * (1 << 20))\n    return 'written'\n", &["--memory", "256Mi"]);

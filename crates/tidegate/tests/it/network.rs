@@ -36,6 +36,21 @@ def handler(event):
         return {'status': 0, 'text': str(e)}
 "#;
 
+/// Calls another from an address that it chose itself.
+const CHOSEN: &str = r#"
+import http.client
+def handler(event):
+    c = http.client.HTTPConnection('from', 80, timeout=20, source_address=('8.8.8.8', 0))
+    c.request('GET', event.query['path'])
+    return c.getresponse().read().decode()
+"#;
+
+/// Says where a call came from.
+const FROM: &str = r#"
+def handler(event):
+    return event.headers.get('x-forwarded-for', '-')
+"#;
+
 /// Says who called.
 const WHO: &str = r#"
 def handler(event):
@@ -143,6 +158,18 @@ fn what_the_operator_allows_is_reached_and_this_machine_is_not() {
         .status(201);
     allowed.deploy("fetch", FETCH, &["--namespace", "fenced"]);
     assert_eq!(fetch(&allowed, "fetch.fenced", far), "ConnectionResetError");
+    // Another list counts for whatever starts once it is there.
+    let network = format!("{own}/32");
+    for (name, list, expected) in [
+        ("wider", &*network, "from afar"),
+        ("narrower", "10.9.9.9", "ConnectionResetError"),
+    ] {
+        allowed
+            .faas_json("PUT", "/system/namespace/fenced", &fence(list))
+            .status(202);
+        allowed.deploy(name, FETCH, &["--namespace", "fenced"]);
+        assert_eq!(fetch(&allowed, &format!("{name}.fenced"), far), expected);
+    }
     let refused = allowed.faas_json("PUT", "/system/namespace/fenced", &fence("a b"));
     assert!(refused.status >= 400, "{}", refused.status);
     refused.says(&["\"a b\""]);
@@ -204,6 +231,11 @@ fn functions_call_one_another_by_name() {
         let (status, text) = call(&server, "caller", url);
         assert_eq!(status, expected, "{url}: {text}");
     }
+    // An address is what the code chose, and says nothing.
+    server.deploy("from", FROM, &[]);
+    server.deploy("chosen", CHOSEN, &[]);
+    let from = server.get("/fn/chosen?path=/").ok();
+    assert_eq!(from.text(), "192.0.0.2");
     // Nobody outside can say that he is inside.
     let forged = server
         .call("GET", "/fn/who")

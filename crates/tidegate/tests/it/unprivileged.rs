@@ -67,6 +67,7 @@ fn misbehaving_functions_of_an_ordinary_user_hurt_nobody() {
     server.deploy("hog", "def handler(event):\n    kept = []\n    while True:\n        kept.append(b'x' * (1 << 20))\n", &["--memory", "64Mi"]);
     let reply = server.get("/fn/hog").status(500);
     assert_eq!(reply.outcome(), Some("limit-memory"), "{reply}");
+    crate::limits::every_limit_is_told(&server);
     server.deploy(
         "bomb",
         "#!/bin/bash\nf() { f | f & }\nf\nsleep 600\n",

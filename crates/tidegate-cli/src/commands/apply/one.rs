@@ -330,13 +330,15 @@ impl Work<'_> {
             outcome.url = Some(url(self.client, &function));
             status = function.status.unwrap_or_default();
         }
-        self.judge(outcome, &ship, &status).await
+        self.judge(outcome, &ship, written.metadata.generation, &status)
+            .await
     }
 
     async fn judge(
         &self,
         outcome: &mut Outcome,
         ship: &Ship<'_>,
+        generation: u64,
         status: &FunctionStatus,
     ) -> Result {
         if !status.revision.is_empty() {
@@ -345,7 +347,7 @@ impl Work<'_> {
         match status.phase {
             Phase::Ready => Ok(()),
             Phase::Failed => {
-                let (log, error) = ship.failed(status).await;
+                let (log, error) = ship.failed(generation, status).await;
                 outcome.log = log;
                 Err(error)
             }
@@ -417,13 +419,19 @@ fn compare(there: Option<&Json>, wanted: &Json) -> Action {
     }
 }
 
+/// A list that is the strictest where it is empty, and none where it is absent.
+const EGRESS: &str = "egress";
+
 /// Without what says nothing, so that an absent member and an empty one are the same.
 pub(super) fn tidied(value: &Json) -> Json {
     match value {
         Json::Object(map) => {
             let kept: Map<String, Json> = map
                 .iter()
-                .map(|(key, value)| (key.clone(), tidied(value)))
+                .map(|(key, value)| match value {
+                    Json::Array(_) if key == EGRESS => (key.clone(), value.clone()),
+                    value => (key.clone(), tidied(value)),
+                })
                 .filter(|(_, value)| !value.is_null())
                 .collect();
             if kept.is_empty() {
@@ -441,6 +449,14 @@ pub(super) fn tidied(value: &Json) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_empty_list_of_what_is_reached_says_something() {
+        let spec =
+            serde_json::json!({ "args": [], "env": {}, "egress": [], "network": "outbound" });
+        let kept = serde_json::json!({ "egress": [], "network": "outbound" });
+        assert_eq!(tidied(&spec), kept);
+    }
 
     #[test]
     fn what_differs_is_told_from_what_only_looks_so() {

@@ -27,7 +27,7 @@ pub(super) struct ImageSettings {
     /// A secret with credentials for the registry, as 'docker login' writes them into config.json; can be given many times
     #[arg(long = "pull-secret", requires = "image", value_name = "NAME")]
     pull_secrets: Vec<String>,
-    /// The program to run in place of the image's, a word each time it is given
+    /// The program to run in place of the image's: a word each time it is given, such as --command sh --command -c
     #[arg(
         long,
         requires = "image",
@@ -76,6 +76,16 @@ impl ImageSettings {
         last.split(':').next().unwrap_or(last)
     }
 
+    /// Whether an image can be called so.
+    pub(super) fn check(contract: Option<&str>) -> Result {
+        match contract {
+            Some("host") => Err(Error::usage(
+                "--contract host is for code; an image is called by 'http' or 'stdio'",
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// Has the server get the image, if it has to.
     pub(super) async fn fetch(&self, context: &Context, client: &Client, image: &str) -> Result {
         if self.pull == Pull::Missing && is_here(client, image).await? {
@@ -96,12 +106,7 @@ impl ImageSettings {
         contract: Option<&String>,
         spec: &mut FunctionSpec,
         kept: &mut Vec<String>,
-    ) -> Result {
-        if contract.is_some_and(|word| word == "host") {
-            return Err(Error::usage(
-                "--contract host is for code; an image is called by 'http' or 'stdio'",
-            ));
-        }
+    ) {
         if spec.image.is_none() {
             // What was said of code says nothing of an image.
             spec.code = Code::default();
@@ -149,7 +154,6 @@ impl ImageSettings {
         } else if spec.read_only_root == Some(false) {
             keep("root", Some("writable".to_owned()));
         }
-        Ok(())
     }
 }
 
@@ -200,14 +204,12 @@ mod tests {
             ..ImageSettings::default()
         };
         let mut kept = Vec::new();
-        first.apply("a:1", None, &mut spec, &mut kept).unwrap();
+        first.apply("a:1", None, &mut spec, &mut kept);
         assert_eq!(
             (&*spec.runtime, &spec.contract, &*kept),
             ("", &None, &[][..])
         );
-        ImageSettings::default()
-            .apply("a:2", None, &mut spec, &mut kept)
-            .unwrap();
+        ImageSettings::default().apply("a:2", None, &mut spec, &mut kept);
         assert_eq!(kept, ["command serve", "port 80"]);
         assert_eq!(spec.image.as_deref(), Some("a:2"));
         forget(&mut spec);

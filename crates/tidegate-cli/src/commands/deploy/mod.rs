@@ -81,9 +81,9 @@ const TRIES: usize = 4;
 
 /// Deploy a file or folder as a function, and print its URL
 ///
-/// Python files with 'def handler(event, context)' or an ASGI or WSGI 'app', programs, and scripts with a '#!' line. A
-/// deploy replaces the code and keeps earlier settings that are not given. A manifest, or a folder with a tidegate.toml or
-/// tidegate.yaml, is applied as 'apply' does.
+/// Code in any of the languages, told from its content; a program or a script with a '#!' line; with --image a container
+/// image. A deploy replaces the code and keeps earlier settings that are not given. A manifest, or a folder with a
+/// tidegate.toml or tidegate.yaml, is applied as 'apply' does.
 #[derive(Args)]
 pub(crate) struct Deploy {
     /// The file or folder, an archive, a manifest, or the address of a git repository: URL.git[#REF][:FOLDER]
@@ -237,6 +237,8 @@ impl Deploy {
         let client = context.client()?;
         let began = Instant::now();
         let settings = self.settings.clone().checked()?;
+        // Before a pull, which takes its time.
+        ImageSettings::check(self.contract.as_deref())?;
         self.image.fetch(context, &client, image).await?;
         let payload = Payload::Image(image);
         let function = self
@@ -306,7 +308,7 @@ impl Deploy {
                 Ok(function)
             }
             Phase::Failed => {
-                let (lines, error) = ship.failed(&status).await;
+                let (lines, error) = ship.failed(written.metadata.generation, &status).await;
                 // What a build said was told while it ran.
                 let told = self.follows || status.build.as_ref().is_some_and(|b| b.failed);
                 for line in lines.iter().filter(|_| !told) {
@@ -475,7 +477,7 @@ impl Deploy {
             Payload::Code(code) => self.of_code(code, &mut spec, &mut kept),
             Payload::Image(image) => {
                 let contract = self.contract.as_ref();
-                self.image.apply(image, contract, &mut spec, &mut kept)?;
+                self.image.apply(image, contract, &mut spec, &mut kept);
             }
         }
         settings.apply(&mut spec, &mut metadata.labels, &mut kept)?;

@@ -62,7 +62,8 @@ pub(crate) struct Settings {
     /// What an instance sees of the network
     #[arg(long, value_parser = ["outbound", "none", "host"])]
     network: Option<String>,
-    /// All that it reaches: a host, *.host or network, with :port where only one is meant; can be given many times
+    /// All that it reaches beside other functions: a host, *.host or network, with :port where only one is meant; can be given
+    /// many times, or be '' for nothing
     #[arg(long, value_name = "HOST")]
     egress: Vec<String>,
     /// Who may call it: anyone, or holders of a key
@@ -114,7 +115,9 @@ impl Settings {
         one.set(&mut scale.idle, &self.idle, "idle");
         one.set(&mut spec.network, &self.network, "network");
         match &spec.egress {
+            _ if self.egress == [""] => spec.egress = Some(Vec::new()),
             _ if !self.egress.is_empty() => spec.egress = Some(self.egress.clone()),
+            Some(before) if before.is_empty() => one.0.push("egress of functions alone".to_owned()),
             Some(before) => one.0.push(format!("egress {}", before.join(" "))),
             None => {}
         }

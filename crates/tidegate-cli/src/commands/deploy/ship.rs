@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use tidegate_build::{PackOptions, Packed, Runtime};
 use tidegate_core::Name;
-use tidegate_document::{BuildLine, Code, Function, FunctionStatus, LogLine, Phase};
+use tidegate_document::{
+    BuildLine, Code, Function, FunctionStatus, Phase, RevisionList, RevisionPhase,
+};
 
 use super::versions::is_same_code;
 use crate::client::{ANSWER, Client};
@@ -24,9 +26,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Wait between two questions, for a server that answers at once that it is not ready.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Lines shown of a start that failed.
-const LOG_LINES: &str = "20";
 
 /// One function on its way to a server.
 pub(crate) struct Ship<'a> {
@@ -151,20 +150,18 @@ impl Ship<'_> {
         }
     }
 
-    /// Why it failed: the last lines that the tool or the code wrote, and the server's line.
-    pub(crate) async fn failed(&self, status: &FunctionStatus) -> (Vec<String>, Error) {
+    /// Why the written generation failed: the last lines that the tool or the code wrote, and the server's line.
+    pub(crate) async fn failed(
+        &self,
+        generation: u64,
+        status: &FunctionStatus,
+    ) -> (Vec<String>, Error) {
         let built = status.build.as_ref().is_none_or(|build| !build.failed);
-        let target = format!("{}/logs", path(self.namespace, self.name.as_str()));
-        let mut written = match &status.build {
+        let written = match &status.build {
             // The code has said nothing yet.
             Some(build) if build.failed => build.log.clone(),
-            _ => Vec::new(),
+            _ => self.last_words(generation, &status.message).await,
         };
-        if built && let Ok(mut lines) = self.client.lines(&target, &[("tail", LOG_LINES)]).await {
-            while let Ok(Some(line)) = lines.next::<LogLine>().await {
-                written.push(line.text);
-            }
-        }
         let why = if status.message.is_empty() {
             "the server gives no reason"
         } else {
@@ -182,5 +179,23 @@ impl Ship<'_> {
             ))
         };
         (written, error)
+    }
+
+    /// What the code of a generation wrote before it failed. The revision has kept it; the function's log has what earlier
+    /// ones wrote as well.
+    async fn last_words(&self, generation: u64, message: &str) -> Vec<String> {
+        let target = format!("{}/revisions", path(self.namespace, self.name.as_str()));
+        let revisions: RevisionList = match self.client.get(&target, &[], ANSWER).await {
+            Ok(revisions) => revisions,
+            // The failure itself is told all the same.
+            Err(_) => return Vec::new(),
+        };
+        let failed = revisions.items.into_iter().find(|revision| {
+            revision.spec.generation == generation && revision.status.phase == RevisionPhase::Failed
+        });
+        let mut lines = failed.map_or_else(Vec::new, |revision| revision.status.log);
+        // The server's own line comes with the error.
+        lines.retain(|line| line.strip_prefix("start failed: ") != Some(message));
+        lines
     }
 }

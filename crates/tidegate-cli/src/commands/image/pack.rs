@@ -140,7 +140,9 @@ fn add<W: Write>(builder: &mut Builder<W>, folder: &Path) -> io::Result<u64> {
                 at.display()
             )));
         }
-        let mut found = fs::read_dir(&at)?.collect::<io::Result<Vec<_>>>()?;
+        let mut found = fs::read_dir(&at)
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+            .map_err(|e| of(&at, &e))?;
         found.sort_by_key(fs::DirEntry::file_name);
         for entry in found {
             entries += 1;
@@ -150,7 +152,7 @@ fn add<W: Write>(builder: &mut Builder<W>, folder: &Path) -> io::Result<u64> {
                 )));
             }
             let (path, name) = (entry.path(), inside.join(entry.file_name()));
-            let metadata = fs::symlink_metadata(&path)?;
+            let metadata = fs::symlink_metadata(&path).map_err(|e| of(&path, &e))?;
             let mut header = Header::new_gnu();
             header.set_mode(metadata.permissions().mode() & 0o1777);
             let modified = std::os::unix::fs::MetadataExt::mtime(&metadata);
@@ -159,7 +161,8 @@ fn add<W: Write>(builder: &mut Builder<W>, folder: &Path) -> io::Result<u64> {
             let kind = metadata.file_type();
             if kind.is_symlink() {
                 header.set_entry_type(EntryType::Symlink);
-                builder.append_link(&mut header, &name, fs::read_link(&path)?)?;
+                let target = fs::read_link(&path).map_err(|e| of(&path, &e))?;
+                builder.append_link(&mut header, &name, target)?;
             } else if kind.is_dir() {
                 header.set_entry_type(EntryType::Directory);
                 builder.append_data(&mut header, &name, io::empty())?;
@@ -168,7 +171,8 @@ fn add<W: Write>(builder: &mut Builder<W>, folder: &Path) -> io::Result<u64> {
                 header.set_entry_type(EntryType::Regular);
                 header.set_size(metadata.len());
                 // One that grows meanwhile must not shift what follows it.
-                let file = File::open(&path)?.take(metadata.len());
+                let file = File::open(&path).map_err(|e| of(&path, &e))?;
+                let file = file.take(metadata.len());
                 builder.append_data(&mut header, &name, file)?;
             } else {
                 left_out += 1;
@@ -176,6 +180,11 @@ fn add<W: Write>(builder: &mut Builder<W>, folder: &Path) -> io::Result<u64> {
         }
     }
     Ok(left_out)
+}
+
+/// What went wrong, with the file that it went wrong with.
+fn of(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn digest_of(bytes: &[u8]) -> String {

@@ -93,13 +93,31 @@ async fn follow(bar: &ProgressBar, mut lines: Lines) -> Result<Vec<Image>> {
     ))
 }
 
-/// A name as a part of a path: slashes and colons stay.
+/// A name as a part of a path: slashes and colons stay. Not those of what would lead up a path and is no name of an image.
 pub(crate) fn encoded(name: &str) -> String {
+    let leads_up = name.split('/').any(|part| matches!(part, "." | ".."));
     name.bytes()
         .map(|b| match b {
+            b'/' if leads_up => "%2F".to_owned(),
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(b).to_string(),
             b'-' | b'_' | b'.' | b'/' | b':' | b'@' => char::from(b).to_string(),
             b => format!("%{b:02X}"),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::encoded;
+
+    #[test]
+    fn a_name_never_leads_to_another_route() {
+        let of = |name: &str| {
+            let url = format!("http://a/images/{}", encoded(name));
+            reqwest::Url::parse(&url).unwrap().path().to_owned()
+        };
+        assert_eq!(of("a.b:5000/c:1"), "/images/a.b:5000/c:1");
+        assert_eq!(of("../runtimes/python"), "/images/..%2Fruntimes%2Fpython");
+        assert_eq!(of("a?b#c"), "/images/a%3Fb%23c");
+    }
 }

@@ -372,7 +372,7 @@ fn show_head(context: &mut Context, response: &Response) {
     context.quiet = quiet;
 }
 
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text
         .split_once(':')
         .ok_or_else(|| "write it as 'Name: value'".to_owned())?;

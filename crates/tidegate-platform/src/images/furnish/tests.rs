@@ -204,3 +204,21 @@ fn a_user_that_the_image_lacks_is_said_to_be() {
     let wrong = furnished(|w| w.user = Some("nobody".to_owned()), |_| {});
     assert_eq!(wrong.unwrap_err(), "spec.image: no user \"nobody\"");
 }
+
+#[test]
+fn what_no_program_can_be_given_is_said_at_the_deploy() {
+    for change in [
+        (|c| c.cmd.push("a\0b".to_owned())) as fn(&mut Config),
+        |c| c.env.push(("A".to_owned(), "\0".to_owned())),
+        |c| c.env.push(("\0".to_owned(), String::new())),
+        |c| c.workdir = "/a\0".to_owned(),
+    ] {
+        let wrong = furnished(|_| {}, change).unwrap_err();
+        assert!(wrong.contains("NUL character"), "{wrong}");
+    }
+    let own = furnished(
+        |wanted| wanted.args = vec!["one".to_owned()],
+        |c| c.cmd.push("\0".to_owned()),
+    );
+    own.unwrap();
+}

@@ -22,6 +22,7 @@ const HTPASSWD: &str = "$2y$04$lU0hvil5DBhqBIyfCjE1Du1TLNIdGkSLgW63vrrIuDb/I2nft
 const BUSYBOX: &str = "/usr/bin/busybox";
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
@@ -305,6 +306,35 @@ impl Registry {
             .body(manifest.1.clone())
             .send();
         created(&stored);
+    }
+
+    /// Puts an index there that has this image, which is there, and one for another processor. Gives its digest.
+    #[track_caller]
+    pub(crate) fn push_index(&self, repository: &str, tag: &str, image: &Image) -> String {
+        let (_, manifest) = image.blobs().pop().expect("a manifest");
+        let other = image.clone().architecture("s390x");
+        self.push(repository, "other", &other);
+        let (_, elsewhere) = other.blobs().pop().expect("a manifest");
+        let described = |manifest: &[u8], architecture: &str| {
+            json!({
+                "mediaType": MANIFEST, "digest": digest_of(manifest), "size": manifest.len(),
+                "platform": { "os": "linux", "architecture": architecture },
+            })
+        };
+        let index = json!({
+            "schemaVersion": 2,
+            "mediaType": INDEX,
+            "manifests": [described(&elsewhere, "s390x"), described(&manifest, &image.architecture)],
+        });
+        let index = index.to_string();
+        let digest = digest_of(index.as_bytes());
+        let stored = self
+            .call("PUT", &format!("/v2/{repository}/manifests/{tag}"))
+            .header("content-type", INDEX)
+            .body(index)
+            .send();
+        created(&stored);
+        digest
     }
 
     /// What `docker login` would write.
