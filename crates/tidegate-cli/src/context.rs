@@ -37,7 +37,7 @@ pub struct Process {
     pub checks: Checks,
 }
 
-/// Which streams are terminals, and how wide help is then.
+/// Which streams are terminals, and how wide they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terminal {
     /// Standard input is.
@@ -46,7 +46,7 @@ pub struct Terminal {
     pub stdout: bool,
     /// Standard error is.
     pub stderr: bool,
-    /// Columns for help pages; the terminal's own where absent.
+    /// Columns of help pages and of what is drawn; the terminal's own where absent.
     pub width: Option<usize>,
 }
 
@@ -213,6 +213,12 @@ impl Context {
         let told = crossterm::terminal::size().ok();
         let told = told.filter(|(columns, rows)| *columns > 0 && *rows > 0);
         Some(told.map_or(USUAL, |(columns, rows)| (columns.into(), rows.into())))
+    }
+
+    /// Whether standard output has colour.
+    pub(crate) fn colored_stdout(&self) -> bool {
+        self.process
+            .colored(self.color, self.process.terminal.stdout)
     }
 
     /// Standard input, for the one that reads it.

@@ -79,7 +79,10 @@ mod tests {
         assert_eq!(until("2026-01-10T00:03:00Z", now), "in 3m");
         assert_eq!(until("2026-01-09T00:03:00Z", now), "now");
         assert_eq!(until("never", now), "-");
-        assert_eq!(moment("2026-01-10T01:00:00.1239+01:00"), "2026-01-10T00:00:00.123Z");
+        assert_eq!(
+            moment("2026-01-10T01:00:00.1239+01:00"),
+            "2026-01-10T00:00:00.123Z"
+        );
         assert_eq!(elapsed(Duration::from_millis(420)), "0.4s");
         assert_eq!(elapsed(Duration::from_millis(12_400)), "12s");
     }

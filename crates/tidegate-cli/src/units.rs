@@ -44,9 +44,10 @@ pub(crate) fn amount(value: f64) -> String {
     }
 }
 
-/// Two digits behind the point for none before it, and so on to none.
+/// A digit behind the point where it says something: not of what has three before it, and no zero.
 fn short(value: f64) -> String {
-    if value < 99.95 && value.fract() >= 0.05 {
+    let tenths = (value * 10.0).round();
+    if tenths < 1000.0 && tenths % 10.0 >= 1.0 {
         format!("{value:.1}")
     } else {
         format!("{value:.0}")

@@ -60,7 +60,11 @@ impl Logs {
         let mut lines = match (&self.record, &self.name) {
             (Some(id), _) => of_record(&client, id).await?,
             (None, Some(name)) => self.of_function(context, &client, name.as_str()).await?,
-            (None, None) => return Err(Error::usage("name a function, or an invocation with --record")),
+            (None, None) => {
+                return Err(Error::usage(
+                    "name a function, or an invocation with --record",
+                ));
+            }
         };
         let mut none = true;
         while let Some(line) = lines.next::<LogLine>().await? {
