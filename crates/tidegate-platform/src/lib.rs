@@ -76,7 +76,7 @@ pub use tidegate_instance::{JobLimits, Runtime, Usage};
 pub use tidegate_queue::{
     Accepted, Answer, Body as KeptBody, Cancelled, DeadFilter, DeadLetter, Destination,
     DispatchOptions, DispatchStats, Ending, Entry as QueueEntry, Filter as QueueFilter, Finished,
-    Options as QueueFileOptions, Page as QueuePage, Payload, Shown, Stats as QueueStats, Told,
+    Error as QueueError, Options as QueueFileOptions, Page as QueuePage, Payload, Shown, Stats as QueueStats, Told,
     Work, MAX_KEY_BYTES, MAX_PAGE as MAX_QUEUED,
 };
 pub use tidegate_records::{

@@ -527,7 +527,8 @@ impl Queue {
             .readers
             .run(move |database, connection| {
                 let name = |number| listing::names(&shared.lanes.lock(), number, &filter);
-                listing::items(connection, name, from.unwrap_or(0), limit)
+                let leased = |seq| shared.held.lock().contains(&seq);
+                listing::items(connection, name, leased, from.unwrap_or(0), limit)
                     .map_err(|error| database.error(&error).into())
             })
             .await
@@ -747,7 +748,8 @@ fn show(
     use rusqlite::OptionalExtension as _;
     if let Some(seq) = seq_of(connection, id)? {
         let name = |number| listing::names(&shared.lanes.lock(), number, &Filter::All);
-        let page = listing::items(connection, name, seq - 1, 1)?;
+        let held = |seq| shared.held.lock().contains(&seq);
+        let page = listing::items(connection, name, held, seq - 1, 1)?;
         let entry = page.items.into_iter().find(|entry| entry.id == id);
         if let Some(entry) = entry {
             let leased = shared.held.lock().contains(&seq);
