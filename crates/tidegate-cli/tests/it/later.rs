@@ -98,7 +98,7 @@ fn what_is_not_accepted_is_said() {
             "its own",
         );
     let mut said = home.run(&fake, &["invoke", "wc", "-d", "x", "--async"]);
-    for path in ["/large", "/at-once"] {
+    for path in ["/large", "/callback", "/at-once"] {
         said.push_str(&home.run(
             &fake,
             &["invoke", "wc", "-d", "x", "--path", path, "--async"],
