@@ -17,6 +17,8 @@ pub mod headers {
     pub const CALLBACK: &str = "x-callback-url";
     /// In an answer: `true` where the id is that of a request which was accepted before.
     pub const DUPLICATE: &str = "x-tidegate-duplicate";
+    /// In an answer that was kept or sent on and was cut: the bytes that there are of it.
+    pub const CUT: &str = "x-tidegate-cut";
     /// In a result: the status of the function's answer.
     pub const STATUS: &str = "x-tidegate-status";
 }
