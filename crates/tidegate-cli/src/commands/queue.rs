@@ -337,6 +337,12 @@ pub(super) async fn result(
     let status: u16 = header
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .unwrap_or(200);
+    let cut = response.headers().get(headers::CUT);
+    if let Some(whole) = cut.and_then(|whole| whole.to_str().ok()) {
+        context.warn(format!(
+            "only the beginning of the answer was kept, which has {whole} bytes"
+        ));
+    }
     let broken = |e| Error::from(client::Error::transport(client.shown(), None, e));
     while let Some(chunk) = response.chunk().await.map_err(broken)? {
         context.bytes(&chunk)?;

@@ -98,7 +98,7 @@ fn what_is_not_accepted_is_said() {
             "its own",
         );
     let mut said = home.run(&fake, &["invoke", "wc", "-d", "x", "--async"]);
-    for path in ["/large", "/at-once"] {
+    for path in ["/large", "/callback", "/at-once"] {
         said.push_str(&home.run(
             &fake,
             &["invoke", "wc", "-d", "x", "--path", path, "--async"],
@@ -150,7 +150,7 @@ fn an_answer_is_waited_for() {
     let failed = Fake::new().raw(
         &result,
         200,
-        &[("x-tidegate-status", "500")],
+        &[("x-tidegate-status", "500"), ("x-tidegate-cut", "2000000")],
         "no such mailbox\n",
     );
     said.push_str(&home.run(&failed, &["queue", "result", ID]));

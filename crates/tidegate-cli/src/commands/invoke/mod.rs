@@ -226,6 +226,8 @@ impl Invoke {
             .as_deref()
             .is_some_and(|o| !ITS_OWN.contains(&o));
         let said = serde_json::from_slice::<ErrorBody>(body).ok();
+        // Where it was to be made later, nothing but the platform can have answered so.
+        let platform = platform || self.later.later && said.is_some();
         if let Some(said) = said.filter(|_| platform) {
             message = format!("{message}: {}", said.error);
         }

@@ -80,8 +80,11 @@ impl Metrics {
     }
 }
 
+/// A line's labels and their values.
+type Labels<'a> = Vec<(&'a str, String)>;
+
 /// `name{label="value",…} number`, taken apart.
-fn sample(line: &str) -> Option<(&str, Vec<(&str, String)>, f64)> {
+fn sample(line: &str) -> Option<(&str, Labels<'_>, f64)> {
     let at = line.find(['{', ' '])?;
     let (name, mut rest) = line.split_at(at);
     let mut labels = Vec::new();

@@ -209,7 +209,7 @@ impl Top {
         };
         let mut lines = vec![
             format!(
-                "{} · {place} · {} calls/s, {} in flight, {} instances · q ends",
+                "{} · {place} · {} calls/s, {} in flight, {} instances",
                 context.url,
                 sum(|r| r.calls_per_second),
                 sum(|r| r.in_flight as f64),
@@ -217,7 +217,7 @@ impl Top {
             ),
             match trouble {
                 Some(trouble) => context.styled_out(BAD, trouble),
-                None => String::new(),
+                None => context.styled_out(DIM, "q ends"),
             },
         ];
         lines.extend(
