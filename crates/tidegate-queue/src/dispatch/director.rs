@@ -150,7 +150,7 @@ impl Director {
                         let drained = self.drain(grace).await;
                         self.count();
                         // Whoever ordered it may be gone.
-                        drop(reply.send(drained));
+                        let _ = reply.send(drained);
                         return;
                     }
                     None => {
