@@ -12,9 +12,11 @@ use rusqlite::Connection;
 use tidegate_store::sqlite::Database;
 
 /// Written bytes after which the log is copied.
-const COPIED_BYTES: usize = 8 * 1024 * 1024;
+const COPIED_BYTES: usize = 16 * 1024 * 1024;
 /// What a commit writes beside its rows: inner pages and pages of indexes.
-const COMMIT_BYTES: usize = 64 * 1024;
+const COMMIT_BYTES: usize = 16 * 1024;
+/// What is kept of the log's file when it begins anew: a file that need not grow is synced faster.
+pub(crate) const KEPT_BYTES: usize = 64 * 1024 * 1024;
 /// Written bytes after which the writer copies by itself, whatever it costs: the disk's copying is too slow for what comes.
 const BEHIND_BYTES: usize = 128 * 1024 * 1024;
 

@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::codec;
 use crate::error::OpenError;
 use crate::lanes::{LaneNumber, Lanes};
-use crate::log::Log;
+use crate::log::{KEPT_BYTES, Log};
 use crate::queue::{IN_FLIGHT_KIB, Inner, Options, Queue, Shared};
 use crate::reserve::Reserve;
 use crate::schema::{APPLICATION_ID, MIGRATIONS, PAGE_BYTES};
@@ -185,7 +185,8 @@ fn open(
     let sql = |error: rusqlite::Error| OpenError::from(database.error(&error));
     connection
         .execute_batch(&format!(
-            "PRAGMA cache_size = -{WRITER_CACHE_KIB}; PRAGMA wal_autocheckpoint = 0;"
+            "PRAGMA cache_size = -{WRITER_CACHE_KIB}; PRAGMA wal_autocheckpoint = 0;
+             PRAGMA journal_size_limit = {KEPT_BYTES};"
         ))
         .map_err(sql)?;
     let noted = noted.unwrap_or(0);

@@ -3,8 +3,8 @@
 /// Marks the file as ours: "TIDQ".
 pub(crate) const APPLICATION_ID: u32 = 0x5449_4451;
 
-/// Two rows of a usual request a page would waste a third of it; sixteen KiB hold a dozen.
-pub(crate) const PAGE_BYTES: u32 = 16 * 1024;
+/// A commit writes whole pages, and one of a single item touches four: so they are small.
+pub(crate) const PAGE_BYTES: u32 = 4 * 1024;
 
 /// Step `n` turns version `n` into version `n + 1`.
 pub(crate) const MIGRATIONS: &[&str] = &[

@@ -106,7 +106,7 @@ async fn flips_all_over_the_file_are_never_taken_for_data_nor_pass_in_silence() 
                 Err(_) => assert!(told, "byte {at}: {} is lost in silence", sent.id),
             }
         }
-        // One page holds a dozen; what is elsewhere is untouched.
+        // One page holds a few; what is elsewhere is untouched.
         assert!(there >= 90, "byte {at}: {there} left, {report:?}");
         // And it goes on working.
         let taken = queue.take(&function("f"), 200, HOLD).await.unwrap();
