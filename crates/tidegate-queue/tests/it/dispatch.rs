@@ -412,7 +412,6 @@ async fn throttles_burn_no_attempts_and_end_with_the_greatest_age() {
         bench.pass(1000, &dispatcher).await;
         bench.settle_down().await;
     }
-    eprintln!("{:?} {:?} {:?} {:?}", dispatcher.stats(), bench.queue.stats(), bench.queue.lanes(None, 10), bench.seen("f").iter().map(|s|s.at_ms).collect::<Vec<_>>());
     until("all who asked are told", || {
         bench.fake.delivered.lock().len() == 50
     })
