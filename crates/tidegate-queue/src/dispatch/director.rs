@@ -172,7 +172,7 @@ impl Director {
                         self.look(&lane);
                     }
                 }
-                cancelled = self.cancelled.recv() => self.cancelled(cancelled),
+                cancelled = self.cancelled.recv() => self.cancelled(&cancelled),
                 () = tokio::time::sleep(wait) => {}
             }
             self.timers();
@@ -459,7 +459,7 @@ impl Director {
         }
     }
 
-    fn cancelled(&mut self, cancelled: Result<InvocationId, broadcast::error::RecvError>) {
+    fn cancelled(&mut self, cancelled: &Result<InvocationId, broadcast::error::RecvError>) {
         match cancelled {
             Ok(id) => {
                 if let Some(running) = self
