@@ -23,7 +23,7 @@ fn start() -> Server {
 const ECHO: &str = "
 def handler(event):
     text = '%s %s %s' % (event.method, event.path, event.body.decode())
-    return 201, {'x-mine': event.headers.get('x-tag', '-')}, text
+    return text, 201, {'x-mine': event.headers.get('x-tag', '-')}
 ";
 
 /// Fails while a file that everybody can see says so.
@@ -163,8 +163,11 @@ fn a_body_that_is_too_large_for_memory_is_kept_on_disk_and_one_that_is_too_large
     server.deploy(
         "later-size",
         "def handler(event):\n    return str(len(event.body))\n",
-        &["--body", "4Mi"],
+        &[],
     );
+    server
+        .change("later-size", |spec| spec["limits"] = json!({ "body": "4Mi" }))
+        .ok();
     let id = accepted(later(&server, "/fn/later-size", &"x".repeat(3 << 20)).send());
     assert_eq!(result(&server, &id).text(), (3 << 20).to_string());
     let refused = later(&server, "/fn/later-size", &"x".repeat(5 << 20)).send();
