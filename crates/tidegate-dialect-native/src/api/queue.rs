@@ -259,7 +259,9 @@ pub(crate) async fn redrive_dead_letters(
     }
     .filter()?;
     if wanted.rate == Some(0) {
-        return Err(ApiError::invalid("rate: 0 would never end; write at least 1"));
+        return Err(ApiError::invalid(
+            "rate: 0 would never end; write at least 1",
+        ));
     }
     let rate = wanted.rate.unwrap_or(UNHURRIED);
     let work = async move {
@@ -366,7 +368,7 @@ fn standing(shown: &Shown) -> Queued {
         Shown::Dead(letter) => Queued {
             state: QueueState::Dead,
             accepted: (letter.accepted_ms > 0).then(|| timestamp(letter.accepted_ms)),
-            failures: letter.failures,
+            failures: failures(letter),
             reason: Some(letter.reason.as_str().to_owned()),
             ..finished(&letter.finished)
         },
@@ -414,6 +416,12 @@ fn finished(finished: &Finished) -> Queued {
     }
 }
 
+/// Failures of the function. What is kept was written before the last attempt.
+fn failures(letter: &Letter) -> u32 {
+    let last = matches!(letter.reason, Reason::Failed | Reason::NotRetried);
+    letter.failures + u32::from(last)
+}
+
 fn letter_of(letter: &Letter) -> DeadLetter {
     let finished = &letter.finished;
     DeadLetter {
@@ -427,7 +435,7 @@ fn letter_of(letter: &Letter) -> DeadLetter {
         accepted: (letter.accepted_ms > 0).then(|| timestamp(letter.accepted_ms)),
         died: timestamp(finished.ended_ms),
         tries: finished.tries,
-        failures: letter.failures,
+        failures: failures(letter),
         body_bytes: letter.body_bytes,
         request: None,
         answer: None,
@@ -462,8 +470,7 @@ fn answer_of(answer: &Kept) -> Response {
             continue;
         };
         // What else a function says is for its own caller, whose browser is not this one's.
-        let is_shown =
-            [CONTENT_TYPE, CONTENT_ENCODING].contains(&name) || name == names::CUT;
+        let is_shown = [CONTENT_TYPE, CONTENT_ENCODING].contains(&name) || name == names::CUT;
         if let Ok(value) = HeaderValue::from_bytes(value)
             && is_shown
         {
@@ -522,7 +529,10 @@ mod tests {
             ..DeadParams::default()
         };
         let error = wrong.filter().unwrap_err().body.error;
-        assert!(error.starts_with("reason: \"bored\" is none of failed,"), "{error}");
+        assert!(
+            error.starts_with("reason: \"bored\" is none of failed,"),
+            "{error}"
+        );
         for (token, limit, part) in [
             (Some("x"), None, "continue"),
             (None, Some(0), "limit: 0"),
