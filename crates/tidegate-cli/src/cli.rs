@@ -4,9 +4,9 @@ use clap::{Args, Parser, Subcommand};
 use tidegate_core::Name;
 
 use crate::commands::{
-    Apply, Completions, Delete, Deploy, Describe, Dev, Doctor, Export, Image, Invoke, List, Login,
-    Logout, Logs, Namespace, New, Promote, Revisions, Rollback, Run, Runtime, Scale, Secret, Store,
-    Template, Traffic, Trigger, Up,
+    Apply, Completions, Cost, DeadLetters, Delete, Deploy, Describe, Dev, Doctor, Export, Image,
+    Invoke, List, Login, Logout, Logs, Namespace, New, Promote, Queue, Records, Revisions,
+    Rollback, Run, Runtime, Scale, Secret, Store, Template, Top, Traffic, Trigger, Up,
 };
 use crate::context::{Color, Context};
 use crate::error::{Error, Result};
@@ -62,10 +62,15 @@ pub(crate) enum Command {
     Export(Export),
     Dev(Box<Dev>),
     Run(Box<Run>),
-    Invoke(Invoke),
+    Invoke(Box<Invoke>),
     List(List),
     Describe(Describe),
     Logs(Logs),
+    Records(Records),
+    Top(Top),
+    Cost(Cost),
+    Queue(Queue),
+    DeadLetters(DeadLetters),
     Scale(Scale),
     Revisions(Revisions),
     Traffic(Traffic),
@@ -102,6 +107,11 @@ impl Command {
             Self::List(command) => wait(command.run(context)),
             Self::Describe(command) => wait(command.run(context)),
             Self::Logs(command) => wait(command.run(context)),
+            Self::Records(command) => wait(command.run(context)),
+            Self::Top(command) => wait(command.run(context)),
+            Self::Cost(command) => wait(command.run(context)),
+            Self::Queue(command) => wait(command.run(context)),
+            Self::DeadLetters(command) => wait(command.run(context)),
             Self::Scale(command) => wait(command.run(context)),
             Self::Revisions(command) => wait(command.run(context)),
             Self::Traffic(command) => wait(command.run(context)),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::Full;
 use tidegate_core::traffic::TAG_MARK;
-use tidegate_core::{Access, FunctionRef};
+use tidegate_core::{Access, FunctionRef, InvocationId};
 use tidegate_platform::{
-    Body, CallBody, CallContext, Caller, Chosen, DEFAULT_NAMESPACE, Function, Led, Platform,
+    Body, CallBody, CallContext, Caller, Chosen, DEFAULT_NAMESPACE, Function, Later, Led, Platform,
     Prefix, canonical_namespace, new_id,
 };
 
 use crate::error::ApiError;
+use crate::later;
 
 /// Where calls live on the main listener.
 const CALL_PREFIX: &str = "/fn/";
@@ -227,6 +228,15 @@ pub async fn call(
     }
     let answered = match routed.function {
         Err(refused) => Err(*refused),
+        Ok(function) if later::is_wanted(request.headers()) => {
+            let is_named = routed.named.is_some();
+            let answered =
+                accept(platform, &function, routed.prefix, routed.led, is_named, request, id).await;
+            match answered {
+                Ok(response) => return response,
+                Err(refused) => Err(refused),
+            }
+        }
         Ok(function) => {
             let received = tokio::time::Instant::now();
             let context = CallContext {
@@ -277,6 +287,41 @@ pub async fn call(
             Response::from_parts(parts, CallBody::Full(Full::new(body)))
         }
     }
+}
+
+/// Has the call made later.
+async fn accept(
+    platform: &Platform,
+    function: &Function,
+    prefix: Prefix,
+    led: Led,
+    is_named: bool,
+    request: Request<Body>,
+    id: InvocationId,
+) -> Result<Response<CallBody>, ApiError> {
+    if is_named {
+        return Err(ApiError::invalid(
+            "a call that is made later goes to whichever revision takes calls then: leave the revision out",
+        ));
+    }
+    let (mut parts, body) = request.into_parts();
+    let path = &parts.uri.path()[prefix.len..];
+    let query = parts.uri.query().map(|q| format!("?{q}"));
+    let path = match path {
+        "" => "/",
+        path => path,
+    };
+    let path = format!("{path}{}", query.unwrap_or_default());
+    let wanted = later::wanted(&parts.method, path, &mut parts.headers)?;
+    let wanted = Later {
+        cause: led.cause,
+        trace: led.trace,
+        ..wanted
+    };
+    let accepted = platform.enqueue(id, function.key(), wanted, body).await;
+    accepted
+        .map(later::accepted)
+        .map_err(|error| later::refused(error, id))
 }
 
 /// The revision that a request names, if there is one and the caller may call it.

@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use tidegate_core::{InvocationId, Limit, Outcome};
 use tidegate_platform::{
-    BlobError, Error, Failure, LowerError, NotQueued, RecordsError, StoreError,
+    BlobError, Error, Failure, LowerError, NotQueued, QueueError, RecordsError, StoreError,
 };
 
 use crate::document::ErrorBody;
@@ -157,6 +157,12 @@ impl From<Error> for ApiError {
             },
             Error::NotQueued(NotQueued::Later { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
             Error::NotQueued(NotQueued::Never { .. }) => (StatusCode::BAD_REQUEST, "invalid"),
+            Error::Queue(QueueError::Busy { .. } | QueueError::Closed) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "busy")
+            }
+            Error::Queue(QueueError::Damaged { .. }) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "damaged")
+            }
             Error::Image(image) => crate::api::images::status_of(image),
             Error::Store(store) => match store {
                 StoreError::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found"),

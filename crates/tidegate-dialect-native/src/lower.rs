@@ -96,7 +96,6 @@ impl Lower for Native {
         let spec = document::FunctionSpec::deserialize(spec)
             .map_err(|e| LowerError::new("spec", e.to_string()))?;
         Ok(Lowered {
-            key,
             build: build(spec.build.as_ref())?,
             image: image(&spec)?,
             spec: spec_of(&spec)?,
@@ -104,6 +103,8 @@ impl Lower for Native {
             traffic: traffic(&spec.traffic)?,
             rollout: spec.rollout.as_ref().map(rollout).transpose()?,
             records: records(spec.records.as_deref())?,
+            queue: crate::later::rules(&key, spec.later.as_ref())?,
+            key,
             schedules: Vec::new(),
         })
     }

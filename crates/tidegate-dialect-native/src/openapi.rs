@@ -4,7 +4,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use crate::api::{
-    code, functions, images, list, logs, namespaces, records, secrets, server, triggers, versions,
+    code, functions, images, list, logs, namespaces, queue, records, secrets, server, triggers, versions,
 };
 
 #[derive(OpenApi)]
@@ -48,6 +48,16 @@ use crate::api::{
         namespaces::list_namespaces,
         namespaces::create_namespace,
         namespaces::delete_namespace,
+        queue::list_queued,
+        queue::get_queued,
+        queue::cancel_queued,
+        queue::queued_result,
+        queue::list_dead_letters,
+        queue::get_dead_letter,
+        queue::redrive_dead_letters,
+        queue::purge_dead_letters,
+        queue::purge_dead_letter,
+        queue::callback_key,
         records::list_records,
         records::get_record,
         records::record_logs,

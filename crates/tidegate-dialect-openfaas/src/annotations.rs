@@ -10,10 +10,11 @@
 use std::collections::BTreeMap;
 
 use tidegate_core::egress::{Rule, RuleError};
+use tidegate_core::queue::{Answers, Policy, Retried, Spread};
 use tidegate_core::record::{Level, LevelError};
 use tidegate_core::schedule::{Schedule, UTC};
 use tidegate_core::{Network, parse_go_duration};
-use tidegate_platform::{LowerError, Scheduled, TriggerRequest};
+use tidegate_platform::{LowerError, QueueRules, Scheduled, TriggerRequest};
 
 /// What of the network an instance sees: `outbound`, which is the default, `none`, or `host`.
 pub(crate) const NETWORK: &str = "tidegate.dev/network";
@@ -48,11 +49,22 @@ const PROBE_MEMBERS: [(&str, Kind); 7] = [
 ];
 
 const OTHERS: [(&str, Kind); 4] = [
-    ("com.openfaas.retry.attempts", Kind::Count),
-    ("com.openfaas.retry.codes", Kind::Codes),
-    ("com.openfaas.retry.min_wait", Kind::Duration),
-    ("com.openfaas.retry.max_wait", Kind::Duration),
+    (ATTEMPTS, Kind::Count),
+    (CODES, Kind::Codes),
+    (MIN_WAIT, Kind::Duration),
+    (MAX_WAIT, Kind::Duration),
 ];
+
+const ATTEMPTS: &str = "com.openfaas.retry.attempts";
+const CODES: &str = "com.openfaas.retry.codes";
+const MIN_WAIT: &str = "com.openfaas.retry.min_wait";
+const MAX_WAIT: &str = "com.openfaas.retry.max_wait";
+
+/// What is tried again where a function asks for retries and does not say of which answers: what OpenFaaS does then.
+const USUAL_CODES: [u16; 5] = [429, 502, 500, 504, 408];
+/// Its attempts, and its delays in milliseconds.
+const USUAL_ATTEMPTS: u32 = 10;
+const USUAL_WAITS: [u64; 2] = [10_000, 120_000];
 
 /// The topic whose functions are called by their schedule.
 const CRON_TOPIC: &str = "cron-function";
@@ -139,6 +151,66 @@ pub(crate) fn schedules(
         })
     };
     each.into_iter().map(scheduled).collect()
+}
+
+/// What annotations say of queued calls. Without any, there is one attempt, whose answer stands whatever its status is: so
+/// it is with OpenFaaS's own worker. Our own faults are tried again in any case, since nothing was attempted then.
+pub(crate) fn queue(annotations: &BTreeMap<String, String>) -> Result<QueueRules, LowerError> {
+    let said = |name: &str| annotations.get(name).map(|value| value.trim());
+    let names = [ATTEMPTS, CODES, MIN_WAIT, MAX_WAIT];
+    let usual = Policy {
+        retries: 0,
+        retried: Retried {
+            answers: Answers::Never,
+            failures: false,
+            limits: false,
+        },
+        ..Policy::default()
+    };
+    if names.iter().all(|name| said(name).is_none()) {
+        return Ok(QueueRules {
+            policy: usual,
+            ..QueueRules::default()
+        });
+    }
+    let refuse = |name: &str, why: String| LowerError::new(format!("annotations.{name}"), why);
+    let attempts = match said(ATTEMPTS) {
+        None => USUAL_ATTEMPTS,
+        Some(text) => text
+            .parse()
+            .map_err(|_| refuse(ATTEMPTS, format!("{text:?} is not {}", Kind::Count.accepted())))?,
+    };
+    let wait = |name: &str, usual: u64| match said(name) {
+        None => Ok(usual),
+        Some(text) => parse_go_duration(text)
+            .map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX))
+            .map_err(|e| refuse(name, e.to_string())),
+    };
+    let min_delay_ms = wait(MIN_WAIT, USUAL_WAITS[0])?.max(1);
+    let codes = match said(CODES) {
+        None => USUAL_CODES.to_vec(),
+        Some(text) => text
+            .split(',')
+            .map(|code| code.trim().parse())
+            .collect::<Result<_, _>>()
+            .map_err(|_| refuse(CODES, format!("{text:?} is not {}", Kind::Codes.accepted())))?,
+    };
+    Ok(QueueRules {
+        policy: Policy {
+            retries: attempts.saturating_sub(1),
+            min_delay_ms,
+            max_delay_ms: wait(MAX_WAIT, USUAL_WAITS[1])?.max(min_delay_ms),
+            spread: Spread::Exponential,
+            retried: Retried {
+                answers: Answers::Never,
+                failures: true,
+                limits: true,
+            },
+            ..usual
+        },
+        codes: Some(codes),
+        ..QueueRules::default()
+    })
 }
 
 /// The network that an annotation asks for.
@@ -282,6 +354,23 @@ mod tests {
             let expected = format!("annotations.schedule: {expected}");
             assert!(error.starts_with(&expected), "{error}");
         }
+    }
+
+    #[test]
+    fn retries_are_asked_for_by_annotations() {
+        let read = |all: &[(&str, &str)]| {
+            let all = all.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+            queue(&all.collect()).unwrap()
+        };
+        let none = read(&[]);
+        assert_eq!((none.policy.retries, none.codes), (0, None));
+        let some = read(&[(ATTEMPTS, "3"), (MIN_WAIT, "500ms")]);
+        assert_eq!(some.policy.retries, 2);
+        assert_eq!(some.policy.min_delay_ms, 500);
+        assert_eq!(some.policy.max_delay_ms, 120_000);
+        assert_eq!(some.codes.as_deref(), Some(&USUAL_CODES[..]));
+        let codes = read(&[(CODES, "429, 503")]).codes;
+        assert_eq!(codes, Some(vec![429, 503]));
     }
 
     #[test]

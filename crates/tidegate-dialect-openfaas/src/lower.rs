@@ -127,6 +127,7 @@ impl Lower for Deployments {
             records: annotations::records(
                 deployment.annotations.as_ref().unwrap_or(&BTreeMap::new()),
             )?,
+            queue: annotations::queue(notes)?,
             schedules,
         })
     }

@@ -12,7 +12,9 @@
 use std::collections::BTreeMap;
 
 mod images;
+mod later;
 mod namespaces;
+pub mod queue;
 mod records;
 mod triggers;
 mod versions;
@@ -24,6 +26,7 @@ pub use images::{
     AliasRequest, Image, ImageList, ImageStatus, Layer, Pruned, PullEvent, PullRequest, Runtime,
     RuntimeList, RuntimeRequest,
 };
+pub use later::Later;
 pub use namespaces::{NamespaceSpec, Quotas};
 pub use records::{
     Cause, ColdStart, Cost, CostPage, CostRow, Counts, Missed, Record, RecordList, Times, Trace,
@@ -189,6 +192,10 @@ pub struct FunctionSpec {
     /// makes no revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<String>,
+    /// What becomes of calls that were accepted to be made later. A change of it makes no revision, and counts for calls
+    /// that are accepted from then on.
+    #[serde(default, rename = "async", skip_serializing_if = "Option::is_none")]
+    pub later: Option<Later>,
 }
 
 /// Where the code is.

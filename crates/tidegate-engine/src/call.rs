@@ -399,6 +399,7 @@ fn body_failure(fault: BodyFault) -> Failure {
     let outcome = match fault {
         BodyFault::TooLarge { .. } => Outcome::Limit(Limit::Body),
         BodyFault::Idle(_) => Outcome::Limit(Limit::Idle),
+        BodyFault::Lost => Outcome::Platform,
         _ => Outcome::Cancelled,
     };
     Failure::new(outcome, fault.to_string())
@@ -411,6 +412,10 @@ fn finish(
     mut flight: Flight,
     buffered: bool,
 ) -> Response<ReplyBody> {
+    if let Some(outcome) = outcome {
+        // The status alone does not tell it.
+        response.extensions_mut().insert(outcome);
+    }
     let outcome = match response.headers().get(OUTCOME).map(HeaderValue::as_bytes) {
         _ if outcome.is_some() => outcome.unwrap_or(Outcome::Function),
         Some(b"function") => Outcome::Function,

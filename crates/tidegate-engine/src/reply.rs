@@ -262,6 +262,7 @@ impl Flight {
             BodyFault::Idle(_) => Outcome::Limit(Limit::Idle),
             BodyFault::TooLarge { .. } => Outcome::Limit(Limit::Body),
             BodyFault::CallerGone => Outcome::Cancelled,
+            BodyFault::Lost => Outcome::Platform,
         };
         self.cancel();
         self.account(outcome);

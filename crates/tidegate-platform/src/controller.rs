@@ -257,6 +257,7 @@ impl Platform {
                     if let Some(place) = place {
                         self.engine().remove(place.borrowed());
                         self.ledger().set_level(&place, None);
+                        self.queue_rules_changed(&place, None);
                     }
                     return;
                 }
@@ -671,8 +672,10 @@ impl Platform {
         if let Some(before) = before.filter(|before| *before != lowered.key) {
             self.engine().remove(before.borrowed());
             self.ledger().set_level(&before, None);
+            self.queue_rules_changed(&before, None);
         }
         self.ledger().set_level(&lowered.key, lowered.records);
+        self.queue_rules_changed(&lowered.key, Some(lowered.queue.clone()));
     }
 
     /// At start: everything that was ready is put to work without starting anything, everything else is dealt with as if

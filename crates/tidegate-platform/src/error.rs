@@ -39,6 +39,9 @@ pub enum Error {
     /// A call that was to be made later was not accepted.
     #[error(transparent)]
     NotQueued(#[from] crate::NotQueued),
+    /// What is queued could not be read or written.
+    #[error(transparent)]
+    Queue(tidegate_queue::Error),
     /// Something else is in the way.
     #[error("{0}")]
     InUse(String),

@@ -20,6 +20,7 @@ mod ledger;
 mod lower;
 mod namespaces;
 mod platform;
+mod queue;
 mod quotas;
 mod records;
 mod resources;
@@ -47,6 +48,7 @@ pub use images::{
 pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch, key_of};
 pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, NamespaceChange, canonical_namespace};
 pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
+pub use queue::{Later, NotAccepted, QueueDoor, QueueOptions, QueueRules};
 pub use quotas::QUOTA_ANNOTATION;
 pub use records::RecordOptions;
 pub use revisions::{KeptRevision, RevisionPhase};
@@ -71,6 +73,12 @@ pub use tidegate_image::{
     Settings as ImageSettings, Source as ImageSource,
 };
 pub use tidegate_instance::{JobLimits, Runtime, Usage};
+pub use tidegate_queue::{
+    Accepted, Answer, Body as KeptBody, Cancelled, DeadFilter, DeadLetter, Destination,
+    DispatchOptions, DispatchStats, Ending, Entry as QueueEntry, Filter as QueueFilter, Finished,
+    Error as QueueError, Options as QueueFileOptions, Page as QueuePage, Payload, Shown, Stats as QueueStats, Told,
+    Work, MAX_KEY_BYTES, MAX_PAGE as MAX_QUEUED,
+};
 pub use tidegate_records::{
     Amount, Cost, Error as RecordsError, Follow, Followed, Line, MAX_PAGE as MAX_RECORDS,
     Options as KeepOptions, Page as RecordPage, Period, Price, PriceError, Prices,

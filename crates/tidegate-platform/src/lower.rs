@@ -6,7 +6,7 @@ use tidegate_core::traffic::Share;
 use tidegate_core::{Build, FunctionKey, FunctionRef, FunctionSpec, Name};
 use tidegate_store::{Object, ObjectKey};
 
-use crate::{ImageUse, Scheduled};
+use crate::{ImageUse, QueueRules, Scheduled};
 
 /// A kind of document that is a function, and how it is one. Pure: the same document always lowers to the same function.
 pub trait Lower: Send + Sync {
@@ -55,6 +55,8 @@ pub struct Lowered {
     pub rollout: Option<GradualRollout>,
     /// Which invocations leave a record, where the document says so. No part of the revision.
     pub records: Option<Level>,
+    /// What becomes of calls that were accepted to be made later. No part of the revision.
+    pub queue: QueueRules,
     /// When it is called by nobody. No part of the revision.
     pub schedules: Vec<Scheduled>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +29,7 @@ use crate::controller::Controller;
 use crate::egress::EgressLists;
 use crate::images::{ImageOptions, ImageStore};
 use crate::ledger::PlatformLedger;
+use crate::queue::{QueueOptions, Queued, Rules};
 use crate::records::{self, RecordOptions};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
@@ -67,8 +68,10 @@ pub struct Parts {
     pub kinds: Vec<Arc<dyn Lower>>,
     /// The kinds of documents that are none, and name code all the same.
     pub holders: Vec<Arc<dyn Holds>>,
-    /// Who accepts calls that are made later; triggers are not acted on where absent.
+    /// Who accepts what comes of triggers in place of the queue; without either, no trigger is acted on.
     pub acceptor: Option<Arc<dyn Enqueue>>,
+    /// The queue of calls that are made later; where absent, none is accepted but by `acceptor`.
+    pub queue: Option<QueueOptions>,
 }
 
 impl Parts {
@@ -112,6 +115,7 @@ impl Parts {
             kinds: Vec::new(),
             holders: Vec::new(),
             acceptor: None,
+            queue: None,
         }
     }
 }
@@ -135,6 +139,8 @@ struct Inner {
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
     acceptor: Option<Arc<dyn Enqueue>>,
+    queued: OnceLock<Queued>,
+    rules: Rules,
     controller: Controller,
     revisions: usize,
     rollouts: Rollouts,
@@ -192,6 +198,8 @@ impl Platform {
                 kinds: parts.kinds,
                 holders: parts.holders,
                 acceptor: parts.acceptor,
+                queued: OnceLock::new(),
+                rules: Rules::default(),
                 controller: Controller::default(),
                 revisions: parts.revisions.max(1),
                 rollouts: Rollouts::default(),
@@ -203,6 +211,12 @@ impl Platform {
             }
         }));
         platform.control().await?;
+        // When functions can be called, since what is queued begins at once.
+        if let Some(options) = parts.queue {
+            let weak = WeakPlatform(Arc::downgrade(&platform.0));
+            let queued = Queued::start(options, platform.store().blobs(), weak).await?;
+            let _ = platform.0.queued.set(queued);
+        }
         let rolling = platform.clone();
         platform.spawn(async move { rolling.roll_out().await });
         platform.follow_triggers();
@@ -541,6 +555,9 @@ impl Platform {
 
     /// Ends the platform: calls in flight get `grace` to finish, then every instance ends. Nothing is deployed any more.
     pub async fn drain(&self, grace: Duration) {
+        let began = tokio::time::Instant::now();
+        self.drain_queue(grace).await;
+        let grace = grace.saturating_sub(began.elapsed());
         self.0.ending.cancel();
         self.0.engine.drain(grace).await;
         self.0.tasks.close();
@@ -629,6 +646,14 @@ impl Platform {
 
     pub(crate) fn kinds(&self) -> impl Iterator<Item = &Arc<dyn Lower>> {
         self.0.kinds.iter()
+    }
+
+    pub(crate) fn in_queue(&self) -> Option<&Queued> {
+        self.0.queued.get()
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.0.rules
     }
 
     pub(crate) fn acceptor(&self) -> Option<&Arc<dyn Enqueue>> {

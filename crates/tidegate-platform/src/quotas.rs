@@ -294,6 +294,12 @@ pub(crate) fn quota_of(object: &Object) -> Result<Quota, Error> {
 }
 
 impl Platform {
+    /// Whether what a namespace may have queued is limited.
+    pub(crate) fn limits_queued(&self, namespace: &str) -> bool {
+        let quota = self.ledger().allowances.of(namespace).quota.load_full();
+        quota.is_some_and(|quota| quota.queued.is_some())
+    }
+
     /// Whether an invocation of this namespace may be accepted that is to run later, beside so many that wait already.
     ///
     /// # Errors

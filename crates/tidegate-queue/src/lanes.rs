@@ -60,8 +60,8 @@ pub(crate) enum Moved {
     Leased(LaneNumber),
     /// A lease ended.
     Ended(LaneNumber),
-    /// Everything up to here is leased, and nothing else is due before then.
-    Looked(LaneNumber, (u64, Seq), u64),
+    /// From here on was looked: everything up to there is leased, and nothing else is due before then.
+    Looked(LaneNumber, (u64, Seq), (u64, Seq), u64),
 }
 
 impl Lanes {
@@ -161,9 +161,13 @@ impl Lanes {
                     lane.leased = lane.leased.saturating_sub(1);
                 }
             }
-            Moved::Looked(number, cursor, next_due_ms) => {
-                if let Some(lane) = self.at(number) {
-                    (lane.cursor, lane.next_due_ms) = (cursor, next_due_ms);
+            Moved::Looked(number, from, to, next_due_ms) => {
+                let Some(lane) = self.at(number) else { return };
+                if lane.cursor < from {
+                    // Something came before where the look began, in the same commit: it was not seen.
+                    lane.next_due_ms = lane.next_due_ms.min(next_due_ms);
+                } else {
+                    (lane.cursor, lane.next_due_ms) = (to, next_due_ms);
                 }
             }
         }
@@ -223,5 +227,34 @@ impl Counted {
             // What lies between is leased, and is passed over.
             self.cursor = (due_ms, seq - 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_does_not_hide_what_came_back_before_it_in_the_same_commit() {
+        let function = FunctionKey {
+            namespace: "n".into(),
+            group: "".into(),
+            name: "f".into(),
+        };
+        let mut lanes = Lanes::default();
+        lanes.add(&function, 1);
+        for seq in 1..=3 {
+            lanes.apply(&Moved::Came(1, seq, Some(100)));
+        }
+        lanes.apply(&Moved::Looked(1, (0, 0), (100, 3), u64::MAX));
+        assert_eq!(lanes.next_due_ms(), u64::MAX);
+        // The second comes back while the next look goes on from behind the third.
+        lanes.apply(&Moved::Due(1, 2, 100));
+        lanes.apply(&Moved::Looked(1, (100, 3), (100, 3), u64::MAX));
+        let lane = lanes.get(&function).unwrap();
+        assert_eq!((lane.cursor, lane.next_due_ms), ((100, 1), 100));
+        // The next look begins before it, and sees it.
+        lanes.apply(&Moved::Looked(1, (100, 1), (100, 3), u64::MAX));
+        assert_eq!(lanes.next_due_ms(), u64::MAX);
     }
 }

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod care;
 mod clock;
 mod codec;
 mod dead;
@@ -41,7 +42,7 @@ pub use clock::{SystemTimeSource, TimeSource};
 pub use dead::{DeadFilter, DeadLetter};
 pub use dispatch::{
     Allowance, Attempt, Courier, CourierOptions, DispatchOptions, DispatchStats, Dispatcher,
-    Drained, Forbidden, Listener, Ran, Rate, Runner, Signing, SigningKey, Told,
+    Drained, Forbidden, Listener, Ran, Rate, Runner, Signing, SigningKey, Told, plain,
 };
 pub use error::{AcceptError, Error, OpenError};
 pub use examine::Examined;

@@ -40,6 +40,8 @@ pub struct Entry {
     pub deadline_ms: u64,
     /// Whether another of its ordering key is ahead.
     pub behind: bool,
+    /// Whether it is being worked on, or about to be.
+    pub leased: bool,
     /// Attempts that ended.
     pub tries: u32,
     /// Those that count.
@@ -75,6 +77,7 @@ pub(crate) fn names(lanes: &Lanes, number: LaneNumber, filter: &Filter) -> Optio
 pub(crate) fn items(
     connection: &Connection,
     name: impl Fn(LaneNumber) -> Option<FunctionKey>,
+    leased: impl Fn(i64) -> bool,
     from: i64,
     limit: usize,
 ) -> rusqlite::Result<Page<Entry>> {
@@ -98,6 +101,7 @@ pub(crate) fn items(
                 due_ms: state.item.due_ms,
                 deadline_ms: state.item.deadline_ms,
                 behind: state.item.behind,
+                leased: leased(last),
                 tries: state.item.progress.tries,
                 failures: state.item.progress.failures,
             });

@@ -417,7 +417,9 @@ impl Writer {
                 break;
             }
         }
-        group.moved.push(Moved::Looked(lane, at, next_due));
+        group
+            .moved
+            .push(Moved::Looked(lane, counted.cursor, at, next_due));
         Ok(taken)
     }
 

@@ -12,7 +12,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tidegate_core::FunctionKey;
 use tidegate_core::quota::QuotaLimit;
-use tidegate_platform::{BUCKETS_SECONDS, OUTCOMES, PoolCounts, RecordStats};
+use tidegate_platform::{
+    BUCKETS_SECONDS, DispatchStats, OUTCOMES, PoolCounts, QueueStats, RecordStats,
+};
 
 use crate::service::Service;
 
@@ -27,6 +29,7 @@ struct Reading {
     connections: i64,
     recording: RecordStats,
     refused: Vec<(String, QuotaLimit, u64)>,
+    queue: Option<(QueueStats, DispatchStats)>,
     process: Process,
 }
 
@@ -57,6 +60,7 @@ pub(crate) fn render(service: &Service) -> Result<String, Error> {
         connections: service.connections.load(Ordering::Relaxed),
         recording: service.platform.recording(),
         refused: service.platform.refused_by_quota(),
+        queue: service.platform.queue_stats(),
         process: Process::read(),
     };
     service.platform.for_each_function(|function| {
@@ -196,6 +200,9 @@ impl Collector for Reading {
                 .encode_family(&labels)?
                 .encode_counter::<NoLabelSet, _, u64>(count, None)?;
         }
+        if let Some((file, work)) = &self.queue {
+            queue(&mut encoder, file, work)?;
+        }
         let recording = &self.recording;
         for (name, help, count) in [
             (
@@ -256,6 +263,74 @@ impl Collector for Reading {
         )?;
         build.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
     }
+}
+
+/// The queue of calls that are made later.
+fn queue(
+    encoder: &mut DescriptorEncoder<'_>,
+    file: &QueueStats,
+    work: &DispatchStats,
+) -> Result<(), Error> {
+    for (name, help, value) in [
+        (
+            "tidegate_queue_depth",
+            "Calls to be made later that are not done, running ones included",
+            file.queued as f64,
+        ),
+        (
+            "tidegate_queue_running",
+            "Queued calls that are being made",
+            work.running as f64,
+        ),
+        (
+            "tidegate_queue_oldest_seconds",
+            "For how long the oldest queued call that is due has waited",
+            if file.queued > 0 {
+                work.oldest_ms as f64 / 1000.0
+            } else {
+                0.0
+            },
+        ),
+        (
+            "tidegate_queue_full",
+            "1 while nothing is accepted for want of room",
+            if file.full { 1.0 } else { 0.0 },
+        ),
+    ] {
+        gauge(encoder, name, help, value)?;
+    }
+    for (name, help, count) in [
+        (
+            "tidegate_queue_attempts",
+            "Attempts at queued calls that were begun",
+            work.started,
+        ),
+        ("tidegate_queue_done", "Queued calls that are done", work.done),
+        (
+            "tidegate_queue_retried",
+            "Attempts at queued calls that were followed by another",
+            work.retried,
+        ),
+        (
+            "tidegate_queue_dead",
+            "Queued calls that were given up",
+            work.dead,
+        ),
+        (
+            "tidegate_queue_lost",
+            "Queued calls that were lost to damage; they are among the dead letters",
+            file.lost,
+        ),
+        (
+            "tidegate_queue_stuck",
+            "Ends of queued calls that could not be written at once",
+            work.stuck,
+        ),
+    ] {
+        let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        counter.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    Ok(())
 }
 
 fn labels(key: &FunctionKey) -> [(&str, &str); 2] {

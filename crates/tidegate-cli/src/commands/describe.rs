@@ -227,6 +227,7 @@ fn access(page: &mut Page, spec: &FunctionSpec) {
         page.row("Egress", all);
     }
     page.row("Access", spec.access.as_deref().unwrap_or(""));
+    page.row("Records", spec.records.as_deref().unwrap_or(""));
 }
 
 fn instances(page: &mut Page, i: Instances) {

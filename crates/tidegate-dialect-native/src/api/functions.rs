@@ -134,6 +134,11 @@ pub(crate) async fn put_function(
         platform.check_code(&digest).await?;
     }
     let wanted = stored(&document.metadata, &document.spec, &key)?;
+    if document.spec.later.is_some() {
+        let lowered = lower::Native.lower(&wanted)?;
+        let checked = platform.check_queue_rules(&lowered.queue).await;
+        checked.map_err(|(field, why)| ApiError::invalid(format!("spec.async.{field}: {why}")))?;
+    }
     if image.is_some() {
         let lowered = lower::Native.lower(&wanted)?;
         platform.check_image(&lowered).map_err(as_invalid)?;

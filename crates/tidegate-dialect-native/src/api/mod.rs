@@ -7,6 +7,7 @@ pub(crate) mod images;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod namespaces;
+pub(crate) mod queue;
 pub(crate) mod records;
 pub(crate) mod secrets;
 pub(crate) mod server;
@@ -103,6 +104,7 @@ pub fn router(platform: Platform, info: Info) -> Router {
         .route("/records/{id}/logs", get(records::record_logs))
         .route("/usage", get(records::usage))
         .route("/cost", get(records::cost))
+        .merge(queue::routes())
         .merge(triggers::routes())
         .route("/namespaces/{namespace}/secrets", get(secrets::list_secrets))
         .route(

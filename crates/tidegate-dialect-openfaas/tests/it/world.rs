@@ -62,6 +62,7 @@ impl Lower for Plain {
         let spec = object.spec().cloned().unwrap_or_default();
         Ok(Lowered {
             records: None,
+            queue: tidegate_platform::QueueRules::default(),
             key: place(object.key().namespace(), object.key().name()),
             spec: serde_json::from_value::<FunctionSpec>(spec)
                 .map_err(|e| LowerError::new("spec", e.to_string()))?,

@@ -8,7 +8,6 @@
 //! keeps such in line with it, and they go with it; nobody else writes them, but anybody may pause them.
 
 mod owned;
-mod queue;
 mod request;
 mod run;
 
@@ -340,7 +339,7 @@ impl Platform {
         self.require_function(namespace, &trigger.spec.function)
             .await?;
         let call = trigger.call(None).map_err(invalid)?;
-        let invocation = self.enqueue(call).await?;
+        let invocation = self.enqueue_fired(call).await?;
         Ok(FiredTrigger { invocation })
     }
 

@@ -145,6 +145,17 @@ impl TriggerRequest {
         self.path.as_deref().unwrap_or("/")
     }
 
+    /// The same for a request.
+    pub(super) fn header_map(&self) -> http::HeaderMap {
+        let all = self.all_headers().into_iter();
+        // What cannot be sent was refused when it was stored.
+        all.filter_map(|(name, value)| {
+            let name = HeaderName::try_from(name).ok()?;
+            Some((name, HeaderValue::from_bytes(&value).ok()?))
+        })
+        .collect()
+    }
+
     /// The headers, names in lower case, with that which says what the body is.
     #[must_use]
     pub fn all_headers(&self) -> Vec<(String, Vec<u8>)> {

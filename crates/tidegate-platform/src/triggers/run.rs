@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use tidegate_contract::Body;
 use tidegate_core::record::Cause;
 use tidegate_core::{Backoff, FunctionKey, InvocationId};
 use tidegate_store::{Event, Query, ResourceVersion};
@@ -13,7 +15,7 @@ use tidegate_trigger_schedule::{
 use tokio::sync::mpsc;
 
 use super::{API_VERSION, KIND, Trigger, TriggerRequest, key, read, zones};
-use crate::{Error, Platform};
+use crate::{Error, Later, Platform};
 
 /// Tries of writing a status that somebody changes the trigger under.
 const WRITES: usize = 16;
@@ -23,6 +25,9 @@ const RELIST: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_
 
 /// Triggers that are read at once.
 const PAGE: usize = 500;
+
+/// The door that what comes of triggers is said to have come through: nobody waits for an answer of its own shape.
+const DOOR: &str = "native";
 
 /// Accepts calls that are made later, durably.
 #[async_trait]
@@ -70,7 +75,7 @@ struct OfPlatform(Platform);
 impl Platform {
     /// Acts on triggers from now on, where there is somebody who accepts what comes of them.
     pub(crate) fn follow_triggers(&self) {
-        if self.acceptor().is_none() {
+        if self.require_queue().is_err() {
             return;
         }
         let seam = Arc::new(OfPlatform(self.clone()));
@@ -80,16 +85,37 @@ impl Platform {
         });
     }
 
-    pub(super) async fn enqueue(&self, call: super::QueuedCall) -> Result<InvocationId, Error> {
-        Ok(self.require_queue()?.enqueue(call).await?)
+    /// Accepts what comes of a trigger.
+    pub(super) async fn enqueue_fired(&self, call: QueuedCall) -> Result<InvocationId, Error> {
+        self.require_queue()?;
+        if let Some(acceptor) = self.acceptor() {
+            return Ok(acceptor.enqueue(call).await?);
+        }
+        let request = &call.request;
+        let later = Later {
+            door: DOOR,
+            method: request.method().to_owned(),
+            path_and_query: request.path().to_owned(),
+            headers: request.header_map(),
+            cause: call.cause,
+            idempotency: call.idempotency,
+            ..Later::default()
+        };
+        let body = request.body.as_ref();
+        let body = body.map_or_else(Body::empty, |body| {
+            Body::full(Bytes::copy_from_slice(body.as_bytes()))
+        });
+        let accepted = self.enqueue(call.id, &call.function, later, body).await;
+        Ok(accepted.map_err(NotQueued::from)?.id)
     }
 
-    pub(super) fn require_queue(&self) -> Result<&Arc<dyn Enqueue>, Error> {
-        self.acceptor().ok_or_else(|| {
-            Error::Invalid(
-                "this server has no queue, so that no trigger can be acted on".to_owned(),
-            )
-        })
+    pub(super) fn require_queue(&self) -> Result<(), Error> {
+        if self.acceptor().is_some() || self.in_queue().is_some() {
+            return Ok(());
+        }
+        Err(Error::Invalid(
+            "this server has no queue, so that no trigger can be acted on".to_owned(),
+        ))
     }
 
     async fn tell_all(&self, changes: &mpsc::Sender<Change>) -> Result<ResourceVersion, Error> {
@@ -218,7 +244,7 @@ impl Fire for OfPlatform {
         }
         let call = trigger.call(Some(tick.key(id)));
         let call = call.map_err(|e| never(e.to_string()))?;
-        match self.0.enqueue(call).await {
+        match self.0.enqueue_fired(call).await {
             Ok(invocation) => Ok(Fired {
                 invocation: invocation.to_string(),
             }),

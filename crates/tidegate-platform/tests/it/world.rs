@@ -114,6 +114,7 @@ impl Lower for Plain {
         let name = |text| Name::new(text).map_err(|e| LowerError::new("metadata", e.to_string()));
         Ok(Lowered {
             records: None,
+            queue: tidegate_platform::QueueRules::default(),
             key: FunctionKey::new(
                 &name(object.key().namespace())?,
                 &name(object.key().name())?,

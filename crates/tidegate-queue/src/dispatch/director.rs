@@ -12,6 +12,7 @@ use tidegate_core::queue::{Lease, Settled};
 use tidegate_core::{FunctionKey, InvocationId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::attempt::{Bench, End, Event};
 use super::fair::Fair;
@@ -90,6 +91,8 @@ pub(super) struct Director {
     ready: usize,
     settling: usize,
     renewed_at: u64,
+    /// Leases on their way back.
+    releases: TaskTracker,
     draining: bool,
 }
 
@@ -130,6 +133,7 @@ impl Director {
             ready: 0,
             settling: 0,
             renewed_at,
+            releases: TaskTracker::new(),
             draining: false,
         }
     }
@@ -150,7 +154,7 @@ impl Director {
                         let drained = self.drain(grace).await;
                         self.count();
                         // Whoever ordered it may be gone.
-                        drop(reply.send(drained));
+                        let _ = reply.send(drained);
                         return;
                     }
                     None => {
@@ -172,7 +176,7 @@ impl Director {
                         self.look(&lane);
                     }
                 }
-                cancelled = self.cancelled.recv() => self.cancelled(cancelled),
+                cancelled = self.cancelled.recv() => self.cancelled(&cancelled),
                 () = tokio::time::sleep(wait) => {}
             }
             self.timers();
@@ -281,13 +285,14 @@ impl Director {
 
     fn release(&self, taken: Vec<Taken>) {
         let bench = Arc::clone(&self.bench);
-        tokio::spawn(async move { bench.release(taken).await });
+        self.releases
+            .spawn(async move { bench.release(taken).await });
     }
 
     // === starting ===
 
     fn start_what_may(&mut self) {
-        let most = self.bench.options.attempts as usize;
+        let most = self.bench.options.attempts.max(1) as usize;
         // What ended and cannot be written counts as well: with a disk that is full, nothing is begun that could not be
         // settled.
         while self.busy + self.taking + self.settling.saturating_sub(most) < most {
@@ -459,13 +464,10 @@ impl Director {
         }
     }
 
-    fn cancelled(&mut self, cancelled: Result<InvocationId, broadcast::error::RecvError>) {
+    fn cancelled(&mut self, cancelled: &Result<InvocationId, broadcast::error::RecvError>) {
         match cancelled {
             Ok(id) => {
-                if let Some(running) = self
-                    .by_id
-                    .get(&id)
-                    .and_then(|lease| self.running.get(lease))
+                if let Some(running) = self.by_id.get(id).and_then(|lease| self.running.get(lease))
                 {
                     running.cut.cancel();
                 }
@@ -529,13 +531,21 @@ impl Director {
             ready.extend(flow.ready.drain(..));
         }
         self.ready = 0;
-        self.bench.release(ready).await;
+        self.count();
+        self.release(ready);
         self.wait_for_end(grace).await;
         let cut = self.running.len();
         for running in self.running.values() {
             running.cut.cancel();
         }
         self.wait_for_end(CUT).await;
+        self.releases.close();
+        if tokio::time::timeout(CUT, self.releases.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some leases were not given back in time, and run out by themselves");
+        }
         Drained { cut }
     }
 

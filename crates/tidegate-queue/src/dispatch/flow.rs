@@ -254,21 +254,19 @@ mod tests {
         }
         let at = flow.may_start_at(50).unwrap();
         assert!((51..=50 + 100).contains(&at), "{at}");
-        let mut now = at;
-        let mut width = Vec::new();
-        for _ in 0..6 {
+        let width = [0, 1, 2, 3].map(|later| {
+            let now = at + later;
             let mut began = 0;
             while flow.may_start(now) {
                 flow.began();
                 began += 1;
             }
-            width.push(began);
             for _ in 0..began {
                 flow.ended(Sign::Reached, now, now + 1);
             }
-            now += 1;
-        }
-        assert_eq!(width, [4, 8, 8, 8, 8, 8]);
+            began
+        });
+        assert_eq!(width, [4, 8, 8, 8]);
     }
 
     #[test]

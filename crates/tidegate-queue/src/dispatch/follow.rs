@@ -1,5 +1,7 @@
 //! Who hears of an end: what they are told, and the item that carries it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -32,8 +34,12 @@ pub(crate) fn follow_ups(
     let callback = submission.callback.as_ref().map(Listener::Callback);
     let listeners = destination.into_iter().chain(callback);
     let made = listeners.filter_map(|listener| {
-        let request = runner.tell(work, told, listener)?;
-        Some(item(submission, listener, request, delivery))
+        let request = catch_unwind(AssertUnwindSafe(|| runner.tell(work, told, listener)));
+        let request = request.unwrap_or_else(|_| {
+            tracing::error!(id = %submission.id.hyphenated(), "what tells of an end panicked; nobody is told");
+            None
+        });
+        Some(item(submission, listener, request?, delivery))
     });
     made.collect()
 }
@@ -83,7 +89,7 @@ fn item(of: &Submission, listener: Listener<'_>, request: Payload, delivery: Pol
 
 /// What a listener is told where the door has no words of its own: a callback gets the answer as it was, a destination a
 /// document about the invocation.
-pub(super) fn plain(work: &Work, told: &Told<'_>, to: Listener<'_>) -> Payload {
+pub fn plain(work: &Work, told: &Told<'_>, to: Listener<'_>) -> Payload {
     match to {
         Listener::Callback(_) => callback(work, told),
         Listener::Success(_) | Listener::Failure(_) => document(work, told),

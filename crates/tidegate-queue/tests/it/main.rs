@@ -1,7 +1,9 @@
 //! The queue as its users see it.
 
+mod courier;
 mod damage;
 mod dead;
+mod dispatch;
 mod full;
 mod kill;
 mod work;

@@ -9,7 +9,8 @@ use tidegate_core::record::{Level, LevelError};
 use tidegate_core::{parse_cpu, parse_duration};
 use tidegate_egress::{Policy as EgressPolicy, Target, Upstreams};
 use tidegate_platform::{
-    BUILD_LIMITS, ImageSettings, JobLimits, KeepOptions, Price, PriceError, Prices, Retention,
+    BUILD_LIMITS, ImageSettings, JobLimits, KeepOptions, Price, PriceError, Prices, QueueFileOptions,
+    Retention,
 };
 
 use super::layers::Layers;
@@ -17,7 +18,7 @@ use super::words::{
     address, allowed, duration, hosts, list, logging_filter, one_of, registries, size, whole,
 };
 use super::{
-    Auth, BuildSettings, LogFormat, RecordSettings, Settings, SettingsError, SideListener,
+    Auth, BuildSettings, LogFormat, QueueSettings, RecordSettings, Settings, SettingsError, SideListener,
 };
 
 /// Memory of the machine for each instance that it may have.
@@ -120,6 +121,7 @@ impl Layers {
                 || docker_config(environment),
             ),
             records: self.records(),
+            queue: self.queue(),
             outbound: self.outbound(),
             interpreters: INTERPRETERS
                 .iter()
@@ -246,6 +248,26 @@ impl Layers {
                 cold_start: self.get("prices.cold-start", price, Price::default),
                 idle_gb_second: self.get("prices.idle-gb-second", price, Price::default),
             },
+        }
+    }
+
+    fn queue(&mut self) -> QueueSettings {
+        let usual = QueueFileOptions::default();
+        let is_on = self.get("queue.callbacks", one_of(&SWITCH), || true);
+        let callbacks = self.get("queue.callbacks-allow", allowed, EgressPolicy::default);
+        QueueSettings {
+            max_items: self.get("queue.max-calls", whole::<u64>, || usual.max_items),
+            max_bytes: self.get("queue.max-size", size, || usual.max_file_bytes),
+            max_body: self.get("queue.max-body", size, || 64 << 20),
+            at_once: self.get("queue.concurrent", whole::<u32>, || 256),
+            keep_results: self.get("queue.results-keep", duration, || {
+                Duration::from_secs(24 * 3600)
+            }),
+            results_bytes: self.get("queue.results-max-size", size, || usual.max_result_bytes),
+            remember: self.get("queue.keys-keep", duration, || {
+                Duration::from_millis(usual.remember_ms)
+            }),
+            callbacks: is_on.then_some(callbacks),
         }
     }
 

@@ -77,6 +77,8 @@ pub struct Settings {
     pub docker_config: Option<PathBuf>,
     /// How invocations are recorded and billed.
     pub records: RecordSettings,
+    /// How calls are kept that are made later.
+    pub queue: QueueSettings,
     /// What functions reach that ask for a way out; `None` where none does.
     pub outbound: Option<EgressPolicy>,
     /// Interpreters of the other languages by name, under `/usr`, where they are not the usual ones.
@@ -118,6 +120,27 @@ pub struct RecordSettings {
     pub keep: KeepOptions,
     /// What usage costs.
     pub prices: Prices,
+}
+
+/// How calls are kept that are made later.
+#[derive(Clone, Debug)]
+pub struct QueueSettings {
+    /// Calls that may be queued.
+    pub max_items: u64,
+    /// The size that the queue's file may reach, in bytes.
+    pub max_bytes: u64,
+    /// Largest body of a request, in bytes.
+    pub max_body: u64,
+    /// Calls that are made at once.
+    pub at_once: u32,
+    /// How long results can be asked for, where a function does not say.
+    pub keep_results: Duration,
+    /// Bytes of all results.
+    pub results_bytes: u64,
+    /// How long idempotency keys are remembered.
+    pub remember: Duration,
+    /// What may be told of an end by address; nothing where absent.
+    pub callbacks: Option<EgressPolicy>,
 }
 
 /// Who may use the control routes.

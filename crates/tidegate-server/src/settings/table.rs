@@ -260,6 +260,51 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "how long sums of usage are kept",
     },
     Setting {
+        key: "queue.max-calls",
+        default: "10000000",
+        help: "calls to be made later that may be queued; beyond it 503",
+    },
+    Setting {
+        key: "queue.max-size",
+        default: "64Gi",
+        help: "bytes of the queue's file; beyond it 503",
+    },
+    Setting {
+        key: "queue.max-body",
+        default: "64Mi",
+        help: "largest body of a call to be made later, where its function takes as much; beyond it 413",
+    },
+    Setting {
+        key: "queue.concurrent",
+        default: "256",
+        help: "queued calls that are made at once",
+    },
+    Setting {
+        key: "queue.results-keep",
+        default: "24h",
+        help: "how long results of queued calls can be asked for, where their function does not say",
+    },
+    Setting {
+        key: "queue.results-max-size",
+        default: "256Mi",
+        help: "bytes of all results; beyond it the oldest go",
+    },
+    Setting {
+        key: "queue.keys-keep",
+        default: "24h",
+        help: "how long idempotency keys are remembered",
+    },
+    Setting {
+        key: "queue.callbacks",
+        default: "on",
+        help: "'on', ends of queued calls are told to addresses that clients name; 'off', such calls are refused",
+    },
+    Setting {
+        key: "queue.callbacks-allow",
+        default: "",
+        help: "hosts (name, address or network, :port where it matters) that may be told although they are private or this machine's; separated by commas",
+    },
+    Setting {
         key: "billing.granularity",
         default: "1ms",
         help: "what the billed time of an invocation is rounded up to",
