@@ -50,7 +50,8 @@ impl Hot {
             return false;
         };
         let mut entries = self.0.lock();
-        if !entries.on {
+        // An id that is there already is nobody else's.
+        if !entries.on || entries.entries.contains_key(&submission.id) {
             return false;
         }
         while let Some((came, id)) = entries.order.front().copied() {
@@ -72,9 +73,7 @@ impl Hot {
             accepted_ms,
             bytes,
         };
-        if let Some(before) = entries.entries.insert(submission.id, entry) {
-            entries.bytes -= before.bytes;
-        }
+        entries.entries.insert(submission.id, entry);
         true
     }
 

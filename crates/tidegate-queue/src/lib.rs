@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod care;
 mod clock;
 mod codec;
 mod dead;

@@ -287,7 +287,7 @@ impl Director {
     // === starting ===
 
     fn start_what_may(&mut self) {
-        let most = self.bench.options.attempts as usize;
+        let most = self.bench.options.attempts.max(1) as usize;
         // What ended and cannot be written counts as well: with a disk that is full, nothing is begun that could not be
         // settled.
         while self.busy + self.taking + self.settling.saturating_sub(most) < most {
@@ -462,10 +462,7 @@ impl Director {
     fn cancelled(&mut self, cancelled: &Result<InvocationId, broadcast::error::RecvError>) {
         match cancelled {
             Ok(id) => {
-                if let Some(running) = self
-                    .by_id
-                    .get(&id)
-                    .and_then(|lease| self.running.get(lease))
+                if let Some(running) = self.by_id.get(id).and_then(|lease| self.running.get(lease))
                 {
                     running.cut.cancel();
                 }

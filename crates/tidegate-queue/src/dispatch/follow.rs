@@ -1,5 +1,7 @@
 //! Who hears of an end: what they are told, and the item that carries it.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -32,8 +34,12 @@ pub(crate) fn follow_ups(
     let callback = submission.callback.as_ref().map(Listener::Callback);
     let listeners = destination.into_iter().chain(callback);
     let made = listeners.filter_map(|listener| {
-        let request = runner.tell(work, told, listener)?;
-        Some(item(submission, listener, request, delivery))
+        let request = catch_unwind(AssertUnwindSafe(|| runner.tell(work, told, listener)));
+        let request = request.unwrap_or_else(|_| {
+            tracing::error!(id = %submission.id.hyphenated(), "what tells of an end panicked; nobody is told");
+            None
+        });
+        Some(item(submission, listener, request?, delivery))
     });
     made.collect()
 }
