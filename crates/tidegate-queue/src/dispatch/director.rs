@@ -12,6 +12,7 @@ use tidegate_core::queue::{Lease, Settled};
 use tidegate_core::{FunctionKey, InvocationId};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::attempt::{Bench, End, Event};
 use super::fair::Fair;
@@ -90,6 +91,8 @@ pub(super) struct Director {
     ready: usize,
     settling: usize,
     renewed_at: u64,
+    /// Leases on their way back.
+    releases: TaskTracker,
     draining: bool,
 }
 
@@ -130,6 +133,7 @@ impl Director {
             ready: 0,
             settling: 0,
             renewed_at,
+            releases: TaskTracker::new(),
             draining: false,
         }
     }
@@ -281,7 +285,8 @@ impl Director {
 
     fn release(&self, taken: Vec<Taken>) {
         let bench = Arc::clone(&self.bench);
-        tokio::spawn(async move { bench.release(taken).await });
+        self.releases
+            .spawn(async move { bench.release(taken).await });
     }
 
     // === starting ===
@@ -526,13 +531,21 @@ impl Director {
             ready.extend(flow.ready.drain(..));
         }
         self.ready = 0;
-        self.bench.release(ready).await;
+        self.count();
+        self.release(ready);
         self.wait_for_end(grace).await;
         let cut = self.running.len();
         for running in self.running.values() {
             running.cut.cancel();
         }
         self.wait_for_end(CUT).await;
+        self.releases.close();
+        if tokio::time::timeout(CUT, self.releases.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some leases were not given back in time, and run out by themselves");
+        }
         Drained { cut }
     }
 
