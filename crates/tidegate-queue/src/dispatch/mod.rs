@@ -104,7 +104,7 @@ impl Default for DispatchOptions {
             // A server that lives renews many times within it, and one that hung is not waited for longer.
             hold: Duration::from_secs(30),
             delivery: Policy {
-                // With the delays below that is an hour and a half, which is a receiver's restart, and its operator's lunch.
+                // With delays spread by chance that is most of an hour: a receiver's restart, and its operator's lunch.
                 retries: 24,
                 retried: tidegate_core::queue::Retried {
                     answers: tidegate_core::queue::Answers::All,
