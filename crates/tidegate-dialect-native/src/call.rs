@@ -230,8 +230,16 @@ pub async fn call(
         Err(refused) => Err(*refused),
         Ok(function) if later::is_wanted(request.headers()) => {
             let is_named = routed.named.is_some();
-            let answered =
-                accept(platform, &function, routed.prefix, routed.led, is_named, request, id).await;
+            let answered = accept(
+                platform,
+                &function,
+                routed.prefix,
+                routed.led,
+                is_named,
+                request,
+                id,
+            )
+            .await;
             match answered {
                 Ok(response) => return response,
                 Err(refused) => Err(refused),

@@ -128,11 +128,9 @@ pub(crate) fn refused(error: NotAccepted, id: InvocationId) -> ApiError {
     let message = error.to_string();
     match error {
         NotAccepted::Quota(failure) => ApiError::of_call(failure, id),
-        NotAccepted::TooLarge { .. } => ApiError::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            Limit::Body.as_str(),
-            message,
-        ),
+        NotAccepted::TooLarge { .. } => {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, Limit::Body.as_str(), message)
+        }
         NotAccepted::Body(BodyFault::Idle(_)) => {
             ApiError::new(StatusCode::REQUEST_TIMEOUT, Limit::Idle.as_str(), message)
         }
@@ -158,7 +156,10 @@ pub(crate) fn rules(
     let mut policy = usual;
     if let Some(retries) = said.retries {
         if retries > MAX_RETRIES {
-            return Err(refuse("retries", format!("{retries} is more than {MAX_RETRIES}")));
+            return Err(refuse(
+                "retries",
+                format!("{retries} is more than {MAX_RETRIES}"),
+            ));
         }
         policy.retries = retries;
     }
@@ -312,7 +313,11 @@ mod tests {
             HeaderValue::from_static("soon"),
         );
         let error = wanted(&Method::POST, "/".to_owned(), &mut headers).unwrap_err();
-        assert!(error.body.error.starts_with("header x-tidegate-delay: "), "{}", error.body.error);
+        assert!(
+            error.body.error.starts_with("header x-tidegate-delay: "),
+            "{}",
+            error.body.error
+        );
     }
 
     #[test]

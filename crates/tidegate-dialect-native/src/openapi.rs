@@ -4,7 +4,8 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use crate::api::{
-    code, functions, images, list, logs, namespaces, queue, records, secrets, server, triggers, versions,
+    code, functions, images, list, logs, namespaces, queue, records, secrets, server, triggers,
+    versions,
 };
 
 #[derive(OpenApi)]

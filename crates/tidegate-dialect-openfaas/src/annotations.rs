@@ -176,9 +176,12 @@ pub(crate) fn queue(annotations: &BTreeMap<String, String>) -> Result<QueueRules
     let refuse = |name: &str, why: String| LowerError::new(format!("annotations.{name}"), why);
     let attempts = match said(ATTEMPTS) {
         None => USUAL_ATTEMPTS,
-        Some(text) => text
-            .parse()
-            .map_err(|_| refuse(ATTEMPTS, format!("{text:?} is not {}", Kind::Count.accepted())))?,
+        Some(text) => text.parse().map_err(|_| {
+            refuse(
+                ATTEMPTS,
+                format!("{text:?} is not {}", Kind::Count.accepted()),
+            )
+        })?,
     };
     let wait = |name: &str, usual: u64| match said(name) {
         None => Ok(usual),

@@ -38,7 +38,12 @@ const GATEWAYS: [&str; 2] = ["gateway", "gateway.openfaas"];
 const CLUSTER: [&str; 2] = [".svc.cluster.local", ".svc"];
 
 /// Headers of an answer that belong to its connection.
-const NOT_SENT: [&str; 4] = ["connection", "content-length", "keep-alive", "transfer-encoding"];
+const NOT_SENT: [&str; 4] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "transfer-encoding",
+];
 
 /// What the queue has to know of this dialect, and what the dialect is told by it.
 #[derive(Clone, Default)]
@@ -73,13 +78,20 @@ impl QueueDoor for Door {
             }
             None => {
                 if let Some(message) = told.message {
-                    headers.push((CONTENT_TYPE.to_string(), b"text/plain; charset=utf-8".into()));
+                    headers.push((
+                        CONTENT_TYPE.to_string(),
+                        b"text/plain; charset=utf-8".into(),
+                    ));
                     body = bytes::Bytes::copy_from_slice(message.as_bytes());
                 }
             }
         }
         let status = told.answer.map_or_else(
-            || told.ended.map_or(StatusCode::SERVICE_UNAVAILABLE, |e| status_of(e.outcome)).as_u16(),
+            || {
+                told.ended
+                    .map_or(StatusCode::SERVICE_UNAVAILABLE, |e| status_of(e.outcome))
+                    .as_u16()
+            },
             |answer| answer.status,
         );
         let function = &work.submission.function;
@@ -111,7 +123,10 @@ impl QueueDoor for Door {
     fn inside(&self, url: &str) -> Option<(FunctionKey, String)> {
         let uri: http::Uri = url.parse().ok()?;
         let host = uri.host()?.to_ascii_lowercase();
-        let host = CLUSTER.iter().find_map(|end| host.strip_suffix(end)).unwrap_or(&host);
+        let host = CLUSTER
+            .iter()
+            .find_map(|end| host.strip_suffix(end))
+            .unwrap_or(&host);
         if !GATEWAYS.contains(&host) {
             return None;
         }
@@ -197,7 +212,10 @@ impl OpenFaas {
             callback,
             ..Later::default()
         };
-        let accepted = self.platform().enqueue(id, function.key(), later, body).await;
+        let accepted = self
+            .platform()
+            .enqueue(id, function.key(), later, body)
+            .await;
         match accepted {
             Ok(_) => {
                 let mut response = refused(StatusCode::ACCEPTED, String::new());
@@ -223,9 +241,7 @@ impl OpenFaas {
         };
         match self.platform().cancel(id).await {
             Ok(_) => refused(StatusCode::ACCEPTED, String::new()),
-            Err(Error::NotFound(message)) => {
-                refused(StatusCode::NOT_FOUND, format!("{message}\n"))
-            }
+            Err(Error::NotFound(message)) => refused(StatusCode::NOT_FOUND, format!("{message}\n")),
             Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
         }
     }
@@ -260,7 +276,9 @@ fn not_accepted(error: NotAccepted) -> Response<CallBody> {
     let mut response = refused(status, text);
     if let Some(after) = after {
         let after = HeaderValue::from(after);
-        response.headers_mut().insert(http::header::RETRY_AFTER, after);
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, after);
     }
     response
 }

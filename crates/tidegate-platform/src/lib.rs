@@ -75,9 +75,10 @@ pub use tidegate_image::{
 pub use tidegate_instance::{JobLimits, Runtime, Usage};
 pub use tidegate_queue::{
     Accepted, Answer, Body as KeptBody, Cancelled, DeadFilter, DeadLetter, Destination,
-    DispatchOptions, DispatchStats, Ending, Entry as QueueEntry, Filter as QueueFilter, Finished,
-    Error as QueueError, Options as QueueFileOptions, Page as QueuePage, Payload, Shown, Stats as QueueStats, Told,
-    Work, MAX_KEY_BYTES, MAX_PAGE as MAX_QUEUED,
+    DispatchOptions, DispatchStats, Ending, Entry as QueueEntry, Error as QueueError,
+    Filter as QueueFilter, Finished, MAX_KEY_BYTES, MAX_PAGE as MAX_QUEUED,
+    Options as QueueFileOptions, Page as QueuePage, Payload, Shown, Stats as QueueStats, Told,
+    Work,
 };
 pub use tidegate_records::{
     Amount, Cost, Error as RecordsError, Follow, Followed, Line, MAX_PAGE as MAX_RECORDS,

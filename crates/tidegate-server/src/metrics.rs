@@ -305,7 +305,11 @@ fn queue(
             "Attempts at queued calls that were begun",
             work.started,
         ),
-        ("tidegate_queue_done", "Queued calls that are done", work.done),
+        (
+            "tidegate_queue_done",
+            "Queued calls that are done",
+            work.done,
+        ),
         (
             "tidegate_queue_retried",
             "Attempts at queued calls that were followed by another",

@@ -259,7 +259,9 @@ pub(crate) async fn redrive_dead_letters(
     }
     .filter()?;
     if wanted.rate == Some(0) {
-        return Err(ApiError::invalid("rate: 0 would never end; write at least 1"));
+        return Err(ApiError::invalid(
+            "rate: 0 would never end; write at least 1",
+        ));
     }
     let rate = wanted.rate.unwrap_or(UNHURRIED);
     let work = async move {
@@ -462,8 +464,7 @@ fn answer_of(answer: &Kept) -> Response {
             continue;
         };
         // What else a function says is for its own caller, whose browser is not this one's.
-        let is_shown =
-            [CONTENT_TYPE, CONTENT_ENCODING].contains(&name) || name == names::CUT;
+        let is_shown = [CONTENT_TYPE, CONTENT_ENCODING].contains(&name) || name == names::CUT;
         if let Ok(value) = HeaderValue::from_bytes(value)
             && is_shown
         {
@@ -522,7 +523,10 @@ mod tests {
             ..DeadParams::default()
         };
         let error = wrong.filter().unwrap_err().body.error;
-        assert!(error.starts_with("reason: \"bored\" is none of failed,"), "{error}");
+        assert!(
+            error.starts_with("reason: \"bored\" is none of failed,"),
+            "{error}"
+        );
         for (token, limit, part) in [
             (Some("x"), None, "continue"),
             (None, Some(0), "limit: 0"),

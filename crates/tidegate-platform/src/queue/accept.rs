@@ -81,7 +81,9 @@ pub enum NotAccepted {
     #[error("{0}")]
     Invalid(String),
     /// Its body is larger than what is taken.
-    #[error("the request body is larger than {limit} bytes, the most that is kept for a call to be made later")]
+    #[error(
+        "the request body is larger than {limit} bytes, the most that is kept for a call to be made later"
+    )]
     TooLarge {
         /// The limit in bytes.
         limit: u64,
@@ -194,8 +196,8 @@ impl Platform {
             return Ok(());
         }
         let courier = self.in_queue().and_then(|queued| queued.courier.as_ref());
-        let courier =
-            courier.ok_or_else(|| "this server tells nobody of ends: see queue.callbacks".to_owned())?;
+        let courier = courier
+            .ok_or_else(|| "this server tells nobody of ends: see queue.callbacks".to_owned())?;
         courier.check(url).map_err(|e| e.to_string())
     }
 
@@ -298,11 +300,12 @@ fn rest<'a>(start: Bytes, body: Body, fault: &'a mut Option<BodyFault>) -> Chunk
     let left = stream::unfold((body, fault), |(mut body, fault)| async move {
         loop {
             match body.frame().await? {
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) => return Some((Ok(data), (body, fault))),
+                Ok(frame) => {
                     // Trailers are not kept.
-                    Err(_) => {}
-                },
+                    if let Ok(data) = frame.into_data() {
+                        return Some((Ok(data), (body, fault)));
+                    }
+                }
                 Err(broken) => {
                     *fault = Some(broken);
                     return Some((Err(broken), (body, fault)));

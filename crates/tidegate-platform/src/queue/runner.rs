@@ -118,13 +118,7 @@ const NOTHING: Allowance = Allowance {
 };
 
 impl Platform {
-    async fn attempt(
-        &self,
-        work: &Work,
-        key: &FunctionKey,
-        path: &str,
-        attempt: Attempt,
-    ) -> Ran {
+    async fn attempt(&self, work: &Work, key: &FunctionKey, path: &str, attempt: Attempt) -> Ran {
         let Some(function) = self.function(key.borrowed()) else {
             return match self.owner_of(key.borrowed()).await {
                 Ok(None) => Ran::refused(format!("function {key} does not exist")),
@@ -168,7 +162,11 @@ impl Platform {
     /// The request, as it was made.
     async fn request(&self, work: &Work, path: &str) -> Result<Request<Body>, Box<Ran>> {
         let kept = &work.submission.request;
-        let unusable = |what: &str| Box::new(Ran::refused(format!("{what} of the request cannot be sent")));
+        let unusable = |what: &str| {
+            Box::new(Ran::refused(format!(
+                "{what} of the request cannot be sent"
+            )))
+        };
         let body = match &kept.body {
             Kept::Inline(bytes) => Body::full(bytes.clone()),
             Kept::Spooled(spooled) => {

@@ -29,9 +29,9 @@ use tidegate_core::queue::Policy;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::queue::Queue;
-pub use follow::plain;
 pub use courier::{Courier, CourierOptions, Forbidden, Signing, SigningKey};
 use director::{Counters, Director, Order};
+pub use follow::plain;
 pub use runner::{Allowance, Attempt, Listener, Ran, Rate, Runner, Told};
 
 /// Orders that wait; they are few, and each is done at once.

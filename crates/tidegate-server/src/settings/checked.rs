@@ -9,8 +9,8 @@ use tidegate_core::record::{Level, LevelError};
 use tidegate_core::{parse_cpu, parse_duration};
 use tidegate_egress::{Policy as EgressPolicy, Target, Upstreams};
 use tidegate_platform::{
-    BUILD_LIMITS, ImageSettings, JobLimits, KeepOptions, Price, PriceError, Prices, QueueFileOptions,
-    Retention,
+    BUILD_LIMITS, ImageSettings, JobLimits, KeepOptions, Price, PriceError, Prices,
+    QueueFileOptions, Retention,
 };
 
 use super::layers::Layers;
@@ -18,7 +18,8 @@ use super::words::{
     address, allowed, duration, hosts, list, logging_filter, one_of, registries, size, whole,
 };
 use super::{
-    Auth, BuildSettings, LogFormat, QueueSettings, RecordSettings, Settings, SettingsError, SideListener,
+    Auth, BuildSettings, LogFormat, QueueSettings, RecordSettings, Settings, SettingsError,
+    SideListener,
 };
 
 /// Memory of the machine for each instance that it may have.

@@ -121,7 +121,14 @@ fn receiver() -> (SocketAddr, Receiver<Received>) {
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
             let _ = (&stream).write_all(answer);
             let body = String::from_utf8_lossy(&body).into_owned();
-            if tell.send(Received { line, headers, body }).is_err() {
+            if tell
+                .send(Received {
+                    line,
+                    headers,
+                    body,
+                })
+                .is_err()
+            {
                 return;
             }
         }
@@ -148,7 +155,10 @@ fn what_is_accepted_runs_and_its_answer_can_be_fetched() {
     assert_eq!(answer.header("x-tidegate-status"), Some("201"));
     let found = state(&server, &id);
     assert_eq!(found["function"], "later-echo");
-    assert_eq!((&found["tries"], &found["outcome"]), (&json!(1), &json!("ok")));
+    assert_eq!(
+        (&found["tries"], &found["outcome"]),
+        (&json!(1), &json!("ok"))
+    );
     // Each try has a record of its own.
     let route = format!("/records?parent={id}");
     let records = server.control("GET", &route).send().ok().json();
@@ -166,7 +176,9 @@ fn a_body_that_is_too_large_for_memory_is_kept_on_disk_and_one_that_is_too_large
         &[],
     );
     server
-        .change("later-size", |spec| spec["limits"] = json!({ "body": "4Mi" }))
+        .change("later-size", |spec| {
+            spec["limits"] = json!({ "body": "4Mi" })
+        })
         .ok();
     let id = accepted(later(&server, "/fn/later-size", &"x".repeat(3 << 20)).send());
     assert_eq!(result(&server, &id).text(), (3 << 20).to_string());
@@ -212,7 +224,9 @@ fn one_that_waits_is_cancelled_and_one_that_runs_is_stopped() {
             .send()
             .status(410);
     }
-    until("it is stopped", || server.count("later-cancel", "busy") == 0);
+    until("it is stopped", || {
+        server.count("later-cancel", "busy") == 0
+    });
 }
 
 #[test]
@@ -232,7 +246,11 @@ fn what_fails_is_tried_again_given_up_and_sent_again() {
     let listed = server.control("GET", of).send().ok().json();
     assert_eq!(listed["items"][0]["id"], id.as_str());
     // The function is mended, and what was given up is sent again.
-    server.deploy("later-moody", "def handler(event):\n    return 'fine'\n", &[]);
+    server.deploy(
+        "later-moody",
+        "def handler(event):\n    return 'fine'\n",
+        &[],
+    );
     let sent = server
         .control("POST", "/dead-letters/redrive")
         .body(json!({ "function": "later-moody" }).to_string())
@@ -263,7 +281,10 @@ fn calls_of_one_key_are_made_one_after_another() {
     }
     let lines = server.lines("later-order", |lines| lines.len() >= 6);
     let order: Vec<&str> = lines.iter().filter_map(|l| l["text"].as_str()).collect();
-    assert_eq!(order, ["ran 0", "ran 1", "ran 2", "ran 3", "ran 4", "ran 5"]);
+    assert_eq!(
+        order,
+        ["ran 0", "ran 1", "ran 2", "ran 3", "ran 4", "ran 5"]
+    );
 }
 
 #[test]
@@ -354,7 +375,10 @@ fn triggers_fire() {
         .send()
         .status(201);
     let lines = server.lines("later-tick", |lines| lines.len() >= 2);
-    assert!(lines.iter().all(|line| line["text"] == "ran tick"), "{lines:?}");
+    assert!(
+        lines.iter().all(|line| line["text"] == "ran tick"),
+        "{lines:?}"
+    );
     let records = server
         .control("GET", "/records?function=later-tick")
         .send()
