@@ -338,9 +338,9 @@ pub(super) async fn result(
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .unwrap_or(200);
     let cut = response.headers().get(headers::CUT);
-    if let Some(whole) = cut.and_then(|whole| whole.to_str().ok()) {
+    if let Some(kept) = cut.and_then(|kept| kept.to_str().ok()) {
         context.warn(format!(
-            "only the beginning of the answer was kept, which has {whole} bytes"
+            "the answer was longer: only its first {kept} bytes were kept"
         ));
     }
     let broken = |e| Error::from(client::Error::transport(client.shown(), None, e));

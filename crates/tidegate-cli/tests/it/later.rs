@@ -150,7 +150,7 @@ fn an_answer_is_waited_for() {
     let failed = Fake::new().raw(
         &result,
         200,
-        &[("x-tidegate-status", "500"), ("x-tidegate-cut", "2000000")],
+        &[("x-tidegate-status", "500"), ("x-tidegate-cut", "16")],
         "no such mailbox\n",
     );
     said.push_str(&home.run(&failed, &["queue", "result", ID]));

@@ -300,11 +300,12 @@ fn rest<'a>(start: Bytes, body: Body, fault: &'a mut Option<BodyFault>) -> Chunk
     let left = stream::unfold((body, fault), |(mut body, fault)| async move {
         loop {
             match body.frame().await? {
-                Ok(frame) => match frame.into_data() {
-                    Ok(data) => return Some((Ok(data), (body, fault))),
+                Ok(frame) => {
                     // Trailers are not kept.
-                    Err(_) => {}
-                },
+                    if let Ok(data) = frame.into_data() {
+                        return Some((Ok(data), (body, fault)));
+                    }
+                }
                 Err(broken) => {
                     *fault = Some(broken);
                     return Some((Err(broken), (body, fault)));
