@@ -368,7 +368,7 @@ fn standing(shown: &Shown) -> Queued {
         Shown::Dead(letter) => Queued {
             state: QueueState::Dead,
             accepted: (letter.accepted_ms > 0).then(|| timestamp(letter.accepted_ms)),
-            failures: letter.failures,
+            failures: failures(letter),
             reason: Some(letter.reason.as_str().to_owned()),
             ..finished(&letter.finished)
         },
@@ -416,6 +416,12 @@ fn finished(finished: &Finished) -> Queued {
     }
 }
 
+/// Failures of the function. What is kept was written before the last attempt.
+fn failures(letter: &Letter) -> u32 {
+    let last = matches!(letter.reason, Reason::Failed | Reason::NotRetried);
+    letter.failures + u32::from(last)
+}
+
 fn letter_of(letter: &Letter) -> DeadLetter {
     let finished = &letter.finished;
     DeadLetter {
@@ -429,7 +435,7 @@ fn letter_of(letter: &Letter) -> DeadLetter {
         accepted: (letter.accepted_ms > 0).then(|| timestamp(letter.accepted_ms)),
         died: timestamp(finished.ended_ms),
         tries: finished.tries,
-        failures: letter.failures,
+        failures: failures(letter),
         body_bytes: letter.body_bytes,
         request: None,
         answer: None,

@@ -398,7 +398,7 @@ fn a_function_that_is_gone_leaves_a_dead_letter() {
         .header("x-tidegate-delay", "1s")
         .send();
     let id = accepted(reply);
-    server.cli(&["remove", "later-gone"]).ok();
+    server.cli(&["delete", "later-gone"]).ok();
     let dead = until_state(&server, &id, "dead");
     assert_eq!(dead["reason"], "refused");
     let message = dead["message"].as_str().unwrap_or_default();
