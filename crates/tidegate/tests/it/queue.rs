@@ -177,7 +177,7 @@ fn a_body_that_is_too_large_for_memory_is_kept_on_disk_and_one_that_is_too_large
     );
     server
         .change("later-size", |spec| {
-            spec["limits"] = json!({ "body": "4Mi" })
+            spec["limits"] = json!({ "body": "4Mi" });
         })
         .ok();
     let id = accepted(later(&server, "/fn/later-size", &"x".repeat(3 << 20)).send());
