@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidegate_core::InvocationId;
 use tidegate_core::record::CauseKind;
 use tidegate_platform::{
-    Enqueue, Error, NotQueued, Object, ObjectKey, Put, QueuedCall, Trigger, TriggerSpec,
+    Body, DispatchOptions, Enqueue, Error, Later, NotQueued, Object, ObjectKey, Parts, Put,
+    QueueFileOptions, QueueOptions, QueuedCall, Trigger, TriggerSpec,
 };
-
-use tidegate_queue::Queue;
 
 use crate::fake::Fake;
 use crate::world::{World, until};
@@ -54,7 +54,11 @@ impl Accepted {
 }
 
 async fn world(folder: &Path, queue: &Arc<Accepted>) -> World {
-    World::with_queue(folder, Arc::<Fake>::default(), Some(queue.clone())).await
+    let acceptor = queue.clone();
+    World::made_of(folder, Arc::<Fake>::default(), |parts| {
+        parts.acceptor = Some(acceptor);
+    })
+    .await
 }
 
 fn document(name: &str, spec: serde_json::Value) -> Object {
@@ -145,19 +149,20 @@ async fn a_tick_becomes_a_queued_call_and_its_status_says_so() {
 #[tokio::test]
 async fn the_durable_queue_has_each_tick_once() {
     let folder = tempfile::tempdir().unwrap();
-    let beside = tempfile::tempdir().unwrap();
-    let data = beside.path().join("data");
-    let opened = tokio::task::spawn_blocking(move || tidegate_store::open(&data)).await;
-    let (store, _) = opened.unwrap().unwrap();
-    let at = beside.path().join("queue");
-    let opened = Queue::open(&at, store.blobs(), tidegate_queue::Options::default()).await;
-    let (queue, _) = opened.unwrap();
-    let w = World::with_queue(
-        folder.path(),
-        Arc::<Fake>::default(),
-        Some(Arc::new(queue.clone())),
-    )
-    .await;
+    let mut dispatch = DispatchOptions::default();
+    // So that what was accepted can be looked at.
+    dispatch.attempts = 0;
+    let queue = QueueOptions {
+        folder: folder.path().join("queue"),
+        file: QueueFileOptions::default(),
+        dispatch,
+        max_body: 1024,
+        keep_result: Duration::ZERO,
+        callbacks: None,
+        doors: Vec::new(),
+    };
+    let change = |parts: &mut Parts| parts.queue = Some(queue);
+    let w = World::made_of(folder.path(), Arc::<Fake>::default(), change).await;
     w.deploy("f", &w.spec("1")).await;
     let spec = serde_json::json!({
         "function": "f", "schedule": "@every 1s",
@@ -172,28 +177,31 @@ async fn the_durable_queue_has_each_tick_once() {
         .unwrap();
     until_state(&w, "t", |t| t.state.paused).await;
     let state = trigger(&w, "t").await.state;
-    assert_eq!(queue.stats().queued, state.fired + 1);
-    let kept = queue.submission(fired.invocation).await.unwrap();
+    let (stats, _) = w.platform.queue_stats().unwrap();
+    assert_eq!(stats.queued, state.fired + 1);
+    let kept = w.platform.queued_request(fired.invocation).await.unwrap();
     assert_eq!(
         (&*kept.request.method, &*kept.request.path_and_query),
         ("PUT", "/a?b=c")
     );
     assert_eq!(kept.request.body_bytes(), 3);
+    let sent = ("x-of".to_owned(), b"trigger".to_vec());
+    assert!(kept.request.headers.contains(&sent));
     // What a crash before the cursor was written comes to.
-    let last = queue
-        .submission(state.last_invocation.parse().unwrap())
-        .await
-        .unwrap();
-    assert!(last.idempotency.is_some());
-    let again = queue
-        .accept(tidegate_queue::Submission {
-            id: tidegate_platform::new_id(),
-            ..last
-        })
-        .await
-        .unwrap();
+    let last = state.last_invocation.parse().unwrap();
+    let word = w.platform.queued_request(last).await.unwrap().idempotency;
+    assert!(word.is_some());
+    let again = Later {
+        method: "PUT".to_owned(),
+        path_and_query: "/a?b=c".to_owned(),
+        idempotency: word,
+        ..Later::default()
+    };
+    let (id, key) = (tidegate_platform::new_id(), kept.function);
+    let again = w.platform.enqueue(id, &key, again, Body::empty()).await;
+    let again = again.unwrap();
     assert!(again.duplicate);
-    assert_eq!(again.id.to_string(), state.last_invocation);
+    assert_eq!(again.id, last);
     w.end().await;
 }
 

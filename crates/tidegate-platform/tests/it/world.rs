@@ -12,9 +12,9 @@ use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target};
 use tidegate_core::{Build, Code, FunctionKey, FunctionRef, FunctionSpec, Name, SecretUse};
 use tidegate_platform::{
-    Body, CallContext, Digest, Enqueue, Failure, Function, GradualRollout, Holds, ImageUse,
-    KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions,
-    Prefix, ReplyBody, Scheduled, Status, Switch, TriggerRequest, new_id,
+    Body, CallContext, Digest, Failure, Function, GradualRollout, Holds, ImageUse, KeptRevision,
+    Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix,
+    ReplyBody, Scheduled, Status, Switch, TriggerRequest, new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -151,27 +151,27 @@ impl World {
     }
 
     pub(crate) async fn with(folder: &Path, fake: Arc<Fake>) -> Self {
-        Self::with_queue(folder, fake, None).await
+        Self::made_of(folder, fake, |_| ()).await
     }
 
-    pub(crate) async fn with_queue(
+    /// One whose parts are changed before it starts.
+    pub(crate) async fn made_of(
         folder: &Path,
         fake: Arc<Fake>,
-        queue: Option<Arc<dyn Enqueue>>,
+        change: impl FnOnce(&mut Parts),
     ) -> Self {
         let data = folder.join("data");
         let opened = tokio::task::spawn_blocking(move || tidegate_store::open(&data)).await;
         let (store, report) = opened.unwrap().unwrap();
         assert!(report.is_clean(), "{report:?}");
-        let platform = Platform::start(Parts {
+        let mut parts = Parts {
             revisions: KEPT,
             kinds: vec![Arc::new(Plain)],
             holders: vec![Arc::new(Held)],
-            acceptor: queue,
             ..Parts::below(folder, store, Arc::new(Handle(fake.clone())))
-        })
-        .await
-        .unwrap();
+        };
+        change(&mut parts);
+        let platform = Platform::start(parts).await.unwrap();
         let code = upload(&platform, folder).await;
         Self {
             fake,
