@@ -227,7 +227,7 @@ impl OpenFaas {
                 headers.insert(SERVED_BY, SERVER);
                 response
             }
-            Err(error) => not_accepted(error),
+            Err(error) => not_accepted(&error),
         }
     }
 
@@ -258,9 +258,9 @@ fn callback(headers: &HeaderMap) -> Result<Option<String>, String> {
     }
 }
 
-fn not_accepted(error: NotAccepted) -> Response<CallBody> {
+fn not_accepted(error: &NotAccepted) -> Response<CallBody> {
     let text = format!("{error}\n");
-    let (status, after) = match &error {
+    let (status, after) = match error {
         NotAccepted::Quota(failure) => {
             (StatusCode::TOO_MANY_REQUESTS, failure.retry_after_seconds())
         }

@@ -9,10 +9,9 @@ use parking_lot::Mutex;
 use tidegate_core::InvocationId;
 use tidegate_core::record::CauseKind;
 use tidegate_platform::{
-    Enqueue, Error, NotQueued, Object, ObjectKey, Put, QueuedCall, Trigger, TriggerSpec,
+    Body, Enqueue, Error, Later, NotQueued, Object, ObjectKey, Put, QueuedCall, Trigger,
+    TriggerSpec,
 };
-
-use tidegate_queue::Queue;
 
 use crate::fake::Fake;
 use crate::world::{World, until};
@@ -145,19 +144,9 @@ async fn a_tick_becomes_a_queued_call_and_its_status_says_so() {
 #[tokio::test]
 async fn the_durable_queue_has_each_tick_once() {
     let folder = tempfile::tempdir().unwrap();
-    let beside = tempfile::tempdir().unwrap();
-    let data = beside.path().join("data");
-    let opened = tokio::task::spawn_blocking(move || tidegate_store::open(&data)).await;
-    let (store, _) = opened.unwrap().unwrap();
-    let at = beside.path().join("queue");
-    let opened = Queue::open(&at, store.blobs(), tidegate_queue::Options::default()).await;
-    let (queue, _) = opened.unwrap();
-    let w = World::with_queue(
-        folder.path(),
-        Arc::<Fake>::default(),
-        Some(Arc::new(queue.clone())),
-    )
-    .await;
+    let w = World::queueing(folder.path()).await;
+    // What is accepted stays, so that it can be looked at.
+    w.platform.drain_queue(std::time::Duration::ZERO).await;
     w.deploy("f", &w.spec("1")).await;
     let spec = serde_json::json!({
         "function": "f", "schedule": "@every 1s",
@@ -172,26 +161,27 @@ async fn the_durable_queue_has_each_tick_once() {
         .unwrap();
     until_state(&w, "t", |t| t.state.paused).await;
     let state = trigger(&w, "t").await.state;
-    assert_eq!(queue.stats().queued, state.fired + 1);
-    let kept = queue.submission(fired.invocation).await.unwrap();
+    let (counts, _) = w.platform.queue_stats().unwrap();
+    assert_eq!(counts.queued, state.fired + 1);
+    let kept = w.platform.queued_request(fired.invocation).await.unwrap();
     assert_eq!(
         (&*kept.request.method, &*kept.request.path_and_query),
         ("PUT", "/a?b=c")
     );
     assert_eq!(kept.request.body_bytes(), 3);
     // What a crash before the cursor was written comes to.
-    let last = queue
-        .submission(state.last_invocation.parse().unwrap())
-        .await
-        .unwrap();
+    let last = state.last_invocation.parse().unwrap();
+    let last = w.platform.queued_request(last).await.unwrap();
     assert!(last.idempotency.is_some());
-    let again = queue
-        .accept(tidegate_queue::Submission {
-            id: tidegate_platform::new_id(),
-            ..last
-        })
-        .await
-        .unwrap();
+    let later = Later {
+        method: "PUT".to_owned(),
+        path_and_query: "/".to_owned(),
+        idempotency: last.idempotency,
+        ..Later::default()
+    };
+    let id = tidegate_platform::new_id();
+    let again = w.platform.enqueue(id, &last.function, later, Body::empty());
+    let again = again.await.unwrap();
     assert!(again.duplicate);
     assert_eq!(again.id.to_string(), state.last_invocation);
     w.end().await;

@@ -12,9 +12,10 @@ use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target};
 use tidegate_core::{Build, Code, FunctionKey, FunctionRef, FunctionSpec, Name, SecretUse};
 use tidegate_platform::{
-    Body, CallContext, Digest, Enqueue, Failure, Function, GradualRollout, Holds, ImageUse,
-    KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions,
-    Prefix, ReplyBody, Scheduled, Status, Switch, TriggerRequest, new_id,
+    Body, CallContext, Digest, DispatchOptions, Enqueue, Failure, Function, GradualRollout, Holds,
+    ImageUse, KeptRevision, Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform,
+    Preconditions, Prefix, QueueFileOptions, QueueOptions, ReplyBody, Scheduled, Status, Switch,
+    TriggerRequest, new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -154,10 +155,33 @@ impl World {
         Self::with_queue(folder, fake, None).await
     }
 
+    /// A platform with a queue of its own.
+    pub(crate) async fn queueing(folder: &Path) -> Self {
+        let queue = QueueOptions {
+            folder: folder.join("queue"),
+            file: QueueFileOptions::default(),
+            dispatch: DispatchOptions::default(),
+            max_body: 1 << 20,
+            keep_result: Duration::from_secs(60),
+            callbacks: None,
+            doors: Vec::new(),
+        };
+        Self::made(folder, Arc::<Fake>::default(), None, Some(queue)).await
+    }
+
     pub(crate) async fn with_queue(
         folder: &Path,
         fake: Arc<Fake>,
-        queue: Option<Arc<dyn Enqueue>>,
+        acceptor: Option<Arc<dyn Enqueue>>,
+    ) -> Self {
+        Self::made(folder, fake, acceptor, None).await
+    }
+
+    async fn made(
+        folder: &Path,
+        fake: Arc<Fake>,
+        acceptor: Option<Arc<dyn Enqueue>>,
+        queue: Option<QueueOptions>,
     ) -> Self {
         let data = folder.join("data");
         let opened = tokio::task::spawn_blocking(move || tidegate_store::open(&data)).await;
@@ -167,7 +191,8 @@ impl World {
             revisions: KEPT,
             kinds: vec![Arc::new(Plain)],
             holders: vec![Arc::new(Held)],
-            acceptor: queue,
+            acceptor,
+            queue,
             ..Parts::below(folder, store, Arc::new(Handle(fake.clone())))
         })
         .await
