@@ -266,7 +266,8 @@ pub(crate) async fn redrive_dead_letters(
     let rate = wanted.rate.unwrap_or(UNHURRIED);
     let work = async move {
         let sent = platform.redrive(filter, rate).await?;
-        Ok::<_, Error>(logs::text(std::iter::once(DeadCount { count: sent })))
+        let told = DeadCount { count: sent };
+        Ok::<_, Error>(logs::text(std::iter::once(told)))
     };
     let told = Body::from_stream(stream::once(work));
     Ok(([(CONTENT_TYPE, NDJSON)], told).into_response())
