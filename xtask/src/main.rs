@@ -20,6 +20,7 @@ mod scratch;
 mod server;
 mod setup;
 mod signals;
+mod soak;
 mod target;
 mod test;
 
@@ -46,6 +47,9 @@ usage: cargo xtask CHORE
                            node-functions-framework, go-http, go, openfaas-python, flask-waitress,
                            openfaas-node, express, cold, deploy, memory
 
+  soak queue               the queue's crash test at length: kill -9 again and again, nothing accepted is lost
+        [--accepted N]     until so many were accepted (100000)
+
 environment:
   CARGO_TARGET_DIR         build here instead of ~/.cache/tidegate/target
   TIDEGATE_BIN             use this binary instead of building one (demo, bench)
@@ -70,10 +74,11 @@ fn run() -> Result<ExitCode> {
         "demo" => demo::main(args),
         "test" => test::main(args),
         "bench" => bench::main(args),
+        "soak" => soak::main(args),
         "" | "help" | "-h" | "--help" => {
             print!("{USAGE}");
             Ok(ExitCode::SUCCESS)
         }
-        other => bail!("no chore {other:?}; there are setup, demo, test and bench"),
+        other => bail!("no chore {other:?}; there are setup, demo, test, bench and soak"),
     }
 }

@@ -37,7 +37,7 @@ pub struct Process {
     pub checks: Checks,
 }
 
-/// Which streams are terminals, and how wide help is then.
+/// Which streams are terminals, and how wide they are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Terminal {
     /// Standard input is.
@@ -46,7 +46,7 @@ pub struct Terminal {
     pub stdout: bool,
     /// Standard error is.
     pub stderr: bool,
-    /// Columns for help pages; the terminal's own where absent.
+    /// Columns of help pages and of what is drawn; the terminal's own where absent.
     pub width: Option<usize>,
 }
 
@@ -197,6 +197,28 @@ impl Context {
     pub(crate) fn colored_stderr(&self) -> bool {
         self.process
             .colored(self.color, self.process.terminal.stderr)
+    }
+
+    /// Columns and rows of the terminal that standard output is; `None` where it is none.
+    pub(crate) fn size(&self) -> Option<(usize, usize)> {
+        /// Where a terminal does not say.
+        const USUAL: (usize, usize) = (80, 24);
+        let terminal = self.process.terminal;
+        if !terminal.stdout {
+            return None;
+        }
+        if let Some(width) = terminal.width {
+            return Some((width, USUAL.1));
+        }
+        let told = crossterm::terminal::size().ok();
+        let told = told.filter(|(columns, rows)| *columns > 0 && *rows > 0);
+        Some(told.map_or(USUAL, |(columns, rows)| (columns.into(), rows.into())))
+    }
+
+    /// Whether standard output has colour.
+    pub(crate) fn colored_stdout(&self) -> bool {
+        self.process
+            .colored(self.color, self.process.terminal.stdout)
     }
 
     /// Standard input, for the one that reads it.

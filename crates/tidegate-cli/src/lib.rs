@@ -18,12 +18,14 @@ mod credentials;
 mod doctor;
 mod error;
 pub mod exit;
+mod money;
 mod openfaas;
 pub mod paths;
 mod progress;
 mod run;
 mod table;
 mod time;
+mod units;
 
 pub use context::{Checks, Process, Terminal};
 pub use doctor::{Diagnosis, State};

@@ -37,6 +37,19 @@ impl Table {
         self.lay(&self.rows)
     }
 
+    /// Columns of the widest line.
+    pub(crate) fn width(&self) -> usize {
+        // Two spaces between columns.
+        self.widths.iter().sum::<usize>() + 2 * self.widths.len().saturating_sub(1)
+    }
+
+    /// The lines, all of them as wide as the widest, for something to stand behind them.
+    pub(crate) fn render_padded(&self) -> Vec<String> {
+        let width = self.width();
+        let text = self.render();
+        text.lines().map(|line| format!("{line:<width$}")).collect()
+    }
+
     /// Another row under the same columns, for a table that was rendered before.
     pub(crate) fn later(&self, cells: Vec<String>) -> String {
         self.lay(&[cells])

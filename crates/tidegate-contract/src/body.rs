@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tokio::time::Sleep;
 
 use crate::http1::Lease;
@@ -34,6 +35,15 @@ enum Source {
     Empty,
     Full(Bytes),
     Incoming(Incoming),
+    /// Out of the server's own keeping.
+    Kept(Kept),
+}
+
+/// Bytes that the server kept, and how many are still to come.
+struct Kept {
+    // Never locked: only a body that can be shared between threads can be held over a wait.
+    bytes: Mutex<UnsyncBoxBody<Bytes, BodyFault>>,
+    left: u64,
 }
 
 /// What became of a request body, readable after the body was given away.
@@ -43,6 +53,7 @@ pub struct BodyWatch(Arc<Watched>);
 #[derive(Debug)]
 struct Watched {
     state: AtomicU8,
+    read: AtomicU64,
     limit: u64,
     idle: Duration,
 }
@@ -68,12 +79,16 @@ pub enum BodyFault {
     /// The instance ended in the middle of the response.
     #[error("the instance ended in the middle of the response")]
     InstanceGone,
+    /// What the server kept of the body could not be read.
+    #[error("the request body, which was kept, could not be read")]
+    Lost,
 }
 
 const GOOD: u8 = 0;
 const TOO_LARGE: u8 = 1;
 const IDLE: u8 = 2;
 const GONE: u8 = 3;
+const LOST: u8 = 4;
 
 /// A response body on its way from an instance. At its end the connection goes back to its lane.
 pub enum AnswerBody {
@@ -136,6 +151,16 @@ impl Body {
         )
     }
 
+    /// A body of so many bytes that the server kept, read while it is sent.
+    #[must_use]
+    pub fn kept(bytes: UnsyncBoxBody<Bytes, BodyFault>, length: u64) -> Self {
+        let kept = Kept {
+            bytes: Mutex::new(bytes),
+            left: length,
+        };
+        Self::with(Source::Kept(kept), length, Duration::MAX)
+    }
+
     const fn with(source: Source, limit: u64, idle: Duration) -> Self {
         Self {
             source,
@@ -158,6 +183,15 @@ impl Body {
         (self.left, self.limit, self.idle) = (limit, limit, idle);
     }
 
+    /// Bytes of a body that is in memory; 0 for one that is still arriving, of which [`Body::watch`] tells.
+    #[must_use]
+    pub fn in_memory(&self) -> u64 {
+        match &self.source {
+            Source::Full(bytes) => bytes.len() as u64,
+            Source::Empty | Source::Incoming(_) | Source::Kept(_) => 0,
+        }
+    }
+
     /// A note of what becomes of the body; none for a body that cannot fail.
     pub fn watch(&mut self) -> Option<BodyWatch> {
         if matches!(self.source, Source::Empty | Source::Full(_)) {
@@ -167,6 +201,7 @@ impl Body {
         let fresh = || {
             BodyWatch(Arc::new(Watched {
                 state: AtomicU8::new(GOOD),
+                read: AtomicU64::new(0),
                 limit,
                 idle,
             }))
@@ -184,6 +219,7 @@ impl Body {
         self.note(match fault {
             BodyFault::TooLarge { .. } => TOO_LARGE,
             BodyFault::Idle(_) => IDLE,
+            BodyFault::Lost => LOST,
             _ => GONE,
         });
         self.source = Source::Empty;
@@ -192,6 +228,12 @@ impl Body {
 }
 
 impl BodyWatch {
+    /// Bytes that were read of it.
+    #[must_use]
+    pub fn read(&self) -> u64 {
+        self.0.read.load(Ordering::Relaxed)
+    }
+
     /// Why the body ended early, if it did.
     #[must_use]
     pub fn fault(&self) -> Option<BodyFault> {
@@ -201,6 +243,7 @@ impl BodyWatch {
             }),
             IDLE => Some(BodyFault::Idle(self.0.idle)),
             GONE => Some(BodyFault::CallerGone),
+            LOST => Some(BodyFault::Lost),
             _ => None,
         }
     }
@@ -215,30 +258,37 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let this = self.get_mut();
-        let incoming = match &mut this.source {
+        let polled = match &mut this.source {
             Source::Empty => return Poll::Ready(None),
             Source::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.source = Source::Empty;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            Source::Incoming(incoming) => incoming,
+            Source::Kept(kept) => Pin::new(kept.bytes.get_mut()).poll_frame(cx),
+            Source::Incoming(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
+                tracing::debug!(%error, "the caller's body failed");
+                BodyFault::CallerGone
+            }),
         };
-        match Pin::new(incoming).poll_frame(cx) {
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 this.waiting = None;
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);
+                if let Source::Kept(kept) = &mut this.source {
+                    kept.left = kept.left.saturating_sub(len);
+                }
                 let Some(left) = this.left.checked_sub(len) else {
                     let limit = this.limit;
                     return Poll::Ready(Some(Err(this.fail(BodyFault::TooLarge { limit }))));
                 };
                 this.left = left;
+                if let Some(watch) = &this.watch {
+                    watch.0.read.store(this.limit - left, Ordering::Relaxed);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
-                tracing::debug!(%error, "the caller's body failed");
-                Poll::Ready(Some(Err(this.fail(BodyFault::CallerGone))))
-            }
+            Poll::Ready(Some(Err(fault))) => Poll::Ready(Some(Err(this.fail(fault)))),
             Poll::Ready(None) => {
                 this.source = Source::Empty;
                 Poll::Ready(None)
@@ -256,6 +306,7 @@ impl http_body::Body for Body {
             Source::Empty => true,
             Source::Full(_) => false,
             Source::Incoming(incoming) => incoming.is_end_stream(),
+            Source::Kept(kept) => kept.left == 0,
         }
     }
 
@@ -264,6 +315,7 @@ impl http_body::Body for Body {
             Source::Empty => SizeHint::with_exact(0),
             Source::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Source::Incoming(incoming) => incoming.size_hint(),
+            Source::Kept(kept) => SizeHint::with_exact(kept.left),
         }
     }
 }

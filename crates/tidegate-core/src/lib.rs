@@ -14,8 +14,13 @@ mod id;
 mod name;
 mod outcome;
 mod quantity;
+pub mod queue;
+pub mod quota;
+pub mod record;
 pub mod rollout;
 pub mod scale;
+pub mod schedule;
+pub mod trace;
 pub mod traffic;
 
 pub use backoff::Backoff;

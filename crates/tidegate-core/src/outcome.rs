@@ -40,6 +40,8 @@ pub enum Limit {
     Concurrency,
     /// The server is draining or has no room for another instance.
     Capacity,
+    /// What the namespace may use is used up for now.
+    Quota,
 }
 
 impl Outcome {
@@ -71,6 +73,7 @@ impl Limit {
             Self::Body => "limit-body",
             Self::Concurrency => "limit-concurrency",
             Self::Capacity => "limit-capacity",
+            Self::Quota => "limit-quota",
         }
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::Full;
 use tidegate_core::traffic::TAG_MARK;
-use tidegate_core::{Access, FunctionRef};
+use tidegate_core::{Access, FunctionRef, InvocationId};
 use tidegate_platform::{
-    Body, CallBody, CallContext, Caller, Chosen, DEFAULT_NAMESPACE, Function, Platform, Prefix,
-    canonical_namespace, new_id,
+    Body, CallBody, CallContext, Caller, Chosen, DEFAULT_NAMESPACE, Function, Later, Led, Platform,
+    Prefix, canonical_namespace, new_id,
 };
 
 use crate::error::ApiError;
+use crate::later;
 
 /// Where calls live on the main listener.
 const CALL_PREFIX: &str = "/fn/";
@@ -72,8 +73,8 @@ pub struct Routed {
     strip_credential: bool,
     /// The revision that the request names.
     named: Option<Box<Named>>,
-    /// How many functions called one another until this.
-    depth: u32,
+    /// What led to it, where that is not somebody outside.
+    led: Led,
 }
 
 /// A revision that a request names.
@@ -159,7 +160,7 @@ fn routed(
             prefix: Prefix { len: target.prefix },
             strip_credential: false,
             named: None,
-            depth: 0,
+            led: Led::default(),
         };
     };
     let word = tag.map(str::to_owned).or_else(|| named(uri, headers));
@@ -180,15 +181,15 @@ fn routed(
         prefix: Prefix { len: target.prefix },
         strip_credential,
         named,
-        depth: 0,
+        led: Led::default(),
     }
 }
 
 impl Routed {
-    /// The same for a call that so many functions calling one another led to.
+    /// The same for a call that something other than a caller outside led to.
     #[must_use]
-    pub fn at_depth(mut self, depth: u32) -> Self {
-        self.depth = depth;
+    pub fn led_by(mut self, led: Led) -> Self {
+        self.led = led;
         self
     }
 }
@@ -227,6 +228,23 @@ pub async fn call(
     }
     let answered = match routed.function {
         Err(refused) => Err(*refused),
+        Ok(function) if later::is_wanted(request.headers()) => {
+            let is_named = routed.named.is_some();
+            let answered = accept(
+                platform,
+                &function,
+                routed.prefix,
+                routed.led,
+                is_named,
+                request,
+                id,
+            )
+            .await;
+            match answered {
+                Ok(response) => return response,
+                Err(refused) => Err(refused),
+            }
+        }
         Ok(function) => {
             let received = tokio::time::Instant::now();
             let context = CallContext {
@@ -234,7 +252,9 @@ pub async fn call(
                 prefix: routed.prefix,
                 caller,
                 received,
-                depth: routed.depth,
+                depth: routed.led.depth,
+                cause: routed.led.cause,
+                trace: routed.led.trace,
             };
             let answered = match routed.named {
                 None => Ok(platform.call(&function, request, context).await),
@@ -275,6 +295,41 @@ pub async fn call(
             Response::from_parts(parts, CallBody::Full(Full::new(body)))
         }
     }
+}
+
+/// Has the call made later.
+async fn accept(
+    platform: &Platform,
+    function: &Function,
+    prefix: Prefix,
+    led: Led,
+    is_named: bool,
+    request: Request<Body>,
+    id: InvocationId,
+) -> Result<Response<CallBody>, ApiError> {
+    if is_named {
+        return Err(ApiError::invalid(
+            "a call that is made later goes to whichever revision takes calls then: leave the revision out",
+        ));
+    }
+    let (mut parts, body) = request.into_parts();
+    let path = &parts.uri.path()[prefix.len..];
+    let query = parts.uri.query().map(|q| format!("?{q}"));
+    let path = match path {
+        "" => "/",
+        path => path,
+    };
+    let path = format!("{path}{}", query.unwrap_or_default());
+    let wanted = later::wanted(&parts.method, path, &mut parts.headers)?;
+    let wanted = Later {
+        cause: led.cause,
+        trace: led.trace,
+        ..wanted
+    };
+    let accepted = platform.enqueue(id, function.key(), wanted, body).await;
+    accepted
+        .map(later::accepted)
+        .map_err(|error| later::refused(error, id))
 }
 
 /// The revision that a request names, if there is one and the caller may call it.

@@ -3,7 +3,9 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use tidegate_core::{InvocationId, Limit, Outcome};
-use tidegate_platform::{BlobError, Error, Failure, LowerError, StoreError};
+use tidegate_platform::{
+    BlobError, Error, Failure, LowerError, NotQueued, QueueError, RecordsError, StoreError,
+};
 
 use crate::document::ErrorBody;
 
@@ -59,12 +61,13 @@ impl ApiError {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
             Outcome::Limit(Limit::Body) => StatusCode::PAYLOAD_TOO_LARGE,
-            Outcome::Limit(Limit::Concurrency) => StatusCode::TOO_MANY_REQUESTS,
+            Outcome::Limit(Limit::Concurrency | Limit::Quota) => StatusCode::TOO_MANY_REQUESTS,
             Outcome::Cancelled => StatusCode::BAD_REQUEST,
         };
+        let retry_after = failure.retry_after_seconds();
         let mut error = Self::new(status, failure.outcome.as_str(), failure.message);
         error.body.request_id = Some(id.to_string());
-        error.retry_after = failure.retry_after.map(|after| after.as_secs().max(1));
+        error.retry_after = retry_after;
         error
     }
 
@@ -132,12 +135,34 @@ impl From<LowerError> for ApiError {
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let message = error.to_string();
+        let retry_after = match &error {
+            Error::NotQueued(NotQueued::Later { after, .. }) => {
+                Some(after.map_or(1, |after| after.as_secs().max(1)))
+            }
+            _ => None,
+        };
         let (status, reason) = match &error {
             Error::Invalid(_) | Error::Digest(_) | Error::Code(_) => {
                 (StatusCode::BAD_REQUEST, "invalid")
             }
             Error::NotFound(_) => (StatusCode::NOT_FOUND, "not-found"),
+            Error::Quota(_) => (StatusCode::FORBIDDEN, Limit::Quota.as_str()),
             Error::InUse(_) => (StatusCode::CONFLICT, "in-use"),
+            Error::Records(records) => match records {
+                RecordsError::Token { .. } | RecordsError::TooManyRows { .. } => {
+                    (StatusCode::BAD_REQUEST, "invalid")
+                }
+                RecordsError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+                _ => (StatusCode::INTERNAL_SERVER_ERROR, "records"),
+            },
+            Error::NotQueued(NotQueued::Later { .. }) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            Error::NotQueued(NotQueued::Never { .. }) => (StatusCode::BAD_REQUEST, "invalid"),
+            Error::Queue(QueueError::Busy { .. } | QueueError::Closed) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "busy")
+            }
+            Error::Queue(QueueError::Damaged { .. }) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "damaged")
+            }
             Error::Image(image) => crate::api::images::status_of(image),
             Error::Store(store) => match store {
                 StoreError::NotFound { .. } => (StatusCode::NOT_FOUND, "not-found"),
@@ -170,6 +195,9 @@ impl From<Error> for ApiError {
         if status.is_server_error() {
             tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
         }
-        Self::new(status, reason, message)
+        Self {
+            retry_after,
+            ..Self::new(status, reason, message)
+        }
     }
 }

@@ -11,6 +11,7 @@ mod call;
 pub use tidegate_document as document;
 mod error;
 mod image;
+mod later;
 mod logs;
 mod lower;
 mod openapi;

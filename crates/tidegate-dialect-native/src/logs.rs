@@ -50,7 +50,7 @@ pub(crate) fn build(tail: BuildTail) -> Body {
     }))
 }
 
-fn text(lines: impl Iterator<Item = impl serde::Serialize>) -> Bytes {
+pub(crate) fn text(lines: impl Iterator<Item = impl serde::Serialize>) -> Bytes {
     let mut text = Vec::new();
     for line in lines {
         // A struct of strings is always JSON.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize as _;
 use tidegate_core::egress::Rule;
+use tidegate_core::record::{Level, LevelError};
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::{Share, Target, check};
 use tidegate_core::{
@@ -95,15 +96,24 @@ impl Lower for Native {
         let spec = document::FunctionSpec::deserialize(spec)
             .map_err(|e| LowerError::new("spec", e.to_string()))?;
         Ok(Lowered {
-            key,
             build: build(spec.build.as_ref())?,
             image: image(&spec)?,
             spec: spec_of(&spec)?,
             switch: Switch::WhenReady,
             traffic: traffic(&spec.traffic)?,
             rollout: spec.rollout.as_ref().map(rollout).transpose()?,
+            records: records(spec.records.as_deref())?,
+            queue: crate::later::rules(&key, spec.later.as_ref())?,
+            key,
+            schedules: Vec::new(),
         })
     }
+}
+
+/// Which invocations leave a record, where it is said.
+pub(crate) fn records(text: Option<&str>) -> Result<Option<Level>, LowerError> {
+    let level = text.map(str::parse).transpose();
+    level.map_err(|e: LevelError| LowerError::new("spec.records", e.to_string()))
 }
 
 /// The scale until it is known how the function is called, which says what is usual.

@@ -3,7 +3,10 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use crate::api::{code, functions, images, list, logs, namespaces, secrets, server, versions};
+use crate::api::{
+    code, functions, images, list, logs, namespaces, queue, records, secrets, server, triggers,
+    versions,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,9 +38,32 @@ use crate::api::{code, functions, images, list, logs, namespaces, secrets, serve
         images::list_runtimes,
         images::put_runtime,
         images::delete_runtime,
+        triggers::list_all_triggers,
+        triggers::list_triggers,
+        triggers::get_trigger,
+        triggers::put_trigger,
+        triggers::delete_trigger,
+        triggers::pause_trigger,
+        triggers::resume_trigger,
+        triggers::fire_trigger,
         namespaces::list_namespaces,
         namespaces::create_namespace,
         namespaces::delete_namespace,
+        queue::list_queued,
+        queue::get_queued,
+        queue::cancel_queued,
+        queue::queued_result,
+        queue::list_dead_letters,
+        queue::get_dead_letter,
+        queue::redrive_dead_letters,
+        queue::purge_dead_letters,
+        queue::purge_dead_letter,
+        queue::callback_key,
+        records::list_records,
+        records::get_record,
+        records::record_logs,
+        records::usage,
+        records::cost,
         secrets::list_secrets,
         secrets::put_secret,
         secrets::delete_secret,

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize as _;
 use serde_json::Value;
 use tidegate_core::{FunctionRef, Scale, format_duration};
-use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Status, View};
+use tidegate_platform::{
+    DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Prices, Status, View,
+};
 
+use crate::api::records::timestamp;
 use crate::api::versions;
 use crate::document::{
-    self, Function, FunctionSpec, FunctionStatus, Instances, Metadata, Namespace, SecretInfo,
+    self, Cause, ColdStart, Function, FunctionSpec, FunctionStatus, Instances, Metadata, Namespace,
+    NamespaceSpec, Record, SecretInfo, Times, Trace, Used,
 };
 
 /// Says in a view which dialect a function belongs to; native ones have none.
@@ -135,6 +140,30 @@ pub(crate) const fn instances(counts: PoolCounts) -> Instances {
     }
 }
 
+/// What the store and the client say of an object.
+pub(crate) fn metadata(object: &Object) -> Metadata {
+    let annotations = object.metadata().get("annotations");
+    let annotations = annotations.and_then(|all| all.as_object());
+    let notes = annotations.into_iter().flatten();
+    let key = object.key();
+    let version = object.resource_version();
+    Metadata {
+        name: key.name().to_owned(),
+        namespace: key.namespace().to_owned(),
+        uid: object.uid().to_owned(),
+        resource_version: version.map(|v| v.to_string()).unwrap_or_default(),
+        generation: object.generation(),
+        creation_timestamp: object.creation_timestamp().to_owned(),
+        labels: object
+            .labels()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        annotations: notes
+            .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
+            .collect(),
+    }
+}
+
 /// A namespace.
 pub(crate) fn namespace(object: &Object) -> Namespace {
     Namespace {
@@ -158,6 +187,73 @@ pub(crate) fn namespace(object: &Object) -> Namespace {
             annotations: words(object, "annotations"),
             ..Metadata::default()
         },
+        // What does not read as ours, which nobody could have stored, is not told.
+        spec: object
+            .spec()
+            .and_then(|spec| NamespaceSpec::deserialize(spec).ok())
+            .filter(|spec| !spec.is_empty()),
+    }
+}
+
+/// What is kept of an invocation.
+pub(crate) fn record(platform: &Platform, record: &tidegate_core::record::Record) -> Record {
+    let (how, cpu_us, memory_peak) = match record.used {
+        tidegate_core::record::Used::Unmeasured => ("unmeasured", None, None),
+        tidegate_core::record::Used::Shared => ("shared", None, None),
+        tidegate_core::record::Used::Alone {
+            cpu_us,
+            memory_peak,
+        } => ("alone", Some(cpu_us), Some(memory_peak)),
+    };
+    let prices = platform.prices();
+    let is_priced = *prices
+        != Prices {
+            currency: prices.currency.clone(),
+            ..Prices::default()
+        };
+    Record {
+        id: record.id.to_string(),
+        namespace: record.function.namespace.to_string(),
+        function: record.function.name.to_string(),
+        revision: Some(record.revision.to_string()).filter(|revision| !revision.is_empty()),
+        cause: Cause {
+            kind: record.cause.kind.as_str().to_owned(),
+            parent: record.cause.parent.map(|id| id.to_string()),
+            name: record.cause.name.as_deref().map(str::to_owned),
+            attempt: record.cause.attempt,
+        },
+        trace: record.trace.map(|trace| Trace {
+            id: format!("{:032x}", trace.trace),
+            span: format!("{:016x}", trace.span),
+            parent: format!("{:016x}", trace.parent),
+            sampled: trace.sampled,
+        }),
+        received: timestamp(record.received_us),
+        times: Times {
+            total_us: record.total_us(),
+            queue_us: record.times.queue_us,
+            cold: record.times.cold.map(|cold| ColdStart {
+                sandbox_us: cold.sandbox_us,
+                runtime_us: cold.runtime_us,
+                load_us: cold.load_us,
+            }),
+            run_us: record.times.run_us,
+        },
+        outcome: record.outcome.as_str().to_owned(),
+        message: record.message.as_deref().map(str::to_owned),
+        status: record.status,
+        bytes_in: record.bytes_in,
+        bytes_out: record.bytes_out,
+        used: Used {
+            how: how.to_owned(),
+            cpu_us,
+            memory_peak,
+        },
+        memory_limit: record.memory_limit,
+        billed_us: platform.billed_us(record),
+        cost: is_priced.then(|| platform.cost_of_record(record).total().to_string()),
+        instance: record.instance.map(|id| id.to_string()),
+        children: Vec::new(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Calls: `/function/NAME[.NAMESPACE]/rest…`, and the place where queued ones will be.
+//! Calls: `/function/NAME[.NAMESPACE]/rest…`, and where those go that are made later.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::Full;
 use tidegate_core::{Access, FunctionRef, InvocationId, Limit, Outcome};
 use tidegate_platform::{
-    Body, BodyFault, CallBody, CallContext, Caller, Failure, Function, Prefix, canonical_namespace,
-    new_id,
+    Body, BodyFault, CallBody, CallContext, Caller, Failure, Function, Led, Prefix,
+    canonical_namespace, new_id,
 };
 use tokio::time::Instant;
 
 use crate::OpenFaas;
 use crate::metrics::{FunctionCounters, NAMESPACE};
 
-const CALL_PREFIX: &str = "/function/";
-const ASYNC_PREFIX: &str = "/async-function/";
+pub(crate) const CALL_PREFIX: &str = "/function/";
+pub(crate) const ASYNC_PREFIX: &str = "/async-function/";
 
-const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
-const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
-const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
+pub(crate) const CALL_ID: HeaderName = HeaderName::from_static("x-call-id");
+pub(crate) const START_TIME: HeaderName = HeaderName::from_static("x-start-time");
+pub(crate) const SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Marks an error that is the platform's, which a queue's worker may try again.
@@ -37,7 +37,7 @@ const FIRST_VERSION: Duration = Duration::from_secs(100);
 const PROXY: HeaderValue = HeaderValue::from_static("proxy");
 const MIDDLEWARE: HeaderValue = HeaderValue::from_static("faas-middleware");
 
-const SERVER: HeaderValue =
+pub(crate) const SERVER: HeaderValue =
     HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION")));
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -47,8 +47,10 @@ pub struct Routed {
     target: Target,
     /// Bytes of the path that led to the function.
     prefix: usize,
-    /// How many functions called one another until this.
-    depth: u32,
+    /// Whether the call is to be made later, and how its function was addressed then.
+    later: Option<String>,
+    /// What led to it, where that is not somebody outside.
+    led: Led,
 }
 
 enum Target {
@@ -61,8 +63,6 @@ enum Target {
         namespace: String,
         is_admin: bool,
     },
-    /// `/async-function/…`.
-    Async,
 }
 
 /// A function that may be called.
@@ -79,18 +79,18 @@ pub struct CountedBody {
 }
 
 /// Counts a call when it is dropped, which is when its answer has left, or its caller has without one.
-struct Count {
+pub(crate) struct Count {
     counters: Arc<FunctionCounters>,
     /// None while there is no answer.
-    code: Option<StatusCode>,
+    pub(crate) code: Option<StatusCode>,
     began: Instant,
 }
 
 impl Routed {
-    /// The same for a call that so many functions calling one another led to.
+    /// The same for a call that something other than a caller outside led to.
     #[must_use]
-    pub fn at_depth(mut self, depth: u32) -> Self {
-        self.depth = depth;
+    pub fn led_by(mut self, led: Led) -> Self {
+        self.led = led;
         self
     }
 }
@@ -111,14 +111,11 @@ impl OpenFaas {
     #[must_use]
     pub fn route_for(&self, uri: &Uri, may: impl Fn(Option<&Function>) -> bool) -> Option<Routed> {
         let path = uri.path();
-        let Some(rest) = path.strip_prefix(CALL_PREFIX) else {
-            let is_async = path.starts_with(ASYNC_PREFIX);
-            return is_async.then_some(Routed {
-                target: Target::Async,
-                prefix: 0,
-                depth: 0,
-            });
+        let (rest, is_later) = match path.strip_prefix(CALL_PREFIX) {
+            Some(rest) => (rest, false),
+            None => (path.strip_prefix(ASYNC_PREFIX)?, true),
         };
+        let before = path.len() - rest.len();
         let word = rest.split('/').next().unwrap_or("");
         let (name, namespace) = split(word);
         let found = self.platform().function(FunctionRef {
@@ -138,8 +135,9 @@ impl OpenFaas {
         };
         Some(Routed {
             target,
-            prefix: CALL_PREFIX.len() + word.len(),
-            depth: 0,
+            prefix: before + word.len(),
+            later: is_later.then(|| word.to_owned()),
+            led: Led::default(),
         })
     }
 
@@ -152,6 +150,15 @@ impl OpenFaas {
     ) -> Response<CountedBody> {
         let received = Instant::now();
         let id = new_id();
+        if let Some(call_id) = &routed.later {
+            if *request.method() == Method::DELETE {
+                // Whoever knows the id has been told it: it cannot be guessed.
+                return plain(self.cancel(call_id).await);
+            }
+            if *request.method() != Method::POST {
+                return plain(refused(StatusCode::METHOD_NOT_ALLOWED, String::new()));
+            }
+        }
         let Callee {
             function,
             strip_credential,
@@ -166,13 +173,17 @@ impl OpenFaas {
                 Err(refused) => return plain(*refused),
             },
             Target::Private => return plain(unauthorized()),
-            Target::Async => return plain(not_queued(request.method())),
         };
         if !is_passed(request.method()) {
             return plain(refused(StatusCode::METHOD_NOT_ALLOWED, String::new()));
         }
         if strip_credential {
             request.headers_mut().remove(AUTHORIZATION);
+        }
+        if let Some(addressed) = &routed.later {
+            let (prefix, led) = (routed.prefix, routed.led);
+            let accepted = self.accept(&function, addressed, prefix, led, request, caller.as_ref());
+            return plain(accepted.await);
         }
         let mut count = Count::begin(self.metrics().of(function.key()), received);
         let start_time = start_time();
@@ -184,7 +195,9 @@ impl OpenFaas {
             // What is told of the caller is told above, in this dialect's way.
             caller: None,
             received,
-            depth: routed.depth,
+            depth: routed.led.depth,
+            cause: routed.led.cause,
+            trace: routed.led.trace,
         };
         let called = self.platform().call(&function, request, context).await;
         let mut response = match called {
@@ -274,6 +287,7 @@ impl OpenFaas {
                 headers.insert(INTERNAL, if most.is_some() { MIDDLEWARE } else { PROXY });
                 return with_retry(response, failure);
             }
+            Outcome::Limit(Limit::Quota) => StatusCode::TOO_MANY_REQUESTS,
             Outcome::Platform | Outcome::Limit(Limit::Capacity) => StatusCode::SERVICE_UNAVAILABLE,
             Outcome::Limit(Limit::Timeout | Limit::FirstByte) => StatusCode::GATEWAY_TIMEOUT,
             Outcome::Limit(Limit::Idle) => StatusCode::REQUEST_TIMEOUT,
@@ -311,7 +325,7 @@ impl Callee {
 }
 
 /// What follows the last dot is the namespace.
-fn split(word: &str) -> (&str, &str) {
+pub(crate) fn split(word: &str) -> (&str, &str) {
     word.rsplit_once('.').unwrap_or((word, NAMESPACE))
 }
 
@@ -330,14 +344,14 @@ fn is_passed(method: &Method) -> bool {
 }
 
 /// Unix time in nanoseconds.
-fn start_time() -> HeaderValue {
+pub(crate) fn start_time() -> HeaderValue {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let nanoseconds = since.map_or(0, |since| since.as_nanos());
     HeaderValue::try_from(nanoseconds.to_string()).unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// Sets what the request does not say, and gives the id under which the call is told of.
-fn complete<B>(
+pub(crate) fn complete<B>(
     request: &mut Request<B>,
     id: InvocationId,
     start_time: &HeaderValue,
@@ -369,7 +383,7 @@ fn complete<B>(
     headers.get(CALL_ID).cloned()
 }
 
-fn refused(status: StatusCode, text: String) -> Response<CallBody> {
+pub(crate) fn refused(status: StatusCode, text: String) -> Response<CallBody> {
     let has_text = !text.is_empty();
     let mut response = Response::new(CallBody::Full(Full::new(Bytes::from(text))));
     *response.status_mut() = status;
@@ -380,8 +394,8 @@ fn refused(status: StatusCode, text: String) -> Response<CallBody> {
 }
 
 fn with_retry(mut response: Response<CallBody>, failure: &Failure) -> Response<CallBody> {
-    if let Some(after) = failure.retry_after {
-        let seconds = HeaderValue::from(after.as_secs().max(1));
+    if let Some(seconds) = failure.retry_after_seconds() {
+        let seconds = HeaderValue::from(seconds);
         response
             .headers_mut()
             .insert(http::header::RETRY_AFTER, seconds);
@@ -398,19 +412,6 @@ fn unauthorized() -> Response<CallBody> {
         http::header::WWW_AUTHENTICATE,
         HeaderValue::from_static("Basic realm=\"Restricted\""),
     );
-    response
-}
-
-fn not_queued(method: &Method) -> Response<CallBody> {
-    if *method != Method::POST {
-        return refused(StatusCode::METHOD_NOT_ALLOWED, String::new());
-    }
-    let mut response = refused(
-        StatusCode::NOT_IMPLEMENTED,
-        "asynchronous calls are not there yet: call /function/NAME and wait for the answer\n"
-            .to_owned(),
-    );
-    response.headers_mut().insert(INTERNAL, PROXY);
     response
 }
 
@@ -439,7 +440,7 @@ impl http_body::Body for CountedBody {
 }
 
 impl Count {
-    fn begin(counters: Arc<FunctionCounters>, began: Instant) -> Self {
+    pub(crate) fn begin(counters: Arc<FunctionCounters>, began: Instant) -> Self {
         counters.started();
         Self {
             counters,

@@ -7,6 +7,7 @@
 
 mod annotations;
 mod api;
+mod asynchronous;
 mod builder;
 mod call;
 mod images;
@@ -22,6 +23,7 @@ use metrics::Metrics;
 use tidegate_core::FunctionKey;
 use tidegate_platform::{DEFAULT_NAMESPACE, Platform};
 
+pub use asynchronous::Door;
 pub use builder::LastWords;
 pub use call::{CountedBody, Routed};
 pub use images::Images;
@@ -46,17 +48,23 @@ pub struct OpenFaas(Arc<Inner>);
 struct Inner {
     platform: Platform,
     config: Config,
-    metrics: Metrics,
+    metrics: Arc<Metrics>,
 }
 
 impl OpenFaas {
     /// The dialect over a platform whose kinds include [`Deployments`], and its holders [`Images`].
     #[must_use]
     pub fn new(platform: Platform, config: Config) -> Self {
+        Self::with_door(platform, config, &Door::default())
+    }
+
+    /// The same over a platform whose queue has this door.
+    #[must_use]
+    pub fn with_door(platform: Platform, config: Config, door: &Door) -> Self {
         Self(Arc::new(Inner {
             platform,
             config,
-            metrics: Metrics::default(),
+            metrics: door.metrics(),
         }))
     }
 

@@ -107,6 +107,9 @@ impl Lower for Deployments {
         let stored = Stored::of(object)?;
         let deployment = FunctionDeployment::deserialize(&stored.deployment)
             .map_err(|e| LowerError::new("spec.deployment", e.to_string()))?;
+        let none = BTreeMap::new();
+        let notes = deployment.annotations.as_ref().unwrap_or(&none);
+        let schedules = annotations::schedules(notes)?;
         Ok(Lowered {
             spec: spec_of(&key, &stored, &deployment)?,
             key,
@@ -121,6 +124,11 @@ impl Lower for Deployments {
             switch: Switch::WhenReady,
             traffic: Vec::new(),
             rollout: None,
+            records: annotations::records(
+                deployment.annotations.as_ref().unwrap_or(&BTreeMap::new()),
+            )?,
+            queue: annotations::queue(notes)?,
+            schedules,
         })
     }
 }

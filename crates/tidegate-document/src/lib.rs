@@ -12,6 +12,11 @@
 use std::collections::BTreeMap;
 
 mod images;
+mod later;
+mod namespaces;
+pub mod queue;
+mod records;
+mod triggers;
 mod versions;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +25,15 @@ use utoipa::ToSchema;
 pub use images::{
     AliasRequest, Image, ImageList, ImageStatus, Layer, Pruned, PullEvent, PullRequest, Runtime,
     RuntimeList, RuntimeRequest,
+};
+pub use later::Later;
+pub use namespaces::{NamespaceSpec, Quotas};
+pub use records::{
+    Cause, ColdStart, Cost, CostPage, CostRow, Counts, Missed, Record, RecordList, Times, Trace,
+    Usage, UsageList, Used,
+};
+pub use triggers::{
+    TRIGGER, Trigger, TriggerFired, TriggerList, TriggerRequest, TriggerSpec, TriggerStatus,
 };
 pub use versions::{
     Promotion, Rate, Revision, RevisionList, RevisionPhase, RevisionSpec, RevisionStatus, Rollback,
@@ -173,6 +187,15 @@ pub struct FunctionSpec {
     /// How traffic comes to a new revision; all at once where absent. A change of it makes no revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
+    /// Which invocations leave a record, and keep what they print: `all`, `errors`, `sampled:100` for one in a hundred and
+    /// those that fail, or `none`; what the server's settings say where absent. All count towards usage. A change of it
+    /// makes no revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<String>,
+    /// What becomes of calls that were accepted to be made later. A change of it makes no revision, and counts for calls
+    /// that are accepted from then on.
+    #[serde(default, rename = "async", skip_serializing_if = "Option::is_none")]
+    pub later: Option<Later>,
 }
 
 /// Where the code is.
@@ -408,6 +431,9 @@ pub struct Namespace {
     /// Name and labels.
     #[serde(default)]
     pub metadata: Metadata,
+    /// What is wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<NamespaceSpec>,
 }
 
 /// A list of namespaces.

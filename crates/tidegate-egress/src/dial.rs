@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::policy::Policy;
-use crate::proxy::{HEAD, Inner};
+use crate::proxy::HEAD;
 use crate::target::Target;
 use crate::upstream::Upstream;
 
@@ -45,19 +46,73 @@ impl Resolve for Machine {
 }
 
 /// Why there is no connection.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NoWay {
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoWay {
     /// It is not allowed.
+    #[error("{0}")]
     Refused(String),
     /// It is, and does not work.
+    #[error("{0}")]
     Failed(String),
 }
 
 /// A connection for bytes of any kind.
-pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
-impl Inner {
+/// Dials what a policy allows, and nothing else.
+#[derive(Clone)]
+pub struct Dialer {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) resolver: Arc<dyn Resolve>,
+}
+
+impl std::fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dialer")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Dialer {
+    /// With this policy, of which the limits are those on time only: who dials counts what it reads.
+    #[must_use]
+    pub fn new(policy: impl Into<Arc<Policy>>) -> Self {
+        Self::with_resolver(policy, Arc::new(Machine))
+    }
+
+    /// The same with a resolver of its own.
+    #[must_use]
+    pub fn with_resolver(policy: impl Into<Arc<Policy>>, resolver: Arc<dyn Resolve>) -> Self {
+        Self {
+            policy: policy.into(),
+            resolver,
+        }
+    }
+
+    /// What can be said of a target before its name is resolved.
+    ///
+    /// # Errors
+    /// [`NoWay::Refused`]: it will never be dialled.
+    pub fn check(&self, target: &Target) -> Result<(), NoWay> {
+        let judged = self.policy.judge_name(target).and_then(|()| {
+            let address = target.address();
+            let at = address.map(|address| SocketAddr::new(address, target.port()));
+            at.map_or(Ok(()), |at| self.policy.judge_address(target, at))
+        });
+        judged.map_err(NoWay::Refused)
+    }
+
+    /// A connection to the target, by a tunnel where there is a proxy before it.
+    ///
+    /// # Errors
+    /// See [`NoWay`].
+    pub async fn connect(&self, target: &Target) -> Result<Box<dyn Wire>, NoWay> {
+        let (stream, upstream) = self.dial(target, true).await?;
+        self.through(stream, target, upstream).await
+    }
+
     /// A connection to the target, or to the proxy that leads to it.
     pub(crate) async fn dial(
         &self,
@@ -119,9 +174,12 @@ impl Inner {
     }
 
     /// Bytes to the target, through the operator's proxy where there is one.
-    pub(crate) async fn tunnel(&self, target: &Target) -> Result<Box<dyn Wire>, NoWay> {
-        let (stream, upstream) = self.dial(target, true).await?;
-        let stream = self.meter(stream);
+    pub(crate) async fn through(
+        &self,
+        stream: impl Wire + 'static,
+        target: &Target,
+        upstream: Option<&Upstream>,
+    ) -> Result<Box<dyn Wire>, NoWay> {
         let Some(upstream) = upstream else {
             return Ok(Box::new(stream));
         };

@@ -32,7 +32,7 @@ mod shares;
 mod target;
 mod upstream;
 
-pub use dial::Resolve;
+pub use dial::{Dialer, NoWay, Resolve, Wire};
 pub use event::Event;
 pub use outlet::{Allowed, Inside, Lists, Nothing, Outlets};
 pub use policy::{HostPattern, Limits, Network, Policy};

@@ -84,7 +84,7 @@ impl Policy {
             None => matches!(port, 80 | 443) || port >= FIRST_FREE_PORT,
         };
         if !open {
-            return Err(format!("port {port} is not one that builds may reach"));
+            return Err(format!("port {port} is not one that may be reached"));
         }
         let host = target.host();
         let Some(hosts) = &self.hosts else {

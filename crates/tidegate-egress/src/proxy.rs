@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::dial::{Machine, NoWay, Resolve};
+use crate::dial::{Dialer, Machine, NoWay, Resolve};
 use crate::event::Event;
 use crate::meter::{Budget, Metered};
 use crate::policy::Policy;
@@ -61,8 +61,7 @@ pub struct EgressProxy {
 }
 
 pub(crate) struct Inner {
-    pub(crate) policy: Arc<Policy>,
-    pub(crate) resolver: Arc<dyn Resolve>,
+    dialer: Dialer,
     report: Report,
     budget: Arc<Budget>,
     seats: Arc<Semaphore>,
@@ -109,11 +108,10 @@ impl EgressProxy {
             _end: end.clone().drop_guard(),
             inner: Arc::new(Inner {
                 seats: Arc::new(Semaphore::new(policy.limits.connections)),
-                resolver,
+                dialer: Dialer { policy, resolver },
                 report,
                 budget,
                 end,
-                policy,
             }),
         })
     }
@@ -133,7 +131,7 @@ impl Egress for EgressProxy {
                     end.run_until_cancelled(inner.serve(connection, seat)).await;
                 });
             }
-            Err(_) => busy(connection, inner.policy.limits.connections),
+            Err(_) => busy(connection, inner.dialer.policy.limits.connections),
         }
     }
 }
@@ -154,7 +152,7 @@ fn busy(connection: TcpStream, most: usize) {
 impl Inner {
     async fn serve(self: Arc<Self>, connection: TcpStream, seat: OwnedSemaphorePermit) {
         let seat = Arc::new(seat);
-        let head = self.policy.limits.head;
+        let head = self.dialer.policy.limits.head;
         let service = service_fn(move |request| {
             let (inner, seat) = (self.clone(), seat.clone());
             async move { Ok::<_, hyper::Error>(inner.answer(request, seat).await) }
@@ -230,7 +228,9 @@ impl Inner {
         request: Request<Incoming>,
         seat: Arc<OwnedSemaphorePermit>,
     ) -> Result<Response<Body>, NoWay> {
-        let mut outer = self.tunnel(target).await?;
+        let (stream, upstream) = self.dialer.dial(target, true).await?;
+        let stream = self.meter(stream);
+        let mut outer = self.dialer.through(stream, target, upstream).await?;
         let end = self.end.clone();
         let flow = async move {
             if let Ok(inner) = hyper::upgrade::on(request).await {
@@ -253,7 +253,7 @@ impl Inner {
         target: &Target,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, NoWay> {
-        let (stream, upstream) = self.dial(target, false).await?;
+        let (stream, upstream) = self.dialer.dial(target, false).await?;
         let failed = |error: hyper::Error| {
             // The cause says what happened, and the error only where.
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -278,7 +278,7 @@ impl Inner {
     }
 
     pub(crate) fn meter(&self, stream: TcpStream) -> Metered {
-        Metered::new(stream, self.budget.clone(), self.policy.limits.idle)
+        Metered::new(stream, self.budget.clone(), self.dialer.policy.limits.idle)
     }
 }
 

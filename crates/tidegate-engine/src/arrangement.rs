@@ -258,7 +258,7 @@ pub(crate) async fn named(
     aside.retain(|pool| !pool.retire_unless_working());
     let bounds = scale::part(&revision.spec.scale, 0);
     let pool = Pool::new(
-        function.key().clone(),
+        function.books().clone(),
         revision,
         bounds,
         host.clone(),

@@ -10,6 +10,7 @@ use http::{Request, Response, Version};
 use tidegate_contract::{
     AnswerBody, Body, BodyFault, BodyWatch, CallError, CallInfo, Caller, Prefix,
 };
+use tidegate_core::record::{Cause, TraceContext};
 use tidegate_core::{InvocationId, Limit, Outcome};
 use tidegate_instance::{Reason, StartError};
 use tokio::time::{Instant, timeout_at};
@@ -20,6 +21,7 @@ use crate::host::Host;
 use crate::pool::{Acquire, Lineage, Pool, Refusal};
 use crate::reply::{Flight, ReplyBody};
 use crate::slot::Slot;
+use crate::trace;
 
 /// The outcome, on replies that are no plain success; set by language hosts too, and passed on from them.
 const OUTCOME: HeaderName = HeaderName::from_static("x-tidegate-outcome");
@@ -45,6 +47,22 @@ pub struct CallContext {
     pub received: Instant,
     /// How many functions called one another until this.
     pub depth: u32,
+    /// What led to it.
+    pub cause: Cause,
+    /// Where what led to it stands in a distributed trace. The request's own headers count before it; when the engine
+    /// works with the call, it is the call's own place.
+    pub trace: Option<TraceContext>,
+}
+
+/// What led to a call, as far as somebody other than the caller knows it.
+#[derive(Clone, Debug, Default)]
+pub struct Led {
+    /// See [`CallContext::depth`].
+    pub depth: u32,
+    /// See [`CallContext::cause`].
+    pub cause: Cause,
+    /// See [`CallContext::trace`].
+    pub trace: Option<TraceContext>,
 }
 
 /// Why there is no response from the code. Knows no status code: that is the dialect's table.
@@ -59,31 +77,28 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
 }
 
-/// The time of a call until the head of its response.
-#[derive(Clone, Copy, Debug, Default)]
-struct Times {
-    queue: Duration,
-    cold: bool,
-}
-
 pub(crate) async fn call(
     host: &Arc<Host>,
     function: &Arc<Function>,
     chosen: Option<Chosen>,
-    request: Request<Body>,
-    context: CallContext,
+    mut request: Request<Body>,
+    mut context: CallContext,
 ) -> Result<Response<ReplyBody>, Failure> {
-    let id = context.id;
-    let received = context.received;
     if host.closed.load(Ordering::Relaxed) {
         return Err(Failure::shutting_down());
     }
     // Over HTTP/2 the caller's window, not our buffer, decides how much of an answer leaves.
     let buffered = request.version() <= Version::HTTP_11;
-    let mut flight = Flight::new(function.clone(), id, received);
-    match attempt(host, function, chosen, request, context, &mut flight).await {
-        Ok((response, times, outcome)) => Ok(finish(response, times, outcome, flight, buffered)),
+    context.trace = trace::place(request.headers_mut(), context.id, context.trace);
+    let mut flight = Flight::new(function.clone(), &mut context);
+    let answered = match flight.admit() {
+        Ok(()) => attempt(host, function, chosen, request, context, &mut flight).await,
+        Err(refused) => Err(refused),
+    };
+    match answered {
+        Ok((response, outcome)) => Ok(finish(response, outcome, flight, buffered)),
         Err(failure) => {
+            flight.explain(&failure.message);
             flight.end(failure.outcome);
             Err(failure)
         }
@@ -97,7 +112,7 @@ async fn attempt(
     mut request: Request<Body>,
     context: CallContext,
     flight: &mut Flight,
-) -> Result<(Response<AnswerBody>, Times, Option<Outcome>), Failure> {
+) -> Result<(Response<AnswerBody>, Option<Outcome>), Failure> {
     let by_name = chosen.is_some();
     let mut pool = match chosen {
         Some(Chosen(pool)) => pool,
@@ -109,11 +124,12 @@ async fn attempt(
     loop {
         let acquired = acquire(host, function, &mut pool, by_name, &context).await;
         flight.meant_for(&pool);
-        let (slot, times) = acquired?;
+        let slot = acquired?;
         let limits = &pool.revision.spec.limits;
         let deadline = context.received + limits.timeout;
         request.body_mut().bound(limits.body, limits.stream_idle);
         let watch = request.body_mut().watch();
+        flight.reads(request.body(), watch.as_ref());
         let info = CallInfo {
             id: context.id,
             prefix: context.prefix,
@@ -124,7 +140,7 @@ async fn attempt(
         flight.begin(slot, deadline, limits.stream_idle);
         let head_by = context.received + limits.first_byte.min(limits.timeout);
         let error = match timeout_at(head_by, target.call(request, &info)).await {
-            Ok(Ok(response)) => return Ok((response, times, None)),
+            Ok(Ok(response)) => return Ok((response, None)),
             Ok(Err(CallError::Unreached {
                 request: unsent,
                 source,
@@ -157,7 +173,8 @@ async fn attempt(
             CallError::Answered { response, error } => {
                 let failure = describe(*error, watch.as_ref(), &target, flight).await;
                 pool.tell(&target, context.id, &failure.message);
-                Ok((*response, times, Some(failure.outcome)))
+                flight.explain(&failure.message);
+                Ok((*response, Some(failure.outcome)))
             }
             error => Err(describe(error, watch.as_ref(), &target, flight).await),
         };
@@ -185,44 +202,25 @@ async fn acquire(
     pool: &mut Arc<Pool>,
     by_name: bool,
     context: &CallContext,
-) -> Result<(Slot, Times), Failure> {
+) -> Result<Slot, Failure> {
     let asked = Instant::now();
     let lineage = Lineage {
         call: Some(context.id),
         depth: context.depth,
+        trace: context.trace,
     };
     loop {
         if host.is_draining() {
             return Err(Failure::shutting_down());
         }
         let refusal = match pool.acquire(lineage) {
-            Acquire::Granted(slot) => {
-                return Ok((
-                    slot,
-                    Times {
-                        queue: asked.elapsed(),
-                        cold: false,
-                    },
-                ));
-            }
+            Acquire::Granted(slot) => return Ok(slot),
             Acquire::Queued(granted) => {
                 let limits = &pool.revision.spec.limits;
                 let until = (context.received + limits.first_byte.min(limits.timeout))
                     .min(asked + host.options.max_wait);
-                let cold = pool.counts().starting > 0;
                 match timeout_at(until, granted).await {
-                    Ok(Ok(Ok(slot))) => {
-                        if cold {
-                            function.metrics().cold.fetch_add(1, Ordering::Relaxed);
-                        }
-                        return Ok((
-                            slot,
-                            Times {
-                                queue: asked.elapsed(),
-                                cold,
-                            },
-                        ));
-                    }
+                    Ok(Ok(Ok(slot))) => return Ok(slot),
                     Ok(Ok(Err(refusal))) => refusal,
                     // The pool is gone with the server.
                     Ok(Err(_)) => Refusal::Retired,
@@ -401,6 +399,7 @@ fn body_failure(fault: BodyFault) -> Failure {
     let outcome = match fault {
         BodyFault::TooLarge { .. } => Outcome::Limit(Limit::Body),
         BodyFault::Idle(_) => Outcome::Limit(Limit::Idle),
+        BodyFault::Lost => Outcome::Platform,
         _ => Outcome::Cancelled,
     };
     Failure::new(outcome, fault.to_string())
@@ -409,11 +408,14 @@ fn body_failure(fault: BodyFault) -> Failure {
 /// Puts the head in order and decides how the body is carried. `outcome` is there where the answer is not the code's.
 fn finish(
     mut response: Response<AnswerBody>,
-    times: Times,
     outcome: Option<Outcome>,
     mut flight: Flight,
     buffered: bool,
 ) -> Response<ReplyBody> {
+    if let Some(outcome) = outcome {
+        // The status alone does not tell it.
+        response.extensions_mut().insert(outcome);
+    }
     let outcome = match response.headers().get(OUTCOME).map(HeaderValue::as_bytes) {
         _ if outcome.is_some() => outcome.unwrap_or(Outcome::Function),
         Some(b"function") => Outcome::Function,
@@ -422,9 +424,7 @@ fn finish(
         }
         _ => Outcome::Ok,
     };
-    if response.status().is_server_error() {
-        flight.failed();
-    }
+    flight.answered(response.status());
     let headers = response.headers_mut();
     if let Some(label) = flight.label() {
         headers.insert(REVISION, label);
@@ -437,13 +437,13 @@ fn finish(
     let _ = write!(
         timing,
         "{};dur={}, run;dur={}",
-        if times.cold {
+        if flight.was_cold() {
             "queue;desc=cold"
         } else {
             "queue"
         },
-        Millis(times.queue),
-        Millis(flight.elapsed().saturating_sub(times.queue)),
+        Millis(flight.queued()),
+        Millis(flight.elapsed().saturating_sub(flight.queued())),
     );
     if let Ok(timing) = HeaderValue::from_maybe_shared(bytes::Bytes::from(timing)) {
         headers.append(SERVER_TIMING, timing);
@@ -482,6 +482,14 @@ impl Failure {
             message,
             retry_after: Some(Duration::from_secs(1)),
         }
+    }
+
+    /// Whole seconds after which trying again makes sense, as answers say it: never too soon, and at least one.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        let after = self.retry_after?;
+        let begun = u64::from(after.subsec_nanos() > 0);
+        Some((after.as_secs() + begun).max(1))
     }
 
     fn shutting_down() -> Self {

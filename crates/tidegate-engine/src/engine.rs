@@ -17,6 +17,7 @@ use crate::arrangement::{
 use crate::call::{self, CallContext, Failure};
 use crate::functions::{Function, Functions};
 use crate::host::Host;
+use crate::ledger::Ledger;
 use crate::pool::{Lineage, Pool, PoolCounts, Revision};
 use crate::reply::ReplyBody;
 use crate::{Resources, StartFailed};
@@ -53,10 +54,11 @@ impl Engine {
     pub fn new(
         isolation: Arc<dyn Isolation>,
         resources: Arc<dyn Resources>,
+        ledger: Arc<dyn Ledger>,
         options: Options,
     ) -> Self {
         Self {
-            functions: Arc::default(),
+            functions: Arc::new(Functions::new(ledger)),
             host: Host::new(isolation, resources, options),
         }
     }
@@ -295,6 +297,7 @@ impl Engine {
         {
             tracing::warn!("tasks of the engine were still running after its last instance");
         }
+        self.host.forget_pools();
     }
 
     fn in_flight(&self) -> i64 {
@@ -320,7 +323,7 @@ impl Engine {
         }
         drop(aside);
         let pool = Pool::new(
-            function.key().clone(),
+            function.books().clone(),
             share.revision.clone(),
             share.scale(),
             self.host.clone(),

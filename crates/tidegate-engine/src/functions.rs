@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use tidegate_core::{FunctionKey, FunctionRef};
 
 use crate::arrangement::Live;
+use crate::ledger::{Account, Books, Ledger};
 use crate::logs::FunctionLog;
 use crate::metrics::FunctionMetrics;
 use crate::pool::Pool;
@@ -22,7 +23,7 @@ const SHARDS: usize = 64;
 
 /// A function as the engine has it: a key, what runs it now, and what it has done. Counters are made at the first call.
 pub struct Function {
-    key: FunctionKey,
+    books: Arc<Books>,
     pub(crate) live: ArcSwapOption<Live>,
     /// Pools of revisions that are only called by name.
     pub(crate) aside: Mutex<Vec<Arc<Pool>>>,
@@ -31,6 +32,7 @@ pub struct Function {
 }
 
 pub(crate) struct Functions {
+    ledger: Arc<dyn Ledger>,
     hasher: RandomState,
     table: Box<[Shard]>,
 }
@@ -41,9 +43,9 @@ type Shard = RwLock<HashTable<Arc<Function>>>;
 // === impl Function ===
 
 impl Function {
-    fn new(key: FunctionKey) -> Self {
+    fn new(key: FunctionKey, ledger: &Arc<dyn Ledger>) -> Self {
         Self {
-            key,
+            books: Arc::new(Books::new(Arc::new(key), ledger.clone())),
             live: ArcSwapOption::empty(),
             aside: Mutex::default(),
             log: OnceLock::new(),
@@ -54,13 +56,24 @@ impl Function {
     /// The key.
     #[must_use]
     pub fn key(&self) -> &FunctionKey {
-        &self.key
+        self.books.key()
+    }
+
+    /// Who keeps account of it.
+    #[must_use]
+    pub fn account(&self) -> &dyn Account {
+        self.books.account()
+    }
+
+    pub(crate) fn books(&self) -> &Arc<Books> {
+        &self.books
     }
 
     /// What the function has written, if it has.
     #[must_use]
     pub fn log(&self) -> &Arc<FunctionLog> {
-        self.log.get_or_init(Arc::default)
+        let make = || Arc::new(FunctionLog::told_to(self.books.clone()));
+        self.log.get_or_init(make)
     }
 
     /// What the function has done; made at the first call.
@@ -78,20 +91,19 @@ impl Function {
 
 // === impl Functions ===
 
-impl Default for Functions {
-    fn default() -> Self {
+impl Functions {
+    pub(crate) fn new(ledger: Arc<dyn Ledger>) -> Self {
         Self {
+            ledger,
             hasher: RandomState::new(),
             table: (0..SHARDS).map(|_| RwLock::default()).collect(),
         }
     }
-}
 
-impl Functions {
     pub(crate) fn get(&self, key: FunctionRef<'_>) -> Option<Arc<Function>> {
         let hash = self.hasher.hash_one(key);
         let shard = self.shard(hash).read();
-        shard.find(hash, |f| f.key.borrowed() == key).cloned()
+        shard.find(hash, |f| f.key().borrowed() == key).cloned()
     }
 
     /// The function, made if it is new.
@@ -101,11 +113,11 @@ impl Functions {
         }
         let hash = self.hasher.hash_one(key.borrowed());
         let mut shard = self.shard(hash).write();
-        let rehash = |f: &Arc<Function>| self.hasher.hash_one(f.key.borrowed());
-        match shard.entry(hash, |f| f.key == *key, rehash) {
+        let rehash = |f: &Arc<Function>| self.hasher.hash_one(f.key().borrowed());
+        match shard.entry(hash, |f| f.key() == key, rehash) {
             Entry::Occupied(entry) => entry.get().clone(),
             Entry::Vacant(entry) => entry
-                .insert(Arc::new(Function::new(key.clone())))
+                .insert(Arc::new(Function::new(key.clone(), &self.ledger)))
                 .get()
                 .clone(),
         }
@@ -114,7 +126,7 @@ impl Functions {
     pub(crate) fn remove(&self, key: FunctionRef<'_>) -> Option<Arc<Function>> {
         let hash = self.hasher.hash_one(key);
         let mut shard = self.shard(hash).write();
-        let found = shard.find_entry(hash, |f| f.key.borrowed() == key).ok()?;
+        let found = shard.find_entry(hash, |f| f.key().borrowed() == key).ok()?;
         Some(found.remove().0)
     }
 
@@ -137,10 +149,11 @@ mod tests {
     use tidegate_core::Name;
 
     use super::*;
+    use crate::NoLedger;
 
     #[test]
     fn what_is_inserted_is_found_until_it_is_removed() {
-        let functions = Functions::default();
+        let functions = Functions::new(Arc::new(NoLedger));
         let namespace = Name::new("default").unwrap();
         let key = |n: u32| FunctionKey::new(&namespace, &Name::new(&format!("f{n}")).unwrap());
         for n in 0..1000 {

@@ -170,6 +170,11 @@ impl Host {
         }
     }
 
+    /// Lets go of the pools, which have the host and with it one another: nothing looks at them any more.
+    pub(crate) fn forget_pools(&self) {
+        self.active.lock().clear();
+    }
+
     /// Pools that are active now. A function may have two, while calls of a revision that was replaced finish.
     pub(crate) fn active(&self) -> Vec<Arc<Pool>> {
         self.active.lock().clone()

@@ -14,6 +14,8 @@ use tidegate_core::{InstanceId, InvocationId};
 use tidegate_instance::{LogSink, LogStream};
 use tokio::sync::Notify;
 
+use crate::ledger::Books;
+
 /// Bytes kept of one function, text and bookkeeping: some thousand lines.
 const FUNCTION_BYTES: usize = 512 * 1024;
 /// Bytes kept of all functions.
@@ -45,6 +47,8 @@ pub struct LogLine {
 pub struct FunctionLog {
     ring: Mutex<Ring>,
     grew: Notify,
+    /// Told of every line, too.
+    books: Option<Arc<Books>>,
 }
 
 #[derive(Default)]
@@ -79,6 +83,14 @@ const BATCH: usize = 256;
 // === impl FunctionLog ===
 
 impl FunctionLog {
+    pub(crate) fn told_to(books: Arc<Books>) -> Self {
+        Self {
+            ring: Mutex::default(),
+            grew: Notify::new(),
+            books: Some(books),
+        }
+    }
+
     /// A reader that begins at the last `tail` lines that match, or at the oldest kept.
     pub fn tail(self: &Arc<Self>, query: LogQuery, tail: Option<usize>) -> LogTail {
         let ring = self.ring.lock();
@@ -106,6 +118,9 @@ impl FunctionLog {
     }
 
     fn push(&self, line: LogLine) {
+        if let Some(books) = &self.books {
+            books.account().line(&line);
+        }
         let size = LINE_BYTES + line.text.len();
         let total = TOTAL.fetch_add(size, Ordering::Relaxed) + size;
         let bound = if total > TOTAL_BYTES {

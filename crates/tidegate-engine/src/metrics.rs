@@ -11,7 +11,7 @@ pub const BUCKETS_SECONDS: [f64; 12] = [
 ];
 
 /// Every outcome, in the order of [`FunctionMetrics::invocations`].
-pub const OUTCOMES: [Outcome; 14] = [
+pub const OUTCOMES: [Outcome; 15] = [
     Outcome::Ok,
     Outcome::Application,
     Outcome::Function,
@@ -26,6 +26,7 @@ pub const OUTCOMES: [Outcome; 14] = [
     Outcome::Limit(Limit::Body),
     Outcome::Limit(Limit::Concurrency),
     Outcome::Limit(Limit::Capacity),
+    Outcome::Limit(Limit::Quota),
 ];
 
 /// Counters of one function since the server started.
@@ -36,7 +37,7 @@ pub struct FunctionMetrics {
     duration_us: AtomicU64,
     /// Calls that are under way, waiting ones included.
     pub(crate) in_flight: AtomicI64,
-    /// Calls that waited for an instance to start.
+    /// Calls that waited for an instance to start and were its first.
     pub(crate) cold: AtomicU64,
 }
 
@@ -84,7 +85,7 @@ impl FunctionMetrics {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Calls that waited for a start.
+    /// Calls that waited for a start and got the instance that was started.
     #[must_use]
     pub fn cold_starts(&self) -> u64 {
         self.cold.load(Ordering::Relaxed)

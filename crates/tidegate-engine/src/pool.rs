@@ -12,6 +12,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use tidegate_contract::{Contract, Surroundings, Target, Vacant};
+use tidegate_core::record::{Cause, CauseKind, TraceContext};
 use tidegate_core::rollout::Tally;
 use tidegate_core::{
     Backoff, FunctionKey, FunctionSpec, InstanceId, InvocationId, Metric, Probe, Scale,
@@ -23,8 +24,11 @@ use tidegate_instance::{
 use tokio::sync::{oneshot, watch};
 
 use crate::Materials;
+use crate::call::Led;
 use crate::host::Host;
+use crate::ledger::Books;
 use crate::logs::FunctionLog;
+use crate::meter::Meter;
 use crate::slot::Slot;
 
 use state::{Entry, State};
@@ -50,7 +54,7 @@ pub struct Revision {
 }
 
 pub(crate) struct Pool {
-    key: FunctionKey,
+    books: Arc<Books>,
     pub(crate) revision: Revision,
     /// The revision's word, as answers carry it.
     pub(crate) label: HeaderValue,
@@ -71,6 +75,24 @@ pub struct Lineage {
     pub call: Option<InvocationId>,
     /// How many functions called one another until this: the most, where it has several calls.
     pub depth: u32,
+    /// Where that call stands in a distributed trace, if it does.
+    pub trace: Option<TraceContext>,
+}
+
+impl Lineage {
+    /// What a call of this instance's carries.
+    #[must_use]
+    pub fn leads(self) -> Led {
+        Led {
+            depth: self.depth + 1,
+            cause: Cause {
+                kind: CauseKind::Function,
+                parent: self.call,
+                ..Cause::default()
+            },
+            trace: self.trace,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -141,7 +163,7 @@ impl std::ops::AddAssign for PoolCounts {
 #[derive(Default)]
 struct Effects {
     start: u32,
-    stop: Vec<Arc<Target>>,
+    stop: Vec<Entry>,
     grants: Vec<(Waiter, Grant)>,
     activate: bool,
 }
@@ -150,14 +172,14 @@ struct Effects {
 
 impl Pool {
     pub(crate) fn new(
-        key: FunctionKey,
+        books: Arc<Books>,
         revision: Revision,
         scale: Scale,
         host: Arc<Host>,
         log: Arc<FunctionLog>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            key,
+            books,
             // A word of hexadecimal digits is always a header's value.
             label: HeaderValue::from_str(&revision.id)
                 .unwrap_or_else(|_| HeaderValue::from_static("")),
@@ -172,7 +194,13 @@ impl Pool {
     }
 
     pub(crate) fn function(&self) -> &FunctionKey {
-        &self.key
+        self.books.key()
+    }
+
+    /// Puts down what instances took beside what is told with calls.
+    pub(crate) fn spent(&self, idle: Duration, cpu_us: u64) {
+        let limit = self.revision.spec.limits.memory;
+        self.books.spent(idle, cpu_us, limit);
     }
 
     pub(crate) fn concurrency(&self) -> u32 {
@@ -232,13 +260,12 @@ impl Pool {
             }
             state.arrived += 1;
             if let Some(entry) = state.find_room() {
-                entry.take(call);
-                let target = entry.target.clone();
+                let slot = entry.take(self, call, false);
                 state.wake();
                 if state.wants_more() {
                     self.decide(&mut state, &mut effects, false);
                 }
-                Acquire::Granted(Slot::new(self.clone(), target))
+                Acquire::Granted(slot)
             } else if let Some(failure) = state.failing(self.host.now()) {
                 Acquire::Refused(Refusal::Failing(failure))
             } else if state.waiting.len() >= state.may_wait(self.host.options.max_waiting) {
@@ -278,15 +305,16 @@ impl Pool {
             let entry = &mut state.ready[at];
             entry.in_flight -= 1;
             entry.idle_since = now;
+            entry.counted_until = now;
             let (free, leaving) = (entry.in_flight == 0, entry.leaving);
             // Above a maximum that was lowered, a free instance goes even while calls wait.
             let unwanted = state.retired || leaving || state.usable() > state.scale.max;
             if free && unwanted {
                 let entry = state.ready.remove(at);
                 state.stopping += 1;
-                effects.stop.push(entry.target);
+                effects.stop.push(entry);
             } else if !state.retired && !state.waiting.is_empty() {
-                self.grant(&mut state, &mut effects);
+                self.grant(&mut state, &mut effects, false);
             }
         }
         self.perform(effects);
@@ -309,6 +337,8 @@ impl Pool {
             }
         };
         if let Some(entry) = killed {
+            // What it used was looked at when the call that asks for this ended.
+            self.spent(entry.idle, 0);
             entry.target.instance().kill();
         }
         self.revisit();
@@ -371,7 +401,7 @@ impl Pool {
             state.ready = busy;
             let idle: Vec<Entry> = idle;
             state.stopping += idle.len() as u32;
-            effects.stop = idle.into_iter().map(|e| e.target).collect();
+            effects.stop = idle;
         }
         self.perform(effects);
     }
@@ -427,22 +457,20 @@ impl Pool {
     /// Stops the longest idle instance to make room. The task that does so, which ends when the instance has; `None`
     /// where there is none any more.
     pub(crate) fn evict(self: &Arc<Self>) -> Option<tokio::task::JoinHandle<()>> {
-        let target = {
+        let entry = {
             let mut state = self.state.lock();
             let at = state.longest_idle(self.host.now())?;
             state.stopping += 1;
-            state.ready.remove(at).target
+            state.ready.remove(at)
         };
         let host = &self.host;
-        Some(
-            host.tasks
-                .spawn_on(self.clone().stop(target), &host.control),
-        )
+        Some(host.tasks.spawn_on(self.clone().stop(entry), &host.control))
     }
 
     /// Looks at the pool; false when nothing keeps it active.
     pub(crate) fn tick(self: &Arc<Self>) -> bool {
         self.read_cpu();
+        self.count_idle();
         self.revisit();
         self.state.lock().has_work(self.host.now())
     }
@@ -455,6 +483,13 @@ impl Pool {
         }
         state.active = false;
         true
+    }
+
+    /// Adds up the time that instances were there without a call.
+    fn count_idle(&self) {
+        let now = self.host.now();
+        let idle = self.state.lock().count_idle(now);
+        self.spent(idle, 0);
     }
 
     fn revisit(self: &Arc<Self>) {
@@ -505,7 +540,7 @@ impl Pool {
             if let Some(at) = state.ready.iter().position(|e| e.id == id) {
                 let entry = state.ready.remove(at);
                 state.stopping += 1;
-                effects.stop.push(entry.target);
+                effects.stop.push(entry);
             }
         }
         for entry in &mut state.ready {
@@ -517,8 +552,8 @@ impl Pool {
         }
     }
 
-    /// Hands free slots to calls that wait.
-    fn grant(self: &Arc<Self>, state: &mut State, effects: &mut Effects) {
+    /// Hands free slots to calls that wait. `started` where they are a new instance's, for which these calls waited.
+    fn grant(self: &Arc<Self>, state: &mut State, effects: &mut Effects, started: bool) {
         while let Some(waiter) = state.waiting.pop_front() {
             if waiter.0.is_closed() {
                 continue;
@@ -527,8 +562,7 @@ impl Pool {
                 state.waiting.push_front(waiter);
                 break;
             };
-            entry.take(waiter.1);
-            let slot = Slot::new(self.clone(), entry.target.clone());
+            let slot = entry.take(self, waiter.1, started);
             effects.grants.push((waiter, Ok(slot)));
         }
     }
@@ -549,10 +583,10 @@ impl Pool {
             };
             self.host.tasks.spawn_on(starting.run(), &self.host.control);
         }
-        for target in effects.stop {
+        for entry in effects.stop {
             self.host
                 .tasks
-                .spawn_on(self.clone().stop(target), &self.host.control);
+                .spawn_on(self.clone().stop(entry), &self.host.control);
         }
     }
 
@@ -563,7 +597,11 @@ impl Pool {
         let room = self.host.room().await?;
         let spec = &self.revision.spec;
         let contract = &self.revision.contract;
-        let materials = self.host.resources.materialize(&self.key, spec).await?;
+        let materials = self
+            .host
+            .resources
+            .materialize(self.function(), spec)
+            .await?;
         let bundle = materials.bundle.clone();
         let instance = match contract.program(spec) {
             Some(program) => self.start(id, program, materials).await?,
@@ -618,11 +656,11 @@ impl Pool {
         env.extend(materials.env);
         env.push((
             "TIDEGATE_FUNCTION".to_owned(),
-            self.key.name.as_ref().to_owned(),
+            self.function().name.as_ref().to_owned(),
         ));
         env.push((
             "TIDEGATE_NAMESPACE".to_owned(),
-            self.key.namespace.as_ref().to_owned(),
+            self.function().namespace.as_ref().to_owned(),
         ));
         env.push((
             "TIDEGATE_REVISION".to_owned(),
@@ -632,7 +670,7 @@ impl Pool {
             .isolation
             .start(InstanceSpec {
                 id,
-                function: self.key.clone(),
+                function: self.function().clone(),
                 revision: self.revision.id.clone(),
                 bundle: materials.bundle,
                 layer: materials.layer,
@@ -658,6 +696,21 @@ impl Pool {
 
     /// Puts a started instance to work, unless the pool was retired meanwhile.
     fn started(self: &Arc<Self>, id: InstanceId, target: Arc<Target>) {
+        let meter = Arc::new(Meter::new(target.instance().clone()));
+        self.spent(Duration::ZERO, meter.so_far_us());
+        let idle_since = self.host.now();
+        let entry = Entry {
+            id,
+            target,
+            meter,
+            in_flight: 0,
+            idle_since,
+            counted_until: idle_since,
+            idle: Duration::ZERO,
+            leaving: false,
+            cpu_us: None,
+            lineage: Lineage::default(),
+        };
         let mut effects = Effects::default();
         {
             let mut state = self.state.lock();
@@ -666,19 +719,10 @@ impl Pool {
             state.last_failure = None;
             if state.retired {
                 state.stopping += 1;
-                effects.stop.push(target);
+                effects.stop.push(entry);
             } else {
-                let idle_since = self.host.now();
-                state.ready.push(Entry {
-                    id,
-                    target,
-                    in_flight: 0,
-                    idle_since,
-                    leaving: false,
-                    cpu_us: None,
-                    lineage: Lineage::default(),
-                });
-                self.grant(&mut state, &mut effects);
+                state.ready.push(entry);
+                self.grant(&mut state, &mut effects, true);
             }
         }
         self.progress.send_modify(|p| p.ready += 1);
@@ -686,7 +730,7 @@ impl Pool {
     }
 
     fn start_failed(self: &Arc<Self>, id: InstanceId, error: StartError) {
-        tracing::info!(function = %self.key, instance = %id, %error, "an instance did not start");
+        tracing::info!(function = %self.function(), instance = %id, %error, "an instance did not start");
         self.log.line(
             id,
             LogStream::System,
@@ -721,11 +765,12 @@ impl Pool {
     }
 
     fn gone(self: &Arc<Self>, id: InstanceId, exit: Exit) {
+        let mut gone = None;
         let expected = {
             let mut state = self.state.lock();
             match state.ready.iter().position(|e| e.id == id) {
                 Some(at) => {
-                    state.ready.remove(at);
+                    gone = Some(state.ready.remove(at));
                     false
                 }
                 None => {
@@ -734,10 +779,13 @@ impl Pool {
                 }
             }
         };
+        if let Some(entry) = gone {
+            self.spent(entry.idle_until(self.host.now()), 0);
+        }
         // What a limit ended is told in any case.
         let unlimited = matches!(exit.reason, Reason::Exited | Reason::Killed);
         if !expected || !unlimited {
-            tracing::info!(function = %self.key, instance = %id, %exit, "an instance ended");
+            tracing::info!(function = %self.function(), instance = %id, %exit, "an instance ended");
             self.log.line(
                 id,
                 LogStream::System,
@@ -748,10 +796,11 @@ impl Pool {
         self.revisit();
     }
 
-    async fn stop(self: Arc<Self>, target: Arc<Target>) {
-        let instance = target.instance().clone();
+    async fn stop(self: Arc<Self>, entry: Entry) {
+        let instance = entry.target.instance().clone();
+        self.spent(entry.idle_until(self.host.now()), entry.meter.rest());
         // With it go the kept connections, which a server that drains would wait for.
-        drop(target);
+        drop(entry);
         instance.drain();
         if tokio::time::timeout(STOP_GRACE, instance.exited())
             .await
@@ -796,7 +845,7 @@ impl Drop for Starting {
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pool")
-            .field("function", &self.key)
+            .field("function", self.function())
             .finish_non_exhaustive()
     }
 }

@@ -4,16 +4,20 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use tidegate_contract::{AnswerBody, BodyFault};
-use tidegate_core::{InvocationId, Limit, Outcome};
+use tidegate_contract::{AnswerBody, Body, BodyFault, BodyWatch};
+use tidegate_core::record::{Cause, ColdStart, MAX_MESSAGE, Record, Times, TraceContext};
+use tidegate_core::{InstanceId, InvocationId, Limit, Outcome};
 use tokio::time::{Instant, Sleep};
 
+use crate::call::{CallContext, Failure};
 use crate::functions::Function;
+use crate::ledger::Ended;
+use crate::meter::Measured;
 use crate::pool::Pool;
 use crate::slot::Slot;
 use crate::spool;
@@ -22,19 +26,46 @@ use crate::spool;
 /// much: a slow caller does not keep the instance from its next call.
 const DIRECT: u64 = 256 * 1024;
 
+/// What is kept of a call whose caller did not wait for its end.
+const LEFT: &str = "the caller left before the answer was whole";
+
 /// A call under way: what must happen exactly once however it ends. Dropping it is the caller's hang-up.
 pub(crate) struct Flight {
     function: Arc<Function>,
     id: InvocationId,
     received: Instant,
+    cause: Cause,
+    trace: Option<TraceContext>,
+    admitted: bool,
     /// The revision that was to answer, which is held to account for it.
     pool: Option<Arc<Pool>>,
     slot: Option<Slot>,
     deadline: Instant,
     idle: Duration,
-    /// The code answered with an error of the kind that is a server's.
-    failed: bool,
+    status: Option<StatusCode>,
+    /// What it was given to do, and how that went.
+    run: Option<Run>,
+    request: Request,
+    bytes_out: u64,
+    message: Option<Box<str>>,
     ended: bool,
+}
+
+/// A call on an instance.
+struct Run {
+    instance: InstanceId,
+    cold: Option<ColdStart>,
+    /// When it had its slot.
+    began: Instant,
+    /// How long until the instance was done with it, and what that took; absent until it was.
+    over: Option<(Duration, Measured)>,
+}
+
+/// What is known of a request's body.
+enum Request {
+    /// That many bytes, all of them there.
+    Whole(u64),
+    Streamed(BodyWatch),
 }
 
 /// A response body. Its end frees the slot; dropping it before is the caller's hang-up and cancels the call.
@@ -46,7 +77,8 @@ enum Inner {
     /// Read from the instance as the connection takes it.
     Direct {
         answer: AnswerBody,
-        flight: Option<Flight>,
+        /// Boxed: a body is moved through every layer on its way out.
+        flight: Option<Box<Flight>>,
         outcome: Outcome,
         wait: Wait,
     },
@@ -61,19 +93,34 @@ pub(crate) struct Wait(Option<Pin<Box<Sleep>>>);
 // === impl Flight ===
 
 impl Flight {
-    pub(crate) fn new(function: Arc<Function>, id: InvocationId, received: Instant) -> Self {
+    /// Takes the cause out of the context.
+    pub(crate) fn new(function: Arc<Function>, context: &mut CallContext) -> Self {
         function.metrics().in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
             function,
-            id,
-            received,
+            id: context.id,
+            received: context.received,
+            cause: std::mem::take(&mut context.cause),
+            trace: context.trace,
+            admitted: false,
             pool: None,
             slot: None,
-            deadline: received,
+            deadline: context.received,
             idle: Duration::MAX,
-            failed: false,
+            status: None,
+            run: None,
+            request: Request::Whole(0),
+            bytes_out: 0,
+            message: None,
             ended: false,
         }
+    }
+
+    /// Asks whether the call may go on.
+    pub(crate) fn admit(&mut self) -> Result<(), Failure> {
+        self.function.account().admit()?;
+        self.admitted = true;
+        Ok(())
     }
 
     pub(crate) fn meant_for(&mut self, pool: &Arc<Pool>) {
@@ -82,9 +129,33 @@ impl Flight {
         }
     }
 
-    /// The code answered that it failed.
-    pub(crate) const fn failed(&mut self) {
-        self.failed = true;
+    /// The head of the answer is there.
+    pub(crate) const fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Why the call does not end well, for people.
+    pub(crate) fn explain(&mut self, message: &str) {
+        let end = message.floor_char_boundary(MAX_MESSAGE);
+        self.message = Some(message[..end].into());
+    }
+
+    /// What the instance is to read.
+    pub(crate) fn reads(&mut self, body: &Body, watch: Option<&BodyWatch>) {
+        self.request = match watch {
+            Some(watch) => Request::Streamed(watch.clone()),
+            None => Request::Whole(body.in_memory()),
+        };
+    }
+
+    /// The answer left the instance before its head was looked at.
+    pub(crate) const fn sent_whole(&mut self, bytes: u64) {
+        self.bytes_out = bytes;
+    }
+
+    /// Bytes of the answer have left the instance.
+    pub(crate) fn sent(&mut self, frame: &Frame<Bytes>) {
+        self.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
     }
 
     /// The revision, as an answer carries it.
@@ -93,6 +164,19 @@ impl Flight {
     }
 
     pub(crate) fn begin(&mut self, slot: Slot, deadline: Instant, idle: Duration) {
+        let began = Instant::now();
+        let unowned = slot.meter().begin(began);
+        slot.pool().spent(Duration::ZERO, unowned);
+        let cold = slot.cold();
+        if cold.is_some() {
+            self.function.metrics().cold.fetch_add(1, Ordering::Relaxed);
+        }
+        self.run = Some(Run {
+            instance: slot.target().instance().id(),
+            cold,
+            began,
+            over: None,
+        });
         (self.slot, self.deadline, self.idle) = (Some(slot), deadline, idle);
     }
 
@@ -104,13 +188,39 @@ impl Flight {
         self.received.elapsed()
     }
 
+    /// From its arrival until it had its slot.
+    pub(crate) fn queued(&self) -> Duration {
+        let run = self.run.as_ref();
+        run.map_or_else(
+            || self.elapsed(),
+            |run| run.began.saturating_duration_since(self.received),
+        )
+    }
+
+    pub(crate) fn was_cold(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.cold.is_some())
+    }
+
+    /// Looks at what the call took, once: when the instance is done with it, or it is given up.
+    fn measure(&mut self) {
+        if let (Some(slot), Some(run)) = (&self.slot, &mut self.run)
+            && run.over.is_none()
+        {
+            let now = Instant::now();
+            let took = now.saturating_duration_since(run.began);
+            run.over = Some((took, slot.meter().end(now)));
+        }
+    }
+
     /// The instance is idle again as far as this call goes.
     pub(crate) fn release(&mut self) {
+        self.measure();
         self.slot = None;
     }
 
     /// The code may still be running.
     pub(crate) fn cancel(&mut self) {
+        self.measure();
         if let Some(slot) = self.slot.take() {
             slot.cancel(self.id);
         }
@@ -118,6 +228,7 @@ impl Flight {
 
     /// The instance takes no calls any more.
     pub(crate) fn discard(&mut self) {
+        self.measure();
         if let Some(slot) = self.slot.take() {
             slot.discard();
         }
@@ -141,6 +252,7 @@ impl Flight {
 
     /// Ends the call after its body broke off.
     pub(crate) fn break_off(mut self, fault: BodyFault) {
+        self.explain(&fault.to_string());
         let outcome = match fault {
             BodyFault::InstanceGone => {
                 self.spoil();
@@ -150,6 +262,7 @@ impl Flight {
             BodyFault::Idle(_) => Outcome::Limit(Limit::Idle),
             BodyFault::TooLarge { .. } => Outcome::Limit(Limit::Body),
             BodyFault::CallerGone => Outcome::Cancelled,
+            BodyFault::Lost => Outcome::Platform,
         };
         self.cancel();
         self.account(outcome);
@@ -157,11 +270,58 @@ impl Flight {
 
     fn account(&mut self, outcome: Outcome) {
         self.ended = true;
+        self.measure();
+        let took = self.received.elapsed();
         let metrics = self.function.metrics();
         metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
-        metrics.ended(outcome, self.received.elapsed());
+        metrics.ended(outcome, took);
         if let Some(pool) = &self.pool {
-            pool.ended(self.failed || is_own_fault(outcome));
+            let failed = self.status.is_some_and(|status| status.is_server_error());
+            pool.ended(failed || is_own_fault(outcome));
+        }
+        let ended = self.ended(outcome, took);
+        self.function.account().ended(ended);
+    }
+
+    /// What the account is told.
+    fn ended(&mut self, outcome: Outcome, took: Duration) -> Ended {
+        let us = |duration: Duration| duration.as_micros() as u64;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let (run, measured) = match &self.run {
+            Some(run) => run.over.unwrap_or_default(),
+            None => <_>::default(),
+        };
+        let (revision, memory_limit) = match &self.pool {
+            Some(pool) => (pool.revision.id.clone(), pool.revision.spec.limits.memory),
+            None => (self.function.books().no_revision(), 0),
+        };
+        Ended {
+            record: Record {
+                id: self.id,
+                cause: std::mem::take(&mut self.cause),
+                trace: self.trace,
+                function: self.function.books().key().clone(),
+                revision,
+                received_us: us(now.unwrap_or_default().saturating_sub(took)),
+                times: Times {
+                    queue_us: us(self.run.as_ref().map_or(took, |_| self.queued())),
+                    cold: self.run.as_ref().and_then(|run| run.cold),
+                    run_us: us(run),
+                },
+                outcome,
+                message: self.message.take(),
+                status: self.status.map(|status| status.as_u16()),
+                bytes_in: match &self.request {
+                    Request::Whole(bytes) => *bytes,
+                    Request::Streamed(watch) => watch.read(),
+                },
+                bytes_out: self.bytes_out,
+                used: measured.used,
+                memory_limit,
+                instance: self.run.as_ref().map(|run| run.instance),
+            },
+            admitted: self.admitted,
+            cpu_us: measured.cpu_us,
         }
     }
 
@@ -201,6 +361,9 @@ impl Drop for Flight {
     fn drop(&mut self) {
         if !self.ended {
             self.cancel();
+            if self.message.is_none() {
+                self.explain(LEFT);
+            }
             self.account(Outcome::Cancelled);
         }
     }
@@ -218,7 +381,7 @@ impl ReplyBody {
     /// `buffered` says that whoever reads takes up to [`DIRECT`] bytes however slow its own reader is.
     pub(crate) fn new(
         mut answer: AnswerBody,
-        flight: Flight,
+        mut flight: Flight,
         outcome: Outcome,
         buffered: bool,
     ) -> Self {
@@ -231,6 +394,7 @@ impl ReplyBody {
             return Self(Inner::Whole(answer));
         }
         if answer.is_whole() {
+            flight.sent_whole(answer.size_hint().exact().unwrap_or(0));
             flight.end(outcome);
             return Self(Inner::Whole(answer));
         }
@@ -240,7 +404,7 @@ impl ReplyBody {
         }
         Self(Inner::Direct {
             answer,
-            flight: Some(flight),
+            flight: Some(Box::new(flight)),
             outcome,
             wait: Wait::default(),
         })
@@ -272,6 +436,9 @@ impl http_body::Body for ReplyBody {
         match Pin::new(&mut *answer).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 wait.progressed();
+                if let Some(flight) = flight {
+                    flight.sent(&frame);
+                }
                 // Whoever reads may not come back for the end once it has the declared length.
                 if answer.is_end_stream()
                     && let Some(flight) = flight.take()

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use tidegate_contract::Target;
 use tidegate_core::InvocationId;
+use tidegate_core::record::ColdStart;
 
+use crate::meter::Meter;
 use crate::pool::Pool;
 
 /// How long the code of a cancelled call may take to come to an end where an instance takes one call at a time; after
@@ -19,11 +21,38 @@ const CANCEL_WAIT: Duration = Duration::from_secs(30);
 pub(crate) struct Slot {
     pool: Arc<Pool>,
     target: Arc<Target>,
+    meter: Arc<Meter>,
+    /// The call waited for this instance to start.
+    started: bool,
 }
 
 impl Slot {
-    pub(crate) fn new(pool: Arc<Pool>, target: Arc<Target>) -> Self {
-        Self { pool, target }
+    pub(crate) const fn new(
+        pool: Arc<Pool>,
+        target: Arc<Target>,
+        meter: Arc<Meter>,
+        started: bool,
+    ) -> Self {
+        Self {
+            pool,
+            target,
+            meter,
+            started,
+        }
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// The parts of the start that the call waited for, if it did.
+    pub(crate) fn cold(&self) -> Option<ColdStart> {
+        let started = self.started.then(|| self.target.instance().start_times());
+        started.map(|times| ColdStart {
+            sandbox_us: times.sandbox_us,
+            runtime_us: times.runtime_us,
+            load_us: times.load_us,
+        })
     }
 
     pub(crate) fn target(&self) -> &Arc<Target> {

@@ -52,7 +52,7 @@ pub(crate) fn spool(answer: AnswerBody, flight: Flight, outcome: Outcome) -> Rea
 
 async fn pump(
     mut answer: AnswerBody,
-    flight: Flight,
+    mut flight: Flight,
     outcome: Outcome,
     shared: Arc<Mutex<Shared>>,
 ) {
@@ -78,6 +78,7 @@ async fn pump(
             match Pin::new(&mut answer).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     wait.progressed();
+                    flight.sent(&frame);
                     shared.lock().push(frame);
                 }
                 Poll::Ready(Some(Err(fault))) => return Poll::Ready(Err(fault)),

@@ -93,6 +93,17 @@ pub trait Instance: Send + Sync {
     /// CPU and memory so far. `None` where nothing measures them.
     fn usage(&self) -> Option<Usage>;
 
+    /// Processor time so far in microseconds, where the kernel counts it for the instance and tells in a microsecond or two,
+    /// so that it can be asked at the end of a call. `None` where it does not, and once the instance is gone.
+    fn cpu_us(&self) -> Option<u64> {
+        None
+    }
+
+    /// Highest memory so far in bytes, told as quickly. `None` as above.
+    fn memory_peak(&self) -> Option<u64> {
+        None
+    }
+
     /// The time the parts of the start took.
     fn start_times(&self) -> StartTimes;
 }

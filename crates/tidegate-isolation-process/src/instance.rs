@@ -20,7 +20,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::cgroup;
+use crate::cgroup::{self, Accounts};
 use crate::channel::Channel;
 use crate::node::Orders;
 use crate::outlet::Served;
@@ -84,6 +84,8 @@ pub(crate) struct Inner {
     /// Tasks that read output.
     pub(crate) pumps: TaskTracker,
     pub(crate) times: Mutex<StartTimes>,
+    /// Opened when they are first read; `None` inside where there are none.
+    accounts: std::sync::OnceLock<Option<Accounts>>,
     /// Takes its connections to the outside until it is gone.
     outlet: Mutex<Option<Served>>,
     next: AtomicU64,
@@ -154,6 +156,7 @@ impl Inner {
             control,
             pumps: TaskTracker::new(),
             times: Mutex::default(),
+            accounts: std::sync::OnceLock::new(),
             outlet: Mutex::default(),
             next: AtomicU64::new(MAIN + 1),
             state: Mutex::default(),
@@ -431,6 +434,11 @@ impl Inner {
             self.order_now(&Order::Sweep);
         }
         self.measuring.store(false, Ordering::Release);
+    }
+
+    fn accounts(&self) -> Option<&Accounts> {
+        let open = || Accounts::open(&self.sandbox.groups);
+        self.accounts.get_or_init(open).as_ref()
     }
 
     /// The main process where that is no child of the init's.
@@ -743,6 +751,14 @@ impl Instance for ProcessInstance {
     fn usage(&self) -> Option<Usage> {
         let sandbox = &self.inner.sandbox;
         usage::read(&sandbox.groups, sandbox.pidfd.as_fd(), self.inner.main())
+    }
+
+    fn cpu_us(&self) -> Option<u64> {
+        self.inner.accounts()?.cpu_us()
+    }
+
+    fn memory_peak(&self) -> Option<u64> {
+        self.inner.accounts()?.memory_peak()
     }
 
     fn start_times(&self) -> StartTimes {

@@ -102,6 +102,7 @@ macro_rules! common {
             key("network", Kind::Word(&["none", "outbound", "host"]), "what an instance sees of the network; outbound where absent"),
             key("egress", Kind::List(&Kind::Text), "all that is reached with network outbound, beside other functions: hosts, *.hosts, networks, each with :port where only one is meant; an empty list for nothing"),
             key("access", Kind::Word(&["public", "private"]), "who may call it: anyone, or holders of a key"),
+            key("records", Kind::Text, "which invocations leave a record: all, errors, sampled:100 for one in a hundred, none"),
             key("build", Kind::Map(BUILD), "how the code is built, where it is not told from the code"),
             key("traffic", Kind::List(&Kind::Map(TRAFFIC)), "how calls are split over revisions"),
             key("rollout", Kind::Map(ROLLOUT), "how a new revision takes over"),

@@ -20,6 +20,7 @@ use crate::lower::{Lowered, Switch};
 use crate::revisions::{KeptRevision, RevisionPhase, Verdict};
 use crate::status::{Phase, Status};
 use crate::traffic::{self, RolloutPhase, TrafficPart, Wanted};
+use crate::triggers::Wishes;
 use crate::{Error, Platform, namespaces, revision, secrets};
 
 /// Functions that are made ready at the same time. Each may start instances and unpack code.
@@ -141,10 +142,18 @@ impl Platform {
         loop {
             match watch.next().await {
                 Some(Ok(Event::Added(object) | Event::Modified(object))) => {
+                    if namespaces::is_namespace(object.key()) {
+                        self.quota_changed(object.key().name(), Some(&object));
+                    }
                     self.changed(object.key(), object.generation());
                 }
-                // Newer than any.
-                Some(Ok(Event::Deleted(object))) => self.changed(object.key(), u64::MAX),
+                Some(Ok(Event::Deleted(object))) => {
+                    if namespaces::is_namespace(object.key()) {
+                        self.quota_changed(object.key().name(), None);
+                    }
+                    // Newer than any.
+                    self.changed(object.key(), u64::MAX);
+                }
                 Some(Ok(Event::Bookmark(_))) => {}
                 Some(Err(error)) => return error.into(),
                 // The store is closing with the server.
@@ -247,6 +256,8 @@ impl Platform {
                     self.rollouts().forget(key);
                     if let Some(place) = place {
                         self.engine().remove(place.borrowed());
+                        self.ledger().set_level(&place, None);
+                        self.queue_rules_changed(&place, None);
                     }
                     return;
                 }
@@ -352,6 +363,12 @@ impl Platform {
         lowered.spec.secrets_generation =
             self.secrets_generation(&namespace, &lowered.spec).await?;
         self.move_place(object.key(), &lowered);
+        let wishes = Wishes {
+            document: object,
+            function: &lowered.key.name,
+            schedules: &lowered.schedules,
+        };
+        self.keep_triggers(wishes).await?;
         let known = self.revisions(object).await?;
         self.pin(object, &lowered, before, &known).await?;
         let settled = before.is_settled(object.generation());
@@ -654,7 +671,11 @@ impl Platform {
             .insert(document.clone(), lowered.key.clone());
         if let Some(before) = before.filter(|before| *before != lowered.key) {
             self.engine().remove(before.borrowed());
+            self.ledger().set_level(&before, None);
+            self.queue_rules_changed(&before, None);
         }
+        self.ledger().set_level(&lowered.key, lowered.records);
+        self.queue_rules_changed(&lowered.key, Some(lowered.queue.clone()));
     }
 
     /// At start: everything that was ready is put to work without starting anything, everything else is dealt with as if
@@ -681,13 +702,15 @@ impl Platform {
                 }
             }
         }
-        match version {
-            Some(version) => Ok(version),
-            None => Ok(self
-                .list(&Query::everything(), Some(1), None)
-                .await?
-                .resource_version),
-        }
+        let version = match version {
+            Some(version) => version,
+            None => {
+                let any = self.list(&Query::everything(), Some(1), None).await?;
+                any.resource_version
+            }
+        };
+        self.read_quotas().await?;
+        Ok(version)
     }
 
     async fn adopt(&self, object: Object) {
@@ -766,6 +789,7 @@ impl Platform {
         for key in gone {
             self.submit(key);
         }
+        self.read_quotas().await?;
         Ok(version)
     }
 }

@@ -27,9 +27,21 @@ pub enum Error {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// What is kept of invocations could not be read.
+    #[error(transparent)]
+    Records(#[from] tidegate_records::Error),
     /// There is no such image, or it is not as images must be.
     #[error(transparent)]
     Image(#[from] tidegate_image::Error),
+    /// The namespace may have no more of it.
+    #[error("{0}")]
+    Quota(String),
+    /// A call that was to be made later was not accepted.
+    #[error(transparent)]
+    NotQueued(#[from] crate::NotQueued),
+    /// What is queued could not be read or written.
+    #[error(transparent)]
+    Queue(tidegate_queue::Error),
     /// Something else is in the way.
     #[error("{0}")]
     InUse(String),

@@ -16,9 +16,13 @@ mod egress;
 mod error;
 mod images;
 mod keys;
+mod ledger;
 mod lower;
 mod namespaces;
 mod platform;
+mod queue;
+mod quotas;
+mod records;
 mod resources;
 mod revision;
 mod revisions;
@@ -26,6 +30,7 @@ mod rollout;
 mod secrets;
 mod status;
 mod traffic;
+mod triggers;
 mod views;
 
 use tidegate_core::FunctionSpec;
@@ -41,19 +46,26 @@ pub use images::{
     AddedRuntime, ImageOptions, ImageStatus, ImageUse, Login, PrunedImages, RUNTIME_KIND,
 };
 pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch, key_of};
-pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, canonical_namespace};
+pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, NamespaceChange, canonical_namespace};
 pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
+pub use queue::{Later, NotAccepted, QueueDoor, QueueOptions, QueueRules};
+pub use quotas::QUOTA_ANNOTATION;
+pub use records::RecordOptions;
 pub use revisions::{KeptRevision, RevisionPhase};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};
 pub use traffic::{Rollout, RolloutPhase, TrafficPart};
+pub use triggers::{
+    Enqueue, FiredTrigger, MAX_TRIGGER_BODY, NotQueued, QueuedCall, Scheduled, Trigger,
+    TriggerRequest, TriggerSpec,
+};
 pub use views::View;
 
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, ContractError, Prefix};
 pub use tidegate_engine::{
-    BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, Lineage, LogLine,
-    LogQuery, LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
+    BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, Led, Lineage,
+    LogLine, LogQuery, LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,
 };
 pub use tidegate_image::{
     Config as ImageConfig, Credentials as RegistryCredentials, Error as ImageError,
@@ -61,6 +73,18 @@ pub use tidegate_image::{
     Settings as ImageSettings, Source as ImageSource,
 };
 pub use tidegate_instance::{JobLimits, Runtime, Usage};
+pub use tidegate_queue::{
+    Accepted, Answer, Body as KeptBody, Cancelled, DeadFilter, DeadLetter, Destination,
+    DispatchOptions, DispatchStats, Ending, Entry as QueueEntry, Error as QueueError,
+    Filter as QueueFilter, Finished, MAX_KEY_BYTES, MAX_PAGE as MAX_QUEUED,
+    Options as QueueFileOptions, Page as QueuePage, Payload, Shown, Stats as QueueStats, Told,
+    Work,
+};
+pub use tidegate_records::{
+    Amount, Cost, Error as RecordsError, Follow, Followed, Line, MAX_PAGE as MAX_RECORDS,
+    Options as KeepOptions, Page as RecordPage, Period, Price, PriceError, Prices,
+    Query as RecordQuery, Retention, Stats as RecordStats, Totals, UsageQuery, UsageRow,
+};
 pub use tidegate_store::{
     BlobError, Deletion, Digest, DigestError, Error as StoreError, Event, LabelSelector, Object,
     ObjectKey, Page, Preconditions, Put, Query, ResourceVersion, Watch,

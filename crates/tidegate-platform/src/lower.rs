@@ -1,11 +1,12 @@
 //! From a dialect's document to a canonical function.
 
+use tidegate_core::record::Level;
 use tidegate_core::rollout::Plan;
 use tidegate_core::traffic::Share;
 use tidegate_core::{Build, FunctionKey, FunctionRef, FunctionSpec, Name};
 use tidegate_store::{Object, ObjectKey};
 
-use crate::ImageUse;
+use crate::{ImageUse, QueueRules, Scheduled};
 
 /// A kind of document that is a function, and how it is one. Pure: the same document always lowers to the same function.
 pub trait Lower: Send + Sync {
@@ -52,6 +53,12 @@ pub struct Lowered {
     pub traffic: Vec<Share>,
     /// How the traffic comes to a new revision; all at once where absent. No part of the revision.
     pub rollout: Option<GradualRollout>,
+    /// Which invocations leave a record, where the document says so. No part of the revision.
+    pub records: Option<Level>,
+    /// What becomes of calls that were accepted to be made later. No part of the revision.
+    pub queue: QueueRules,
+    /// When it is called by nobody. No part of the revision.
+    pub schedules: Vec<Scheduled>,
 }
 
 /// How the traffic comes to a new revision.

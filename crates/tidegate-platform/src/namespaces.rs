@@ -25,6 +25,17 @@ pub const EGRESS: &str = "tidegate.dev/egress";
 pub(crate) const API_VERSION: &str = "tidegate.dev/v1";
 pub(crate) const KIND: &str = "Namespace";
 
+/// What is to be changed of a namespace; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NamespaceChange {
+    /// All labels.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// All annotations.
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// The specification: `{"quotas": {…}}`.
+    pub spec: Option<serde_json::Value>,
+}
+
 /// The namespace that a client's word means.
 #[must_use]
 pub fn canonical_namespace(name: &str) -> &str {
@@ -41,7 +52,7 @@ impl Platform {
     /// # Errors
     /// What keeps the store from reading.
     pub async fn namespaces(&self) -> Result<Vec<Object>, Error> {
-        let mut all = self.list_all(&Query::kind(API_VERSION, KIND)).await?;
+        let mut all = self.list_all(&all()).await?;
         if !all.iter().any(|o| o.key().name() == DEFAULT_NAMESPACE) {
             all.push(Object::with_spec(
                 &key(DEFAULT_NAMESPACE)?,
@@ -104,13 +115,46 @@ impl Platform {
             }
             .into());
         }
-        let described = described(name.as_str(), labels, annotations)?;
+        let described = described(name.as_str(), labels, annotations, serde_json::json!({}))?;
         let made = self.store().objects().create(described).await?;
         self.egress_lists().forget(name.as_str());
         Ok(made)
     }
 
-    /// Gives a namespace other labels and annotations, in place of those that it had.
+    /// Makes a namespace, or changes one that is there.
+    ///
+    /// # Errors
+    /// The name, a label, an annotation or the specification breaks a rule, or the store cannot write.
+    pub async fn change_namespace(
+        &self,
+        name: &str,
+        change: NamespaceChange,
+    ) -> Result<Object, Error> {
+        let made = self.create_namespace(name).await?;
+        if change == NamespaceChange::default() {
+            return Ok(made);
+        }
+        let object = match change.spec {
+            Some(spec) => made.replace_spec(spec)?,
+            None => made,
+        };
+        let object = object.edit_metadata(|metadata| {
+            for (field, given) in [
+                ("labels", change.labels),
+                ("annotations", change.annotations),
+            ] {
+                if let Some(given) = given {
+                    metadata.insert(field.to_owned(), serde_json::json!(given));
+                }
+            }
+        })?;
+        check(&object)?;
+        let put = self.store().objects().put(object).await;
+        self.egress_lists().forget(name);
+        Ok(put?.object())
+    }
+
+    /// Gives a namespace other labels and annotations, in place of those that it had. What else it says stays.
     ///
     /// # Errors
     /// It is not there, a label breaks a rule, or the store cannot write.
@@ -120,8 +164,14 @@ impl Platform {
         labels: &BTreeMap<String, String>,
         annotations: &BTreeMap<String, String>,
     ) -> Result<Object, Error> {
-        key(name).map_err(|_| missing(name))?;
-        let described = described(name, labels, annotations)?;
+        let key = key(name).map_err(|_| missing(name))?;
+        let spec = match self.store().objects().get(&key).await {
+            Ok(object) => object.spec().cloned(),
+            Err(tidegate_store::Error::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        let spec = spec.unwrap_or_else(|| serde_json::json!({}));
+        let described = described(name, labels, annotations, spec)?;
         // The default one is there without a document.
         let changed = if name == DEFAULT_NAMESPACE {
             let put = self.store().objects().put(described).await;
@@ -215,6 +265,15 @@ impl Platform {
     }
 }
 
+/// Every namespace that has a document.
+pub(crate) fn all() -> Query {
+    Query::kind(API_VERSION, KIND)
+}
+
+pub(crate) fn is_namespace(key: &ObjectKey) -> bool {
+    (key.api_version(), key.kind()) == (API_VERSION, KIND)
+}
+
 fn key(name: &str) -> Result<ObjectKey, Error> {
     Ok(ObjectKey::new(API_VERSION, KIND, "", name)?)
 }
@@ -229,19 +288,24 @@ fn described(
     name: &str,
     labels: &BTreeMap<String, String>,
     annotations: &BTreeMap<String, String>,
+    spec: serde_json::Value,
 ) -> Result<Object, Error> {
-    annotations
-        .get(EGRESS)
-        .map(|list| egress(list))
-        .transpose()?;
-    let object = Object::with_spec(&key(name)?, serde_json::json!({}))?;
-    Ok(object.edit_metadata(|metadata| {
+    let object = Object::with_spec(&key(name)?, spec)?;
+    let object = object.edit_metadata(|metadata| {
         for (field, given) in [("labels", labels), ("annotations", annotations)] {
             if !given.is_empty() {
                 metadata.insert(field.to_owned(), serde_json::json!(given));
             }
         }
-    })?)
+    })?;
+    check(&object)?;
+    Ok(object)
+}
+
+/// Refuses what a namespace cannot say.
+fn check(object: &Object) -> Result<(), Error> {
+    object.annotation(EGRESS).map(egress).transpose()?;
+    crate::quotas::quota_of(object).map(drop)
 }
 
 fn missing(name: &str) -> Error {

@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use http::{Request, Response};
 use tidegate_contract::Body;
+use tidegate_core::record::Level;
 use tidegate_core::{FunctionRef, FunctionSpec, InstanceId};
 use tidegate_egress::Outlets;
 use tidegate_engine::{
@@ -27,9 +28,12 @@ use crate::bundles::Bundles;
 use crate::controller::Controller;
 use crate::egress::EgressLists;
 use crate::images::{ImageOptions, ImageStore};
+use crate::ledger::PlatformLedger;
+use crate::queue::{QueueOptions, Queued, Rules};
+use crate::records::{self, RecordOptions};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
-use crate::{Error, Holds, Lower, Scratch, Status};
+use crate::{Enqueue, Error, Holds, Lower, Scratch, Status};
 
 /// Objects read at once when a list is read whole.
 const PAGE: usize = 500;
@@ -54,6 +58,8 @@ pub struct Parts {
     pub builds: BuildOptions,
     /// Where images are kept, and what they may be.
     pub images: ImageOptions,
+    /// What is kept of invocations.
+    pub records: RecordOptions,
     /// What functions reach that ask for a way out; nothing where absent.
     pub outlets: Option<Outlets>,
     /// Revisions that are kept of a function.
@@ -62,6 +68,10 @@ pub struct Parts {
     pub kinds: Vec<Arc<dyn Lower>>,
     /// The kinds of documents that are none, and name code all the same.
     pub holders: Vec<Arc<dyn Holds>>,
+    /// Who accepts what comes of triggers in place of the queue; without either, no trigger is acted on.
+    pub acceptor: Option<Arc<dyn Enqueue>>,
+    /// The queue of calls that are made later; where absent, none is accepted but by `acceptor`.
+    pub queue: Option<QueueOptions>,
 }
 
 impl Parts {
@@ -94,10 +104,18 @@ impl Parts {
                 registries: Some(Vec::new()),
                 docker_config: None,
             },
+            records: RecordOptions {
+                folder: folder.join("records"),
+                keep: crate::KeepOptions::default(),
+                level: Level::All,
+                prices: crate::Prices::default(),
+            },
             outlets: None,
             revisions: 3,
             kinds: Vec::new(),
             holders: Vec::new(),
+            acceptor: None,
+            queue: None,
         }
     }
 }
@@ -114,10 +132,15 @@ struct Inner {
     bundles: Bundles,
     builds: Builds,
     images: ImageStore,
+    ledger: Arc<PlatformLedger>,
+    records: RecordOptions,
     outlets: Option<Outlets>,
     egress_lists: EgressLists,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
+    acceptor: Option<Arc<dyn Enqueue>>,
+    queued: OnceLock<Queued>,
+    rules: Rules,
     controller: Controller,
     revisions: usize,
     rollouts: Rollouts,
@@ -158,18 +181,25 @@ impl Platform {
             Error::Invalid(format!("build folder {}: {error}", folder.display()))
         })?;
         let images = ImageStore::open(parts.images).await?;
+        let recorder = records::open(&parts.records).await?;
+        let ledger = Arc::new(PlatformLedger::new(recorder, parts.records.level));
         let platform = Self(Arc::new_cyclic(|weak| {
             let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
             Inner {
-                engine: Engine::new(parts.isolation, resources, parts.engine),
+                engine: Engine::new(parts.isolation, resources, ledger.clone(), parts.engine),
                 store: parts.store,
                 bundles,
                 builds,
                 images,
+                ledger,
+                records: parts.records,
                 outlets: parts.outlets,
                 egress_lists: EgressLists::default(),
                 kinds: parts.kinds,
                 holders: parts.holders,
+                acceptor: parts.acceptor,
+                queued: OnceLock::new(),
+                rules: Rules::default(),
                 controller: Controller::default(),
                 revisions: parts.revisions.max(1),
                 rollouts: Rollouts::default(),
@@ -181,8 +211,15 @@ impl Platform {
             }
         }));
         platform.control().await?;
+        // When functions can be called, since what is queued begins at once.
+        if let Some(options) = parts.queue {
+            let weak = WeakPlatform(Arc::downgrade(&platform.0));
+            let queued = Queued::start(options, platform.store().blobs(), weak).await?;
+            let _ = platform.0.queued.set(queued);
+        }
         let rolling = platform.clone();
         platform.spawn(async move { rolling.roll_out().await });
+        platform.follow_triggers();
         let sweeping = platform.clone();
         platform.spawn(async move {
             loop {
@@ -518,10 +555,16 @@ impl Platform {
 
     /// Ends the platform: calls in flight get `grace` to finish, then every instance ends. Nothing is deployed any more.
     pub async fn drain(&self, grace: Duration) {
+        let began = tokio::time::Instant::now();
+        self.drain_queue(grace).await;
+        let grace = grace.saturating_sub(began.elapsed());
         self.0.ending.cancel();
         self.0.engine.drain(grace).await;
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        if let Err(error) = self.0.ledger.recorder.close().await {
+            tracing::error!(%error, "the last records could not be written");
+        }
     }
 
     /// Every object of a query.
@@ -605,8 +648,28 @@ impl Platform {
         self.0.kinds.iter()
     }
 
+    pub(crate) fn in_queue(&self) -> Option<&Queued> {
+        self.0.queued.get()
+    }
+
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.0.rules
+    }
+
+    pub(crate) fn acceptor(&self) -> Option<&Arc<dyn Enqueue>> {
+        self.0.acceptor.as_ref()
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    pub(crate) fn ledger(&self) -> &PlatformLedger {
+        &self.0.ledger
+    }
+
+    pub(crate) fn record_options(&self) -> &RecordOptions {
+        &self.0.records
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -691,7 +754,7 @@ impl<T> Attended<T> {
 }
 
 /// The archives that a specification needs.
-fn digests(spec: &FunctionSpec) -> Vec<Digest> {
+pub(crate) fn digests(spec: &FunctionSpec) -> Vec<Digest> {
     let named = std::iter::once(&spec.code.digest).chain(&spec.code.layer);
     named.filter_map(|digest| digest.parse().ok()).collect()
 }

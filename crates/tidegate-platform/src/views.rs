@@ -164,6 +164,8 @@ impl Platform {
         {
             self.require_own(lowered.key.borrowed(), lower.kind())
                 .await?;
+            self.admit_function(object.key(), &lowered.key.namespace, &lowered.spec)
+                .await?;
         }
         if only_new {
             return Ok(Put::Created(store.create(object).await?));

@@ -154,8 +154,8 @@ pub(crate) async fn answer(
     body: Body,
 ) -> Response<ServerBody> {
     let lineage = lineage(&service.platform, insider);
-    let depth = lineage.depth + 1;
-    if depth > MAX_DEPTH {
+    let led = lineage.leads();
+    if led.depth > MAX_DEPTH {
         return error(ApiError::new(
             StatusCode::LOOP_DETECTED,
             "loop",
@@ -183,7 +183,7 @@ pub(crate) async fn answer(
             return not_served(&format!("{name}{}", parts.uri.path()));
         };
         let request = Request::from_parts(parts, body);
-        let routed = routed.at_depth(depth);
+        let routed = routed.led_by(led);
         let answered = service.openfaas.call(routed, request, Some(caller)).await;
         return answered.map(ServerBody::OpenFaas);
     }
@@ -200,14 +200,9 @@ pub(crate) async fn answer(
         return not_served(name);
     };
     let request = Request::from_parts(parts, body);
-    call(
-        &service.platform,
-        routed.at_depth(depth),
-        request,
-        Some(caller),
-    )
-    .await
-    .map(ServerBody::Call)
+    call(&service.platform, routed.led_by(led), request, Some(caller))
+        .await
+        .map(ServerBody::Call)
 }
 
 /// The call that the instance has at hand.

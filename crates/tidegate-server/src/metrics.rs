@@ -11,7 +11,10 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use tidegate_core::FunctionKey;
-use tidegate_platform::{BUCKETS_SECONDS, OUTCOMES, PoolCounts};
+use tidegate_core::quota::QuotaLimit;
+use tidegate_platform::{
+    BUCKETS_SECONDS, DispatchStats, OUTCOMES, PoolCounts, QueueStats, RecordStats,
+};
 
 use crate::service::Service;
 
@@ -24,6 +27,9 @@ struct Reading {
     active: Vec<(FunctionKey, PoolCounts)>,
     functions: u64,
     connections: i64,
+    recording: RecordStats,
+    refused: Vec<(String, QuotaLimit, u64)>,
+    queue: Option<(QueueStats, DispatchStats)>,
     process: Process,
 }
 
@@ -52,6 +58,9 @@ pub(crate) fn render(service: &Service) -> Result<String, Error> {
         active: service.platform.active(),
         functions: 0,
         connections: service.connections.load(Ordering::Relaxed),
+        recording: service.platform.recording(),
+        refused: service.platform.refused_by_quota(),
+        queue: service.platform.queue_stats(),
         process: Process::read(),
     };
     service.platform.for_each_function(|function| {
@@ -179,6 +188,66 @@ impl Collector for Reading {
             "Resident memory of the server",
             self.process.resident_bytes as f64,
         )?;
+        let mut family = encoder.encode_descriptor(
+            "tidegate_quota_refusals",
+            "Invocations that were refused by a quota of their namespace",
+            None,
+            MetricType::Counter,
+        )?;
+        for (namespace, limit, count) in &self.refused {
+            let labels = [("namespace", namespace.as_str()), ("quota", limit.as_str())];
+            family
+                .encode_family(&labels)?
+                .encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        if let Some((file, work)) = &self.queue {
+            queue(&mut encoder, file, work)?;
+        }
+        let recording = &self.recording;
+        for (name, help, count) in [
+            (
+                "tidegate_records_written",
+                "Records of invocations that were written",
+                recording.written,
+            ),
+            (
+                "tidegate_records_shed",
+                "Records of successful invocations that were given up under load",
+                recording.shed,
+            ),
+            (
+                "tidegate_records_lost",
+                "Records that are never given up and were lost, since the disk took nothing for long",
+                recording.lost,
+            ),
+            (
+                "tidegate_record_lines_shed",
+                "Lines that functions printed and that were not kept, under load",
+                recording.lines_shed,
+            ),
+            (
+                "tidegate_record_writes_failed",
+                "Writes of records that failed and were tried again",
+                recording.failed_writes,
+            ),
+        ] {
+            let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            counter.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        gauge(
+            &mut encoder,
+            "tidegate_records_bytes",
+            "Bytes on disk of records and of what functions printed",
+            recording.bytes_on_disk as f64,
+        )?;
+        let writer = recording.writer_cpu_us as f64 / 1e6;
+        let mut counter = encoder.encode_descriptor(
+            "tidegate_records_cpu_seconds",
+            "Processor time of the thread that writes records",
+            None,
+            MetricType::Counter,
+        )?;
+        counter.encode_counter::<NoLabelSet, _, u64>(&writer, None)?;
         let mut counter = encoder.encode_descriptor(
             "process_cpu_seconds",
             "User and system time of the server",
@@ -194,6 +263,78 @@ impl Collector for Reading {
         )?;
         build.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
     }
+}
+
+/// The queue of calls that are made later.
+fn queue(
+    encoder: &mut DescriptorEncoder<'_>,
+    file: &QueueStats,
+    work: &DispatchStats,
+) -> Result<(), Error> {
+    for (name, help, value) in [
+        (
+            "tidegate_queue_depth",
+            "Calls to be made later that are not done, running ones included",
+            file.queued as f64,
+        ),
+        (
+            "tidegate_queue_running",
+            "Queued calls that are being made",
+            work.running as f64,
+        ),
+        (
+            "tidegate_queue_oldest_seconds",
+            "For how long the oldest queued call that is due has waited",
+            if file.queued > 0 {
+                work.oldest_ms as f64 / 1000.0
+            } else {
+                0.0
+            },
+        ),
+        (
+            "tidegate_queue_full",
+            "1 while nothing is accepted for want of room",
+            if file.full { 1.0 } else { 0.0 },
+        ),
+    ] {
+        gauge(encoder, name, help, value)?;
+    }
+    for (name, help, count) in [
+        (
+            "tidegate_queue_attempts",
+            "Attempts at queued calls that were begun",
+            work.started,
+        ),
+        (
+            "tidegate_queue_done",
+            "Queued calls that are done",
+            work.done,
+        ),
+        (
+            "tidegate_queue_retried",
+            "Attempts at queued calls that were followed by another",
+            work.retried,
+        ),
+        (
+            "tidegate_queue_dead",
+            "Queued calls that were given up",
+            work.dead,
+        ),
+        (
+            "tidegate_queue_lost",
+            "Queued calls that were lost to damage; they are among the dead letters",
+            file.lost,
+        ),
+        (
+            "tidegate_queue_stuck",
+            "Ends of queued calls that could not be written at once",
+            work.stuck,
+        ),
+    ] {
+        let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        counter.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    Ok(())
 }
 
 fn labels(key: &FunctionKey) -> [(&str, &str); 2] {

@@ -7,11 +7,16 @@ use std::time::Duration;
 
 use tidegate_dialect_native::document::CapabilityInfo;
 use tidegate_dialect_native::{Info, Native, router};
-use tidegate_dialect_openfaas::{Config as OpenFaasConfig, Deployments, Images, OpenFaas};
+use tidegate_dialect_openfaas::{
+    Config as OpenFaasConfig, Deployments, Door as QueueDoor, Images, OpenFaas,
+};
 use tidegate_egress::Outlets;
 use tidegate_instance::Isolation;
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
-use tidegate_platform::{BuildOptions, ImageOptions, Parts, Platform, ToolPaths};
+use tidegate_platform::{
+    BuildOptions, DispatchOptions, ImageOptions, Parts, Platform, QueueFileOptions, QueueOptions,
+    RecordOptions, ToolPaths,
+};
 use tidegate_store::{OpenReport, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -135,6 +140,7 @@ impl Server {
         } else {
             Arc::new(isolation)
         };
+        let queue_door = QueueDoor::default();
         let platform = Platform::start(Parts {
             store,
             isolation,
@@ -153,6 +159,12 @@ impl Server {
                 registries: settings.registries.clone(),
                 docker_config: settings.docker_config.clone(),
             },
+            records: RecordOptions {
+                folder: settings.data.join("records"),
+                keep: settings.records.keep.clone(),
+                level: settings.records.level,
+                prices: settings.records.prices.clone(),
+            },
             outlets: settings
                 .outbound
                 .clone()
@@ -160,12 +172,14 @@ impl Server {
             revisions: settings.revisions,
             kinds: vec![Arc::new(Native), Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],
+            acceptor: None,
+            queue: Some(queue_options(settings, &queue_door)),
         })
         .await?;
 
         let capabilities = report.capabilities.iter().map(capability).collect();
         let stop = CancellationToken::new();
-        let openfaas = OpenFaas::new(
+        let openfaas = OpenFaas::with_door(
             platform.clone(),
             OpenFaasConfig {
                 release: env!("CARGO_PKG_VERSION"),
@@ -173,6 +187,7 @@ impl Server {
                 // Whoever may deploy may build.
                 payload_secret: keys.admin(),
             },
+            &queue_door,
         );
         let service = Arc::new(Service {
             openfaas_control: openfaas.router(),
@@ -258,7 +273,9 @@ impl Server {
         let _ = accepting.await;
         // Connections finish their requests, then the platform ends; what is left of the grace period is shared.
         let started = tokio::time::Instant::now();
-        let _ = tokio::task::spawn_blocking(|| threads.join()).await;
+        // What is queued begins no more, and what is accepted meanwhile is on disk.
+        let serving = tokio::task::spawn_blocking(|| threads.join());
+        let _ = tokio::join!(serving, platform.drain_queue(grace));
         platform
             .drain(grace.saturating_sub(started.elapsed()))
             .await;
@@ -361,6 +378,26 @@ fn isolation_options(settings: &Settings) -> Options {
         options.minimum = Minimum::Limits;
     }
     options
+}
+
+fn queue_options(settings: &Settings, door: &QueueDoor) -> QueueOptions {
+    let queue = &settings.queue;
+    let mut file = QueueFileOptions::default();
+    file.max_items = queue.max_items;
+    file.max_file_bytes = queue.max_bytes;
+    file.max_result_bytes = queue.results_bytes;
+    file.remember_ms = u64::try_from(queue.remember.as_millis()).unwrap_or(u64::MAX);
+    let mut dispatch = DispatchOptions::default();
+    dispatch.attempts = queue.at_once;
+    QueueOptions {
+        folder: settings.data.join("queue"),
+        file,
+        dispatch,
+        max_body: queue.max_body,
+        keep_result: queue.keep_results,
+        callbacks: queue.callbacks.clone(),
+        doors: vec![Arc::new(door.clone())],
+    }
 }
 
 fn build_options(settings: &Settings) -> BuildOptions {

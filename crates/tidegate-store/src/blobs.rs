@@ -92,7 +92,7 @@ pub struct Blobs {
     storage: Arc<dyn ObjectStore>,
     path: Arc<Path>,
     /// Held so that no other server removes unfinished blobs under us.
-    _folder: Arc<Folder>,
+    folder: Arc<Folder>,
 }
 
 impl Blobs {
@@ -119,10 +119,19 @@ impl Blobs {
             Self {
                 storage: Arc::new(storage),
                 path: path.into(),
-                _folder: data,
+                folder: data,
             },
             removed,
         ))
+    }
+
+    /// Blobs of somebody else's in a folder of this name beside these, which know nothing of one another. What an earlier
+    /// run left unfinished there is removed.
+    ///
+    /// # Errors
+    /// [`OpenError::NotWritable`].
+    pub fn beside(&self, name: &str) -> Result<Self, OpenError> {
+        Self::open(&self.path.join(name), Arc::clone(&self.folder)).map(|(blobs, _)| blobs)
     }
 
     /// Stores what the stream gives, up to `max_bytes`, and gives its digest, which must be the expected one if any.
@@ -283,9 +292,17 @@ impl Blobs {
     /// # Errors
     /// What keeps the storage from reading.
     pub async fn exists(&self, digest: &Digest) -> Result<bool, BlobError> {
+        Ok(self.size(digest).await?.is_some())
+    }
+
+    /// The size of a blob in bytes, if there is one; its bytes are not looked at.
+    ///
+    /// # Errors
+    /// What keeps the storage from reading.
+    pub async fn size(&self, digest: &Digest) -> Result<Option<u64>, BlobError> {
         match self.storage.head(&location(digest)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.error(error)),
         }
     }

@@ -1,4 +1,4 @@
-//! The object database file: its connections and what each of them is set to.
+//! A database file: its connections and what each of them is set to.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::schema::{self, Identity, MIGRATIONS};
+use crate::schema::{self, Identity};
 use crate::{Error, OpenError};
 
 /// How long a connection waits for a lock of SQLite's. Only an operator's shell or a backup can hold one for long,
@@ -23,17 +23,38 @@ const READER_CACHE_KIB: i32 = 256;
 /// Prepared statements kept a connection: more than there are.
 const STATEMENTS: usize = 32;
 
+/// What a database file is meant to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// Marks the file as ours.
+    pub application_id: u32,
+    /// Step `n` turns version `n` into version `n + 1`. A released step is never edited.
+    pub migrations: &'static [&'static str],
+    /// The size of a page in a new file, in bytes; SQLite's own choice if absent.
+    pub page_bytes: Option<u32>,
+    /// The size that the file may reach, in bytes.
+    pub max_bytes: u64,
+}
+
 /// A name of the database file from which connections are made.
 #[derive(Clone, Debug)]
-pub(crate) struct Database {
+pub struct Database {
     pub(crate) path: PathBuf,
 }
 
 impl Database {
+    /// The file of this name, which need not be there yet.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// Opens the file for writing, makes or migrates the tables. Gives the version it had if it was migrated.
     ///
-    /// Data that is not ours or of a newer release is left as it is, its log included.
-    pub(crate) fn prepare(&self, max_bytes: u64) -> Result<(Connection, Identity), OpenError> {
+    /// Data that is not ours or of a newer release is left as it is, its log included. Call [`examine`](crate::sqlite::examine) first.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn prepare(&self, layout: &Layout) -> Result<(Connection, Identity), OpenError> {
         // The file is made here, for SQLite would make it readable to all; its log gets the same mode.
         OpenOptions::new()
             .read(true)
@@ -51,8 +72,8 @@ impl Database {
         connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
             .map_err(sql)?;
-        let identity = schema::identify(&connection).map_err(sql)?;
-        let known = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
+        let identity = schema::identify(&connection, layout.application_id).map_err(sql)?;
+        let known = u32::try_from(layout.migrations.len()).unwrap_or(u32::MAX);
         let from = match identity {
             Identity::Empty => 0,
             Identity::Ours(version) if version <= known => version,
@@ -73,13 +94,24 @@ impl Database {
         connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)
             .map_err(sql)?;
+        if let (Identity::Empty, Some(bytes)) = (&identity, layout.page_bytes) {
+            connection
+                .pragma_update(None, "page_size", bytes)
+                .map_err(sql)?;
+        }
         // FULL: a commit is synced before it is answered. NORMAL would lose acknowledged commits in a power cut.
         connection
             .execute_batch(&format!(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = {LOG_KEPT_BYTES};"
             ))
             .map_err(sql)?;
-        schema::migrate(&mut connection, from, MIGRATIONS).map_err(sql)?;
+        schema::migrate(
+            &mut connection,
+            layout.application_id,
+            from,
+            layout.migrations,
+        )
+        .map_err(sql)?;
         // Each start begins with an empty log: see `wal` for what that makes distinguishable.
         self.empty_log(&connection)?;
         let page: i64 = connection
@@ -88,7 +120,8 @@ impl Database {
         connection
             .pragma_query_value(None, "page_count", |row| row.get(0))
             .and_then(|used: i64| {
-                let pages = (i64::try_from(max_bytes).unwrap_or(i64::MAX) / page.max(1)).max(used);
+                let pages =
+                    (i64::try_from(layout.max_bytes).unwrap_or(i64::MAX) / page.max(1)).max(used);
                 connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
             })
             .map_err(sql)?;
@@ -96,7 +129,10 @@ impl Database {
     }
 
     /// A connection that only reads.
-    pub(crate) fn reader(&self) -> rusqlite::Result<Connection> {
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub fn reader(&self) -> rusqlite::Result<Connection> {
         let connection = self.connect()?;
         connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
         connection.pragma_update(None, "query_only", true)?;
@@ -104,17 +140,22 @@ impl Database {
     }
 
     /// Copies the log into the database and truncates it.
-    pub(crate) fn empty_log(&self, connection: &Connection) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// Those of SQLite.
+    pub fn empty_log(&self, connection: &Connection) -> Result<(), Error> {
         connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(|error| Error::sqlite(&self.path, &error))
     }
 
-    pub(crate) fn error(&self, error: &rusqlite::Error) -> Error {
+    /// An error of SQLite's about this file, in the words of this crate.
+    pub fn error(&self, error: &rusqlite::Error) -> Error {
         Error::sqlite(&self.path, error)
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// The file.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 

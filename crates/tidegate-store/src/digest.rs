@@ -31,6 +31,11 @@ impl Digest {
         Self(hash.as_ref().try_into().expect("SHA-256 has 32 bytes"))
     }
 
+    /// The digest that is these bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 64 hexadecimal digits alone.
     pub fn hex(&self) -> String {
         hex(&self.0)

@@ -59,7 +59,10 @@ impl Folder {
 }
 
 /// Makes a folder that only its owner enters; an existing one stays as it is.
-pub(crate) fn make(path: &Path) -> Result<(), OpenError> {
+///
+/// # Errors
+/// [`OpenError::NotWritable`].
+pub fn make(path: &Path) -> Result<(), OpenError> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -71,7 +74,10 @@ pub(crate) fn make(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Makes names created or removed in this folder durable.
-pub(crate) fn sync(path: &Path) -> io::Result<()> {
+///
+/// # Errors
+/// Those of the system.
+pub fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 

@@ -42,6 +42,8 @@ mod wal;
 mod watch;
 mod writer;
 
+pub mod sqlite;
+
 pub use blobs::{BlobError, Blobs, PUT_PART_BYTES};
 pub use digest::{Digest, DigestError};
 pub use document::{MAX_DEPTH, MAX_DOCUMENT_BYTES, Object, OwnerReference};

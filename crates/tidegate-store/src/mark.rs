@@ -18,8 +18,9 @@ use crate::Digest;
 /// The version and the beginning of its digest, eight bytes each.
 const LENGTH: usize = 16;
 
+/// The file that holds the mark.
 #[derive(Debug)]
-pub(crate) struct Mark {
+pub struct Mark {
     file: File,
     path: PathBuf,
     warned: bool,
@@ -27,7 +28,10 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// Opens the file and reads the mark; one that is absent or torn says nothing.
-    pub(crate) fn open(path: &Path) -> io::Result<(Self, Option<u64>)> {
+    ///
+    /// # Errors
+    /// Those of opening the file.
+    pub fn open(path: &Path) -> io::Result<(Self, Option<u64>)> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -51,7 +55,7 @@ impl Mark {
     }
 
     /// Notes a version. A failure costs a check at the next start, not data, so it is only logged, once.
-    pub(crate) fn note(&mut self, version: u64) {
+    pub fn note(&mut self, version: u64) {
         match self.file.write_all_at(&encode(version), 0) {
             Ok(()) => self.warned = false,
             Err(error) if !self.warned => {

@@ -17,15 +17,17 @@ const READERS: usize = 4;
 /// How long a read waits for a connection before it is refused: longer than any page takes to read.
 const READER_WAIT: Duration = Duration::from_secs(10);
 
+/// Connections for reading. Few, and shared by all who read.
 #[derive(Debug)]
-pub(crate) struct Readers {
+pub struct Readers {
     database: Database,
     idle: Mutex<Vec<Connection>>,
     permits: Arc<Semaphore>,
 }
 
 impl Readers {
-    pub(crate) fn new(database: Database) -> Self {
+    /// None is open yet.
+    pub fn new(database: Database) -> Self {
         Self {
             database,
             idle: Mutex::new(Vec::with_capacity(READERS)),
@@ -34,10 +36,17 @@ impl Readers {
     }
 
     /// Runs `read` on a connection of its own.
-    pub(crate) async fn run<T: Send + 'static>(
+    ///
+    /// # Errors
+    /// What `read` says; [`Error::Busy`] if no connection comes free, [`Error::Closed`] after [`close`](Self::close).
+    pub async fn run<T, E>(
         self: &Arc<Self>,
-        read: impl FnOnce(&Database, &Connection) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
+        read: impl FnOnce(&Database, &Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         let permits = Arc::clone(&self.permits);
         let permit = match Arc::clone(&permits).try_acquire_owned() {
             Ok(permit) => permit,
@@ -68,14 +77,14 @@ impl Readers {
         });
         match task.await {
             Ok(result) => result,
-            Err(error) => Err(Error::Internal {
-                detail: format!("reading objects: {error}"),
-            }),
+            Err(error) => Err(E::from(Error::Internal {
+                detail: format!("reading the database: {error}"),
+            })),
         }
     }
 
     /// Closes the connections that nobody uses.
-    pub(crate) fn close(&self) {
+    pub fn close(&self) {
         self.permits.close();
         self.idle.lock().clear();
     }

@@ -266,6 +266,19 @@ fn text(object: &Object) -> String {
     serde_json::to_string(object.document()).expect("a JSON tree with text keys is JSON")
 }
 
+/// The SHA-256 of these parts, which `domain` keeps apart from those of other kinds.
+pub fn sum_parts(domain: &str, parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(domain.as_bytes());
+    for part in parts {
+        // Lengths keep ("ab", "c") apart from ("a", "bc").
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let sum = context.finish();
+    sum.as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
 fn checksum(key: &ObjectKey, uid: &str, version: i64, document: &str) -> Vec<u8> {
     let mut context = Context::new(&SHA256);
     context.update(b"tidegate object 1\n");

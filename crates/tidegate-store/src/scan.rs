@@ -70,8 +70,8 @@ pub(crate) fn scan(database: &Database, connection: &Connection) -> Result<Findi
     Ok(findings)
 }
 
-/// SQLite's own check; empty if it finds nothing.
-fn check(connection: &Connection) -> Vec<String> {
+/// SQLite's own check of the whole file; empty if it finds nothing, at most [`MAX_REPORTED`] lines.
+pub fn check(connection: &Connection) -> Vec<String> {
     let lines = connection
         .prepare(&format!("PRAGMA integrity_check({MAX_REPORTED})"))
         .and_then(|mut statement| {

@@ -40,7 +40,7 @@ pub(crate) const MIGRATIONS: &[&str] = &[
 
 /// What the file is.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Identity {
+pub enum Identity {
     /// Nothing in it yet.
     Empty,
     /// Ours, at this version.
@@ -50,7 +50,7 @@ pub(crate) enum Identity {
 }
 
 /// Looks without changing anything.
-pub(crate) fn identify(connection: &Connection) -> rusqlite::Result<Identity> {
+pub(crate) fn identify(connection: &Connection, application_id: u32) -> rusqlite::Result<Identity> {
     let pragma = |name: &str| {
         connection
             .pragma_query_value(None, name, |row| row.get::<_, i32>(0))
@@ -59,7 +59,7 @@ pub(crate) fn identify(connection: &Connection) -> rusqlite::Result<Identity> {
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (pragma("application_id")?, pragma("user_version")?) {
-        (APPLICATION_ID, version) => Ok(Identity::Ours(version)),
+        (found, version) if found == application_id => Ok(Identity::Ours(version)),
         (0, 0) if tables == 0 => Ok(Identity::Empty),
         (other, _) => Ok(Identity::Foreign(other)),
     }
@@ -68,16 +68,17 @@ pub(crate) fn identify(connection: &Connection) -> rusqlite::Result<Identity> {
 /// Applies the migrations from version `from` on.
 pub(crate) fn migrate(
     connection: &mut Connection,
+    application_id: u32,
     from: u32,
     migrations: &[&str],
 ) -> rusqlite::Result<()> {
     for (step, sql) in (0u32..).zip(migrations).skip(from as usize) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(sql)?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "application_id", application_id)?;
         transaction.pragma_update(None, "user_version", step + 1)?;
         transaction.commit()?;
-        tracing::info!(version = step + 1, "migrated the object database");
+        tracing::info!(version = step + 1, "migrated a database");
     }
     Ok(())
 }
@@ -89,24 +90,33 @@ mod tests {
     #[test]
     fn a_fresh_file_gets_every_step_and_is_ours() {
         let mut connection = Connection::open_in_memory().unwrap();
-        assert_eq!(identify(&connection).unwrap(), Identity::Empty);
-        migrate(&mut connection, 0, MIGRATIONS).unwrap();
+        assert_eq!(
+            identify(&connection, APPLICATION_ID).unwrap(),
+            Identity::Empty
+        );
+        migrate(&mut connection, APPLICATION_ID, 0, MIGRATIONS).unwrap();
         let known = u32::try_from(MIGRATIONS.len()).unwrap();
-        assert_eq!(identify(&connection).unwrap(), Identity::Ours(known));
+        assert_eq!(
+            identify(&connection, APPLICATION_ID).unwrap(),
+            Identity::Ours(known)
+        );
     }
 
     #[test]
     fn a_later_step_keeps_data_and_a_failing_one_changes_nothing() {
         let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, 0, &["CREATE TABLE a (x)"]).unwrap();
+        migrate(&mut connection, APPLICATION_ID, 0, &["CREATE TABLE a (x)"]).unwrap();
         connection.execute("INSERT INTO a VALUES (7)", []).unwrap();
         let steps = [
             "CREATE TABLE a (x)",
             "ALTER TABLE a ADD COLUMN y; UPDATE a SET y = x",
             "CREATE TABLE b (z); nonsense",
         ];
-        assert!(migrate(&mut connection, 1, &steps).is_err());
-        assert_eq!(identify(&connection).unwrap(), Identity::Ours(2));
+        assert!(migrate(&mut connection, APPLICATION_ID, 1, &steps).is_err());
+        assert_eq!(
+            identify(&connection, APPLICATION_ID).unwrap(),
+            Identity::Ours(2)
+        );
         let sum: i64 = connection
             .query_row("SELECT x + y FROM a", [], |row| row.get(0))
             .unwrap();
@@ -118,10 +128,16 @@ mod tests {
     fn the_files_of_others_are_recognised() {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
-        assert_eq!(identify(&connection).unwrap(), Identity::Foreign(0));
+        assert_eq!(
+            identify(&connection, APPLICATION_ID).unwrap(),
+            Identity::Foreign(0)
+        );
         connection
             .pragma_update(None, "application_id", 99)
             .unwrap();
-        assert_eq!(identify(&connection).unwrap(), Identity::Foreign(99));
+        assert_eq!(
+            identify(&connection, APPLICATION_ID).unwrap(),
+            Identity::Foreign(99)
+        );
     }
 }

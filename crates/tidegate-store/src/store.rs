@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::database::Database;
+use crate::database::{Database, Layout};
 use crate::folder::{self, Folder};
 use crate::mark::Mark;
 use crate::rows::{self, Counter};
 use crate::scan::{self, DamagedObject, Findings};
-use crate::schema::{Identity, MIGRATIONS};
+use crate::schema::{APPLICATION_ID, Identity, MIGRATIONS};
 use crate::watch::Hub;
 use crate::writer::{Orphan, QUEUE, Writer};
 use crate::{Blobs, Error, Keyring, Objects, OpenError, ResourceVersion, WalDamage, wal};
@@ -117,11 +117,14 @@ pub fn open_with(path: &Path, options: &Options) -> Result<(Store, OpenReport), 
         move |source| OpenError::Io { path, source }
     };
     let folder = Arc::new(Folder::open(path)?);
-    let database = Database {
-        path: path.join("objects.db"),
-    };
+    let database = Database::new(path.join("objects.db"));
     let wal = wal::examine(database.path(), path).map_err(io(database.path()))?;
-    let (connection, identity) = database.prepare(options.max_database_bytes)?;
+    let (connection, identity) = database.prepare(&Layout {
+        application_id: APPLICATION_ID,
+        migrations: MIGRATIONS,
+        page_bytes: None,
+        max_bytes: options.max_database_bytes,
+    })?;
     // Only now is it known that the folder is ours to add to.
     let keyring = Keyring::open(&path.join("keys"))?;
     let mark_path = path.join("objects.mark");

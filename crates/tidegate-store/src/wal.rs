@@ -62,7 +62,10 @@ enum Verdict {
 
 /// Examines the log of `database`; a damaged one is copied to `folder` under a name with the time of its last change,
 /// so that starts which fail again and again do not fill the disk with copies of the same log.
-pub(crate) fn examine(database: &Path, folder: &Path) -> io::Result<Option<WalDamage>> {
+///
+/// # Errors
+/// Those of reading the log and writing the copy.
+pub fn examine(database: &Path, folder: &Path) -> io::Result<Option<WalDamage>> {
     let mut log = database.as_os_str().to_owned();
     log.push("-wal");
     let file = match File::open(&log) {

@@ -193,6 +193,43 @@ impl Client {
         self.success(response).await.map(drop)
     }
 
+    /// Deletes what is there, and reads what that came to.
+    pub(crate) async fn delete_told<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, Error> {
+        let mut request = self.request(Method::DELETE, path, query, ANSWER);
+        // Of many things, it takes as long as it takes.
+        *request.timeout_mut() = None;
+        let response = self.send(request).await?;
+        self.document(response).await
+    }
+
+    /// Asks for something that is no document of ours, such as a function's answer that was kept.
+    pub(crate) async fn fetch(&self, path: &str) -> Result<Response, Error> {
+        let mut request = self.request(Method::GET, path, &[], ANSWER);
+        *request.timeout_mut() = None;
+        let response = self.send(request).await?;
+        self.success(response).await
+    }
+
+    /// Reads the document of an answer that [`Self::fetch`] gave.
+    pub(crate) async fn read<T: DeserializeOwned>(&self, response: Response) -> Result<T, Error> {
+        self.document(response).await
+    }
+
+    /// The page of metrics, a text.
+    pub(crate) async fn metrics(&self) -> Result<String, Error> {
+        let mut request = self.request(Method::GET, "", &[], ANSWER);
+        let path = format!("{}/metrics", self.base.path().trim_end_matches('/'));
+        request.url_mut().set_path(&path);
+        let response = self.send(request).await?;
+        let response = self.success(response).await?;
+        let bytes = body::read(self.shown(), response, body::MAX_DOCUMENT).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Opens a stream of lines.
     pub(crate) async fn lines(&self, path: &str, query: &[(&str, &str)]) -> Result<Lines, Error> {
         let mut request = self.request(Method::GET, path, query, ANSWER);

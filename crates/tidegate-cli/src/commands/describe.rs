@@ -227,6 +227,7 @@ fn access(page: &mut Page, spec: &FunctionSpec) {
         page.row("Egress", all);
     }
     page.row("Access", spec.access.as_deref().unwrap_or(""));
+    page.row("Records", spec.records.as_deref().unwrap_or(""));
 }
 
 fn instances(page: &mut Page, i: Instances) {
@@ -259,11 +260,13 @@ fn secret(secret: &SecretUse) -> String {
     }
 }
 
-struct Page(String);
+/// Names and values, a line each.
+#[derive(Default)]
+pub(super) struct Page(String);
 
 impl Page {
     /// A row, unless there is nothing to say.
-    fn row(&mut self, name: &str, value: &str) {
+    pub(super) fn row(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             let name = match name {
                 "" => String::new(),
@@ -273,7 +276,11 @@ impl Page {
         }
     }
 
-    fn map(&mut self, name: &str, values: &std::collections::BTreeMap<String, String>) {
+    pub(super) fn text(self) -> String {
+        self.0
+    }
+
+    pub(super) fn map(&mut self, name: &str, values: &std::collections::BTreeMap<String, String>) {
         let mut name = name;
         for (key, value) in values {
             if name.is_empty() {

@@ -2,23 +2,34 @@
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
-use jiff::Timestamp;
-use tidegate_core::{InvocationId, Name, format_duration, parse_duration};
+use tidegate_core::{InvocationId, Name};
 use tidegate_document::LogLine;
 
 use super::functions::{missing, path};
+use super::records::unkept;
+use crate::client::{Client, Lines};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::time::when;
 
 /// What Tidegate itself says of an instance, apart from what the code wrote.
 const SYSTEM: Style = AnsiColor::Yellow.on_default();
 const DIM: Style = Style::new().dimmed();
 
+/// The commands that one would try first.
+const EXAMPLES: &str = "\
+Examples:
+  tidegate logs thumbnail --follow           its lines as they come
+  tidegate logs thumbnail --since 10m        those of the last ten minutes
+  tidegate logs --record 0192f0c1…           those of one invocation, from disk, however long ago";
+
 /// Show what a function wrote
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Logs {
     /// The function
-    name: Name,
+    #[arg(required_unless_present = "record")]
+    name: Option<Name>,
     /// Go on with lines as they come, until Ctrl-C
     #[arg(short, long)]
     follow: bool,
@@ -26,11 +37,15 @@ pub(crate) struct Logs {
     #[arg(long, value_name = "N")]
     tail: Option<u32>,
     /// Only lines since then: 5m, 2h, or a time such as 2026-05-01T12:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = since)]
+    #[arg(long, value_name = "WHEN", value_parser = when)]
     since: Option<String>,
     /// Only lines of one request
     #[arg(long, value_name = "ID", value_parser = request)]
     request: Option<String>,
+    /// What one invocation wrote, from disk: kept when the lines above are long gone
+    #[arg(long, value_name = "ID", value_parser = request,
+        conflicts_with_all = ["name", "follow", "tail", "since", "request"])]
+    record: Option<String>,
     /// Begin every line with its time and instance
     #[arg(long)]
     timestamps: bool,
@@ -42,6 +57,32 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) async fn run(self, context: &mut Context) -> Result {
         let client = context.client()?;
+        let mut lines = match (&self.record, &self.name) {
+            (Some(id), _) => of_record(&client, id).await?,
+            (None, Some(name)) => self.of_function(context, &client, name.as_str()).await?,
+            (None, None) => {
+                return Err(Error::usage(
+                    "name a function, or an invocation with --record",
+                ));
+            }
+        };
+        let mut none = true;
+        while let Some(line) = lines.next::<LogLine>().await? {
+            none = false;
+            if self.json {
+                context.json_line(&line)?;
+            } else {
+                let text = self.text(context, &line);
+                context.bytes(text.as_bytes())?;
+            }
+        }
+        if none && self.record.is_some() {
+            context.note("it wrote nothing");
+        }
+        Ok(())
+    }
+
+    async fn of_function(&self, context: &Context, client: &Client, name: &str) -> Result<Lines> {
         let tail = self.tail.map(|n| n.to_string());
         let mut query = Vec::new();
         query.extend(tail.as_deref().map(|n| ("tail", n)));
@@ -50,21 +91,11 @@ impl Logs {
         if self.follow {
             query.push(("follow", "true"));
         }
-        let name = self.name.as_str();
         let target = format!("{}/logs", path(&context.namespace, name));
-        let mut lines = match client.lines(&target, &query).await {
-            Ok(lines) => lines,
-            Err(error) => return Err(missing(&client, error, &context.namespace, name).await),
-        };
-        while let Some(line) = lines.next::<LogLine>().await? {
-            if self.json {
-                context.json_line(&line)?;
-            } else {
-                let text = self.text(context, &line);
-                context.bytes(text.as_bytes())?;
-            }
+        match client.lines(&target, &query).await {
+            Ok(lines) => Ok(lines),
+            Err(error) => Err(missing(client, error, &context.namespace, name).await),
         }
-        Ok(())
     }
 
     fn text(&self, context: &Context, line: &LogLine) -> String {
@@ -82,19 +113,14 @@ impl Logs {
     }
 }
 
-fn since(text: &str) -> Result<String, String> {
-    if let Ok(duration) = parse_duration(text) {
-        return Ok(format_duration(duration));
-    }
-    match text.parse::<Timestamp>() {
-        Ok(at) => Ok(at.to_string()),
-        Err(_) => {
-            Err("write how long ago, such as 5m, or a time such as 2026-05-01T12:00:00Z".to_owned())
-        }
-    }
+/// What an invocation wrote, as it is kept on disk.
+pub(super) async fn of_record(client: &Client, id: &str) -> Result<Lines> {
+    let lines = client.lines(&format!("/records/{id}/logs"), &[]).await;
+    lines.map_err(|e| unkept(e, id))
 }
 
-fn request(text: &str) -> Result<String, String> {
+/// Reads an invocation's id.
+pub(super) fn request(text: &str) -> Result<String, String> {
     text.parse::<InvocationId>()
         .map(|id| id.to_string())
         .map_err(|e| e.to_string())

@@ -67,6 +67,7 @@ impl Namespace {
                         name: name.as_str().to_owned(),
                         ..Metadata::default()
                     },
+                    spec: None,
                 };
                 let _: tidegate_document::Namespace =
                     client.put(&format!("/namespaces/{name}"), &wanted).await?;

@@ -12,6 +12,16 @@ use serde_json::{Value, json};
 /// One answer: status, headers, body.
 type Answer = (u16, Vec<(&'static str, String)>, Bytes);
 
+/// Headers that say how a call is to be made later.
+const LATER: [&str; 6] = [
+    "prefer",
+    "x-tidegate-delay",
+    "x-tidegate-max-age",
+    "idempotency-key",
+    "x-tidegate-order-key",
+    "x-callback-url",
+];
+
 #[derive(Default)]
 struct Script {
     answers: BTreeMap<String, Vec<Answer>>,
@@ -25,6 +35,8 @@ pub(crate) struct Asked {
     pub(crate) line: String,
     pub(crate) authorization: Option<String>,
     pub(crate) content_type: Option<String>,
+    /// Those by which a call is made later.
+    pub(crate) later: Vec<String>,
     /// Of a build context.
     pub(crate) signature: Option<String>,
     pub(crate) body: Bytes,
@@ -86,7 +98,8 @@ impl Fake {
         self.raw(&format!("{method} /tidegate/v1{path}"), 200, &[], &body)
     }
 
-    /// Answers a line, as it is, with any bytes.
+    /// Answers a line, as it is, with any bytes. One that ends in `*` is for all that begin so and have no answer of their
+    /// own.
     pub(crate) fn raw(
         self,
         line: &str,
@@ -143,10 +156,27 @@ async fn answer(State(script): State<Arc<Mutex<Script>>>, request: Request) -> R
         line: line.clone(),
         authorization: text("authorization"),
         content_type: text("content-type"),
+        later: LATER
+            .into_iter()
+            .filter_map(|name| Some(format!("{name}: {}", text(name)?)))
+            .collect(),
         signature: text("x-build-signature"),
         body,
     });
-    let (status, headers, body) = match script.answers.get_mut(&line) {
+    let begins = |known: &&String| {
+        let beginning = known.strip_suffix('*');
+        beginning.is_some_and(|beginning| line.starts_with(beginning))
+    };
+    let known = match script.answers.contains_key(&line) {
+        true => line.clone(),
+        false => script
+            .answers
+            .keys()
+            .find(begins)
+            .cloned()
+            .unwrap_or(line.clone()),
+    };
+    let (status, headers, body) = match script.answers.get_mut(&known) {
         Some(answers) if answers.len() > 1 => answers.remove(0),
         Some(answers) => answers[0].clone(),
         // Unless the test says otherwise, there is nothing to build.

@@ -78,8 +78,29 @@ impl Home {
         text.replace(&fake.url, "URL")
     }
 
+    /// The same, where output is a terminal of a hundred columns.
+    pub(crate) fn on_terminal(&self, fake: &Fake, args: &[&str]) -> String {
+        let url = ["--url", &fake.url];
+        let terminal = Terminal {
+            stdout: true,
+            stderr: false,
+            stdin: false,
+            width: Some(100),
+        };
+        let text = self.with(&[&url, args].concat(), "", Vec::new(), terminal);
+        text.replace(&fake.url, "URL").replace('\x1b', "ESC")
+    }
+
     /// The same, without a server.
     pub(crate) fn plain(&self, args: &[&str], stdin: &str, checks: Checks) -> String {
+        let terminal = Terminal {
+            width: Some(100),
+            ..Terminal::default()
+        };
+        self.with(args, stdin, checks, terminal)
+    }
+
+    fn with(&self, args: &[&str], stdin: &str, checks: Checks, terminal: Terminal) -> String {
         let (out, err) = (Captured::default(), Captured::default());
         let code = run(
             std::iter::once("tidegate")
@@ -90,10 +111,7 @@ impl Home {
                 stdin: Some(Box::new(io::Cursor::new(stdin.as_bytes().to_vec()))),
                 stdout: Box::new(out.clone()),
                 stderr: Box::new(err.clone()),
-                terminal: Terminal {
-                    width: Some(100),
-                    ..Terminal::default()
-                },
+                terminal,
                 checks,
             },
         );
@@ -175,8 +193,9 @@ pub(crate) fn check(name: &str, output: &str) {
     insta::with_settings!({
         filters => [
             (r" in \d+\.\ds", " in TIME"),
-            (r" \d{4}d\b", " AGE"),
             (r"\(\d+d ago\)", "(AGE ago)"),
+            (r" \d{4}d ago", " AGE ago"),
+            (r" \d{4}d\b", " AGE"),
             (r"sha256:[0-9a-f]{64}", "sha256:DIGEST"),
         ],
         omit_expression => true,

@@ -21,7 +21,7 @@ fn every_command_explains_itself() {
         }
         pages += 1;
     }
-    assert_eq!(pages, 27);
+    assert_eq!(pages, 33);
 }
 
 #[test]

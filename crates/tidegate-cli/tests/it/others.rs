@@ -89,6 +89,101 @@ fn a_namespace_has_a_list_of_what_is_reached() {
 }
 
 #[test]
+fn triggers() {
+    let home = Home::new();
+    let file = home.file("body.json", "{\"kind\": \"nightly\"}");
+    let made = json!({
+        "apiVersion": "tidegate.dev/v1",
+        "kind": "Trigger",
+        "metadata": { "name": "nightly", "namespace": "default", "creationTimestamp": "2020-01-01T00:00:00Z" },
+        "spec": {
+            "function": "thumb", "schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "missed": "all", "jitter": "30s",
+            "request": { "headers": { "x-of": "cron" }, "body": "{}" },
+        },
+        "status": {
+            "fired": 2, "lastTick": "2026-11-22T01:30:00Z", "lastFired": "2026-11-22T01:30:12.5Z",
+            "lastInvocation": "0190-id", "nextTick": "2026-11-23T01:30:00Z",
+            "upcoming": ["2026-11-23T02:30:00+01:00", "2026-11-24T02:30:00+01:00"],
+        },
+    });
+    let mut paused = made.clone();
+    paused["spec"]["paused"] = true.into();
+    paused["status"] = json!({ "fired": 2 });
+    let mut failing = made.clone();
+    failing["status"]["error"] = "the queue has no room".into();
+    let path = "/namespaces/default/triggers/nightly";
+    let fake = Fake::new()
+        .on(&format!("PUT {path}"), 201, &made)
+        .on(
+            &format!("PUT {path}"),
+            409,
+            &error("trigger nightly is there", "conflict"),
+        )
+        .on(
+            "GET /namespaces/default/triggers",
+            200,
+            &json!({ "items": [made, paused, failing] }),
+        )
+        .on("GET /triggers", 200, &json!({ "items": [made] }))
+        .on(&format!("GET {path}"), 200, &made)
+        .on(&format!("POST {path}/pause"), 200, &paused)
+        .on(&format!("POST {path}/resume"), 200, &made)
+        .on(
+            &format!("POST {path}/fire"),
+            202,
+            &json!({ "invocation": "0191-id" }),
+        )
+        .on(&format!("DELETE {path}"), 200, &json!({}));
+    let data = format!("@{file}");
+    let create = [
+        "trigger",
+        "create",
+        "nightly",
+        "--function",
+        "thumb",
+        "--schedule",
+        "30 2 * * *",
+    ];
+    let more = [
+        "--time-zone",
+        "Europe/Berlin",
+        "--missed",
+        "all",
+        "--jitter",
+        "30s",
+        "-H",
+        "X-Of: cron",
+        "--data",
+        &data,
+    ];
+    let mut said = home.run(&fake, &[&create[..], &more].concat());
+    said.push_str(&home.run(&fake, &create));
+    said.push_str(&home.run(&fake, &["trigger", "list"]));
+    said.push_str(&home.run(&fake, &["trigger", "list", "-A"]));
+    said.push_str(&home.run(&fake, &["trigger", "show", "nightly"]));
+    said.push_str(&home.run(&fake, &["trigger", "pause", "nightly"]));
+    said.push_str(&home.run(&fake, &["trigger", "resume", "nightly"]));
+    said.push_str(&home.run(&fake, &["trigger", "fire", "nightly"]));
+    said.push_str(&home.run(&fake, &["trigger", "delete", "nightly"]));
+    said.push_str(&home.run(&fake, &["trigger", "show", "gone"]));
+    let wrong = ["trigger", "create", "a", "--function", "f", "--schedule"];
+    for schedule in ["0 25 * * *", "*/5 * * * * *", "TZ=Mars @daily"] {
+        said.push_str(&home.run(&fake, &[&wrong[..], &[schedule]].concat()));
+    }
+    check("trigger", &said);
+    let asked = fake.asked();
+    let put = asked.iter().find(|a| a.line.starts_with("PUT")).unwrap();
+    let sent: Value = serde_json::from_slice(&put.body).unwrap();
+    assert_eq!(
+        sent["spec"],
+        json!({
+            "function": "thumb", "schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "missed": "all", "jitter": "30s",
+            "request": { "headers": { "x-of": "cron" }, "body": "{\"kind\": \"nightly\"}" },
+        })
+    );
+}
+
+#[test]
 fn namespaces() {
     let home = Home::new();
     let team = json!({

@@ -1,13 +1,18 @@
 //! What is stored of what a client sent, and what is refused at once.
 
+use serde::Serialize;
 use tidegate_platform::{Object, ObjectKey, Platform, canonical_namespace};
 
 use super::{Answer, unreadable};
-use crate::document::{API_VERSION, FUNCTION, Function, FunctionSpec, Metadata};
+use crate::document::{API_VERSION, FunctionSpec, Metadata};
 use crate::error::ApiError;
 
 /// What is stored of a document: what the client says of it, with the key that it was sent to.
-pub(super) fn stored(metadata: &Metadata, spec: &FunctionSpec, key: &ObjectKey) -> Answer<Object> {
+pub(super) fn stored(
+    metadata: &Metadata,
+    spec: &impl Serialize,
+    key: &ObjectKey,
+) -> Answer<Object> {
     let mut kept = serde_json::json!({ "name": key.name(), "namespace": key.namespace() });
     for (field, given) in [
         ("labels", &metadata.labels),
@@ -27,14 +32,15 @@ pub(super) fn stored(metadata: &Metadata, spec: &FunctionSpec, key: &ObjectKey) 
     }
     let document = serde_json::json!({
         "apiVersion": API_VERSION,
-        "kind": FUNCTION,
+        "kind": key.kind(),
         "metadata": kept,
         "spec": serde_json::to_value(spec).map_err(unreadable)?,
     });
     Object::new(document).map_err(|e| tidegate_platform::Error::Store(e).into())
 }
 
-pub(super) fn check_identity(document: &Function, key: &ObjectKey) -> Answer<()> {
+/// `said`: its apiVersion and its kind.
+pub(super) fn check_identity(said: [&str; 2], metadata: &Metadata, key: &ObjectKey) -> Answer<()> {
     let same = |field: &str, given: &str, wanted: &str| {
         if given.is_empty() || given == wanted {
             return Ok(());
@@ -43,12 +49,12 @@ pub(super) fn check_identity(document: &Function, key: &ObjectKey) -> Answer<()>
             "{field} is {given:?}, but the request is for {wanted:?}"
         )))
     };
-    same("apiVersion", &document.api_version, API_VERSION)?;
-    same("kind", &document.kind, FUNCTION)?;
-    same("metadata.name", &document.metadata.name, key.name())?;
+    same("apiVersion", said[0], API_VERSION)?;
+    same("kind", said[1], key.kind())?;
+    same("metadata.name", &metadata.name, key.name())?;
     same(
         "metadata.namespace",
-        canonical_namespace(&document.metadata.namespace),
+        canonical_namespace(&metadata.namespace),
         key.namespace(),
     )
 }
@@ -118,6 +124,12 @@ fn other_version(wanted: &str, machine: &str, images: &[&str]) -> ApiError {
 mod tests {
     use super::super::target::function_key;
     use super::*;
+    use crate::document::Function;
+
+    fn check(document: &Function, key: &ObjectKey) -> Answer<()> {
+        let said = [&*document.api_version, &*document.kind];
+        check_identity(said, &document.metadata, key)
+    }
 
     #[test]
     fn a_version_that_is_not_here_may_come_from_an_image() {
@@ -149,17 +161,13 @@ mod tests {
             }))
             .unwrap();
             let key = function_key("default", "f").unwrap();
-            assert_eq!(
-                check_identity(&document, &key).is_ok(),
-                good,
-                "{namespace}/{name}"
-            );
+            assert_eq!(check(&document, &key).is_ok(), good, "{namespace}/{name}");
         }
         let named: Function = serde_json::from_value(serde_json::json!({
             "metadata": { "name": "guest" },
             "spec": { "runtime": "python", "code": { "digest": "", "entry": "" } },
         }))
         .unwrap();
-        assert!(check_identity(&named, &function_key("default", "guest").unwrap()).is_ok());
+        assert!(check(&named, &function_key("default", "guest").unwrap()).is_ok());
     }
 }

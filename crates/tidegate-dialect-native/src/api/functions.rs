@@ -92,7 +92,11 @@ pub(crate) async fn put_function(
     let platform = &context.platform;
     let mut document: Function = parse(&body, "a Function")?;
     let key = function_key(&namespace, &name)?;
-    check_identity(&document, &key)?;
+    check_identity(
+        [&document.api_version, &document.kind],
+        &document.metadata,
+        &key,
+    )?;
     let image = image::image(&document.spec)?;
     let spec = spec_of(&document.spec)?;
     if image.is_none() {
@@ -100,6 +104,7 @@ pub(crate) async fn put_function(
     }
     build(document.spec.build.as_ref())?;
     lower::traffic(&document.spec.traffic)?;
+    lower::records(document.spec.records.as_deref())?;
     document
         .spec
         .rollout
@@ -129,6 +134,11 @@ pub(crate) async fn put_function(
         platform.check_code(&digest).await?;
     }
     let wanted = stored(&document.metadata, &document.spec, &key)?;
+    if document.spec.later.is_some() {
+        let lowered = lower::Native.lower(&wanted)?;
+        let checked = platform.check_queue_rules(&lowered.queue).await;
+        checked.map_err(|(field, why)| ApiError::invalid(format!("spec.async.{field}: {why}")))?;
+    }
     if image.is_some() {
         let lowered = lower::Native.lower(&wanted)?;
         platform.check_image(&lowered).map_err(as_invalid)?;

@@ -47,7 +47,11 @@ pub(crate) async fn function_logs(
     let query = LogQuery {
         invocation: invocation
             .map_err(|e: tidegate_core::ParseIdError| ApiError::invalid(format!("request: {e}")))?,
-        since: params.since.as_deref().map(since).transpose()?,
+        since: params
+            .since
+            .as_deref()
+            .map(|text| moment("since", text))
+            .transpose()?,
         ..LogQuery::default()
     };
     let headers = [(CONTENT_TYPE, "application/x-ndjson")];
@@ -92,7 +96,8 @@ pub(crate) async fn function_build(
     Ok((headers, logs::build(tail)).into_response())
 }
 
-fn since(text: &str) -> Answer<SystemTime> {
+/// A moment that a parameter of this name gives.
+pub(super) fn moment(what: &str, text: &str) -> Answer<SystemTime> {
     if let Ok(back) = parse_duration(text) {
         return Ok(SystemTime::now()
             .checked_sub(back)
@@ -100,7 +105,7 @@ fn since(text: &str) -> Answer<SystemTime> {
     }
     text.parse::<jiff::Timestamp>().map(SystemTime::from).map_err(|_| {
         ApiError::invalid(format!(
-            "since: {text:?} is neither a duration such as 5m nor a time such as 2026-01-31T12:00:00Z"
+            "{what}: {text:?} is neither a duration such as 5m nor a time such as 2026-01-31T12:00:00Z"
         ))
     })
 }

@@ -7,9 +7,12 @@ pub(crate) mod images;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod namespaces;
+pub(crate) mod queue;
+pub(crate) mod records;
 pub(crate) mod secrets;
 pub(crate) mod server;
 mod target;
+pub(crate) mod triggers;
 pub(crate) mod versions;
 
 use std::sync::Arc;
@@ -96,6 +99,13 @@ pub fn router(platform: Platform, info: Info) -> Router {
             post(versions::promote),
         )
         .merge(images::routes())
+        .route("/records", get(records::list_records))
+        .route("/records/{id}", get(records::get_record))
+        .route("/records/{id}/logs", get(records::record_logs))
+        .route("/usage", get(records::usage))
+        .route("/cost", get(records::cost))
+        .merge(queue::routes())
+        .merge(triggers::routes())
         .route("/namespaces/{namespace}/secrets", get(secrets::list_secrets))
         .route(
             "/namespaces/{namespace}/secrets/{name}",

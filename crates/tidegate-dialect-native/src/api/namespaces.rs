@@ -7,10 +7,10 @@ use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
-use tidegate_platform::{Error, StoreError, canonical_namespace};
+use tidegate_platform::{NamespaceChange, canonical_namespace};
 
 use super::{Answer, Context, parse};
-use crate::document::{ErrorBody, Namespace, NamespaceList};
+use crate::document::{ErrorBody, Namespace, NamespaceList, NamespaceSpec};
 use crate::error::ApiError;
 use crate::render;
 
@@ -19,6 +19,7 @@ use crate::render;
 #[serde(default)]
 struct Wanted {
     metadata: WantedMetadata,
+    spec: Option<NamespaceSpec>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -42,60 +43,39 @@ pub(crate) async fn list_namespaces(State(context): State<Context>) -> Answer<Js
     Ok(Json(NamespaceList { items }))
 }
 
-/// Creates a namespace, or gives one that is there the labels and the annotations that are sent. `tidegate.dev/egress` lists
-/// all that its functions reach.
+/// Creates a namespace, or changes one: labels, annotations and specification that are sent take the place of those it
+/// has, and what is not sent stays as it is. The annotation `tidegate.dev/egress` lists all that its functions reach.
 #[utoipa::path(put, path = "/tidegate/v1/namespaces/{namespace}", tag = "namespaces", params(("namespace" = String, Path)),
-    request_body = Option<Namespace>, responses((status = 200, body = Namespace), (status = 400, body = ErrorBody)))]
+    request_body(content = Option<Namespace>), responses((status = 200, body = Namespace), (status = 400, body = ErrorBody)))]
 pub(crate) async fn create_namespace(
     State(context): State<Context>,
     Path(namespace): Path<String>,
     body: Bytes,
 ) -> Answer<Json<Namespace>> {
-    let platform = &context.platform;
     let name = canonical_namespace(&namespace);
-    let WantedMetadata {
-        name: said,
-        labels,
-        annotations,
-    } = wanted(&body)?;
-    if !said.is_empty() && canonical_namespace(&said) != name {
+    let Wanted { metadata, spec } = wanted(&body)?;
+    let said = &metadata.name;
+    if !said.is_empty() && canonical_namespace(said) != name {
         return Err(ApiError::invalid(format!(
             "metadata.name is {said:?}, but the request is for {name:?}"
         )));
     }
-    let says_nothing = labels.is_none() && annotations.is_none();
-    let (new_labels, new_annotations) = (
-        labels.clone().unwrap_or_default(),
-        annotations.clone().unwrap_or_default(),
-    );
-    let made = platform
-        .make_namespace(name, &new_labels, &new_annotations)
-        .await;
-    let object = match made {
-        Err(Error::Store(StoreError::AlreadyExists { .. })) => {
-            let found = platform.namespace(name).await?;
-            if says_nothing {
-                found
-            } else {
-                let kept = render::namespace(&found).metadata;
-                let labels = labels.unwrap_or(kept.labels);
-                let annotations = annotations.unwrap_or(kept.annotations);
-                platform
-                    .describe_namespace(name, &labels, &annotations)
-                    .await?
-            }
-        }
-        made => made?,
+    let change = NamespaceChange {
+        labels: metadata.labels,
+        annotations: metadata.annotations,
+        // A document of ours is always JSON.
+        spec: spec.and_then(|spec| serde_json::to_value(spec).ok()),
     };
+    let object = context.platform.change_namespace(name, change).await?;
     Ok(Json(render::namespace(&object)))
 }
 
 /// Nothing is sent by those who only want it to be there.
-fn wanted(body: &[u8]) -> Answer<WantedMetadata> {
+fn wanted(body: &[u8]) -> Answer<Wanted> {
     if body.is_empty() {
-        return Ok(WantedMetadata::default());
+        return Ok(Wanted::default());
     }
-    Ok(parse::<Wanted>(body, "a Namespace")?.metadata)
+    parse(body, "a Namespace")
 }
 
 /// Removes an empty namespace.
@@ -115,11 +95,15 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_not_what_is_empty() {
-        let bare = wanted(b"").unwrap();
+        let bare = wanted(b"").unwrap().metadata;
         assert!(bare.labels.is_none() && bare.annotations.is_none());
-        let named = wanted(br#"{"kind":"Namespace","metadata":{"name":"team"}}"#).unwrap();
+        let named = wanted(br#"{"kind":"Namespace","metadata":{"name":"team"}}"#)
+            .unwrap()
+            .metadata;
         assert!(named.name == "team" && named.annotations.is_none());
-        let cleared = wanted(br#"{"metadata":{"annotations":{}}}"#).unwrap();
+        let cleared = wanted(br#"{"metadata":{"annotations":{}}}"#)
+            .unwrap()
+            .metadata;
         assert_eq!(cleared.annotations, Some(BTreeMap::new()));
         assert!(wanted(b"team").is_err());
     }

@@ -69,6 +69,7 @@ impl From<Error> for Refusal {
             Error::Invalid(_) | Error::Digest(_) | Error::Code(_) => StatusCode::BAD_REQUEST,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::InUse(_) => StatusCode::CONFLICT,
+            Error::Quota(_) => StatusCode::FORBIDDEN,
             Error::Store(store) => match store {
                 StoreError::NotFound { .. } => StatusCode::NOT_FOUND,
                 StoreError::AlreadyExists { .. } | StoreError::Conflict { .. } => {

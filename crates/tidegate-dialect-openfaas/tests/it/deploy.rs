@@ -79,6 +79,50 @@ async fn what_was_deployed_comes_back_as_it_was_sent() {
 }
 
 #[tokio::test]
+async fn schedules_of_the_annotations_are_triggers_of_the_function() {
+    let mut world = World::new().await;
+    let cron = |schedule: &str| {
+        let annotations = json!({ "topic": "cron-function", "schedule": schedule });
+        hello(json!({ "annotations": annotations }))
+    };
+    let status = world
+        .say("POST", "/system/functions", cron("@hourly; 0 25 * * *"))
+        .await;
+    assert_eq!(status, 400);
+    world
+        .say("POST", "/system/functions", cron("@hourly; */5 * * * *"))
+        .await;
+    world.settled("default", "hello").await;
+    let triggers = async |world: &World| {
+        let all = world.platform.triggers(Some("default")).await.unwrap();
+        let texts = all.iter().map(|t| {
+            let headers = t.spec.request.all_headers();
+            let names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
+            let (name, spec) = (t.object.key().name(), &t.spec);
+            format!(
+                "{name} {} {} {}",
+                spec.function,
+                spec.schedule,
+                names.join(",")
+            )
+        });
+        texts.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        triggers(&world).await,
+        [
+            "hello-schedule-1 hello @hourly x-connector,x-topic",
+            "hello-schedule-2 hello */5 * * * * x-connector,x-topic",
+        ]
+    );
+    world
+        .say("PUT", "/system/functions", hello(json!({})))
+        .await;
+    world.settled("default", "hello").await;
+    assert!(triggers(&world).await.is_empty());
+}
+
+#[tokio::test]
 async fn credentials_of_a_registry_are_not_kept() {
     let mut world = World::new().await;
     let body = hello(json!({ "registryAuth": "c2VjcmV0", "mine": 1 }));

@@ -61,6 +61,8 @@ impl Lower for Plain {
     fn lower(&self, object: &Object) -> Result<Lowered, LowerError> {
         let spec = object.spec().cloned().unwrap_or_default();
         Ok(Lowered {
+            records: None,
+            queue: tidegate_platform::QueueRules::default(),
             key: place(object.key().namespace(), object.key().name()),
             spec: serde_json::from_value::<FunctionSpec>(spec)
                 .map_err(|e| LowerError::new("spec", e.to_string()))?,
@@ -72,6 +74,7 @@ impl Lower for Plain {
             switch: Switch::WhenReady,
             traffic: Vec::new(),
             rollout: None,
+            schedules: Vec::new(),
         })
     }
 }

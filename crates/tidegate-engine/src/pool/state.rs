@@ -9,7 +9,12 @@ use tidegate_core::scale::{self, Decision, Load, Observation, Ready};
 use tidegate_core::{InstanceId, Metric, Scale};
 use tidegate_instance::StartError;
 
-use super::{Lineage, Waiter};
+use super::{Lineage, Pool, Waiter};
+use crate::meter::Meter;
+use crate::slot::Slot;
+
+/// How often the time of instances without a call is added up: what a killed server forgets of it at most.
+const COUNT_IDLE: Duration = Duration::from_secs(1);
 
 pub(super) struct State {
     pub(super) scale: Scale,
@@ -37,6 +42,8 @@ pub(super) struct State {
     load: Option<Box<Load>>,
     /// When the instances' use of the processor was read last.
     pub(super) sampled: Duration,
+    /// When the time of instances without a call was added up last.
+    idle_counted: Duration,
     /// Where the dice are.
     dice: u64,
 }
@@ -44,8 +51,13 @@ pub(super) struct State {
 pub(super) struct Entry {
     pub(super) id: InstanceId,
     pub(super) target: Arc<Target>,
+    pub(super) meter: Arc<Meter>,
     pub(super) in_flight: u32,
     pub(super) idle_since: Duration,
+    /// Until when its time without a call has been added up.
+    pub(super) counted_until: Duration,
+    /// Such time, between calls, that has not been told of yet.
+    pub(super) idle: Duration,
     /// Takes no new call, for it cannot be connected to or is not wanted; it still has calls.
     pub(super) leaving: bool,
     /// Processor time when it was read last, in microseconds.
@@ -72,6 +84,7 @@ impl State {
             arrived: 0,
             load: Load::of(&scale).map(Box::new),
             sampled: now,
+            idle_counted: now,
             // Any number but zero will do: pools are to differ from one another, not to surprise anybody.
             dice: (u64::from(now.subsec_nanos()) | 1).wrapping_mul(0x9e37_79b9_7f4a_7c15),
         }
@@ -227,6 +240,21 @@ impl State {
         }
     }
 
+    /// The time that instances were there without a call since this was asked last; nothing where that was a moment ago.
+    pub(super) fn count_idle(&mut self, now: Duration) -> Duration {
+        if now.saturating_sub(self.idle_counted) < COUNT_IDLE {
+            return Duration::ZERO;
+        }
+        self.idle_counted = now;
+        let mut idle = Duration::ZERO;
+        for entry in &mut self.ready {
+            idle += entry.idle_until(now);
+            entry.idle = Duration::ZERO;
+            entry.counted_until = now;
+        }
+        idle
+    }
+
     /// Remembers that so many were wanted, so that they are kept for the idle time.
     pub(super) fn wanted(&mut self, now: Duration, instances: u32) {
         if let Some(load) = &mut self.load {
@@ -321,15 +349,29 @@ impl State {
 
 impl Entry {
     /// Takes a call. What an instance did last counts until it does something else, since code may go on after its answer.
-    pub(super) fn take(&mut self, call: Lineage) {
+    pub(super) fn take(&mut self, pool: &Arc<Pool>, call: Lineage, started: bool) -> Slot {
+        if self.in_flight == 0 {
+            self.idle = self.idle_until(pool.host().now());
+        }
         self.lineage = match self.in_flight {
             0 => call,
             _ => Lineage {
                 call: None,
                 depth: self.lineage.depth.max(call.depth),
+                trace: None,
             },
         };
         self.in_flight += 1;
+        let meter = self.meter.clone();
+        Slot::new(pool.clone(), self.target.clone(), meter, started)
+    }
+
+    /// How long it has been without a call, as far as that has not been added up.
+    pub(super) fn idle_until(&self, now: Duration) -> Duration {
+        match self.in_flight {
+            0 => self.idle + now.saturating_sub(self.counted_until),
+            _ => self.idle,
+        }
     }
 
     fn has_room(&self, concurrency: u32) -> bool {

@@ -45,6 +45,8 @@ pub(crate) struct Fake {
     pub(crate) on_job: Mutex<OnJob>,
     /// Jobs that were begun.
     pub(crate) jobs: AtomicUsize,
+    /// The use of instances started from now on is counted.
+    pub(crate) counting: AtomicBool,
     /// Secrets that jobs were shown as files of their own.
     pub(crate) shown: Mutex<Vec<(String, Vec<u8>)>>,
 }
@@ -104,6 +106,9 @@ pub(crate) struct FakeInstance {
     pub(crate) drained: AtomicBool,
     /// Processor time so far, in microseconds; none is measured while it is zero.
     pub(crate) cpu_us: AtomicU64,
+    counting: bool,
+    /// Looks at its counters.
+    pub(crate) looks: AtomicUsize,
     /// Wakes the calls that are held.
     release: Notify,
     /// Frames for the streams that are open, in the order they were opened.
@@ -269,6 +274,8 @@ impl Isolation for Handle {
             cancelled: Mutex::default(),
             drained: AtomicBool::new(false),
             cpu_us: AtomicU64::new(0),
+            counting: fake.counting.load(Ordering::SeqCst),
+            looks: AtomicUsize::new(0),
             release: Notify::new(),
             streams: Mutex::default(),
         });
@@ -598,7 +605,21 @@ impl Instance for InstanceHandle {
         })
     }
 
+    fn cpu_us(&self) -> Option<u64> {
+        let counted = self.0.counting && !self.0.is_gone();
+        self.0.looks.fetch_add(1, Ordering::SeqCst);
+        counted.then(|| self.0.cpu_us.load(Ordering::SeqCst))
+    }
+
+    fn memory_peak(&self) -> Option<u64> {
+        Some(4096)
+    }
+
     fn start_times(&self) -> StartTimes {
-        StartTimes::default()
+        StartTimes {
+            sandbox_us: 1,
+            runtime_us: 2,
+            load_us: 3,
+        }
     }
 }

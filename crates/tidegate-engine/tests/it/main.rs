@@ -13,6 +13,7 @@ mod cancel;
 mod death;
 mod deploy;
 mod host;
+mod ledger;
 mod load;
 mod scale;
 mod starts;

@@ -20,7 +20,8 @@ async fn many_first_calls_share_starts_and_never_exceed_the_maximum() {
     world.settled(&f).await;
     assert_eq!(world.fake.begun(), 4);
     assert!(world.fake.peak.load(std::sync::atomic::Ordering::SeqCst) <= 4);
-    assert_eq!(f.metrics().cold_starts(), 100);
+    // The others took slots that came free.
+    assert_eq!(f.metrics().cold_starts(), 4);
     assert_eq!(world.counts(&f).idle, 4);
 }
 

@@ -10,10 +10,11 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use tidegate_contract::{Body, BodyFault, Contract, Prefix};
+use tidegate_core::record::Cause;
 use tidegate_core::{Code, FunctionKey, FunctionSpec, Name, Outcome};
 use tidegate_engine::{
-    CallContext, Engine, Failure, Function, Materials, Options, PoolCounts, ReplyBody, Resources,
-    Revision, UnknownRevision, new_id,
+    CallContext, Engine, Failure, Function, Ledger, Materials, NoLedger, Options, PoolCounts,
+    ReplyBody, Resources, Revision, UnknownRevision, new_id,
 };
 use tidegate_instance::StartError;
 use tokio::io::AsyncWriteExt as _;
@@ -99,9 +100,19 @@ impl World {
     }
 
     pub(crate) fn with(options: Options) -> Self {
+        Self::kept_by(Arc::new(NoLedger), options)
+    }
+
+    /// A world whose calls this ledger is told of.
+    pub(crate) fn kept_by(ledger: Arc<dyn Ledger>, options: Options) -> Self {
         let fake = Arc::<Fake>::default();
         let kept = Arc::<Kept>::default();
-        let engine = Engine::new(Arc::new(Handle(fake.clone())), kept.clone(), options);
+        let engine = Engine::new(
+            Arc::new(Handle(fake.clone())),
+            kept.clone(),
+            ledger,
+            options,
+        );
         Self { fake, engine, kept }
     }
 
@@ -206,6 +217,8 @@ pub(crate) fn context() -> CallContext {
         caller: None,
         received: tokio::time::Instant::now(),
         depth: 0,
+        cause: Cause::default(),
+        trace: None,
     }
 }
 

@@ -8,6 +8,7 @@
 //! Everything takes the root of the file system as an argument. The machines this is tested on every day have version 1
 //! controllers only; version 2 is written against the kernel's documents and tested against a tree of plain files.
 
+mod counters;
 mod discover;
 mod group;
 
@@ -15,6 +16,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use counters::Accounts;
 pub(crate) use discover::Found;
 pub(crate) use group::{Group, read};
 

@@ -13,4 +13,5 @@ mod namespaces;
 mod restart;
 mod secrets;
 mod sources;
+mod triggers;
 mod versions;

@@ -14,7 +14,7 @@ use tidegate_core::{Build, Code, FunctionKey, FunctionRef, FunctionSpec, Name, S
 use tidegate_platform::{
     Body, CallContext, Digest, Failure, Function, GradualRollout, Holds, ImageUse, KeptRevision,
     Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix,
-    ReplyBody, Status, Switch, new_id,
+    ReplyBody, Scheduled, Status, Switch, TriggerRequest, new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -36,6 +36,17 @@ pub(crate) struct World {
 pub(crate) const KEPT: usize = 3;
 
 struct Plain;
+
+/// The member `schedules` of a spec has schedules.
+fn schedules_of(object: &Object) -> Vec<Scheduled> {
+    let all = object.spec().and_then(|s| s["schedules"].as_array());
+    let all = all.into_iter().flatten().filter_map(|s| s.as_str());
+    all.map(|schedule| Scheduled {
+        schedule: schedule.to_owned(),
+        request: TriggerRequest::default(),
+    })
+    .collect()
+}
 
 /// The member `traffic` of a spec has `REVISION|latest=PERCENT[:TAG]`, separated by spaces.
 fn traffic_of(object: &Object) -> Vec<Share> {
@@ -102,6 +113,8 @@ impl Lower for Plain {
         let spec = object.spec().cloned().unwrap_or_default();
         let name = |text| Name::new(text).map_err(|e| LowerError::new("metadata", e.to_string()));
         Ok(Lowered {
+            records: None,
+            queue: tidegate_platform::QueueRules::default(),
             key: FunctionKey::new(
                 &name(object.key().namespace())?,
                 &name(object.key().name())?,
@@ -125,6 +138,7 @@ impl Lower for Plain {
             switch: Switch::WhenReady,
             traffic: traffic_of(object),
             rollout: rollout_of(object),
+            schedules: schedules_of(object),
         })
     }
 }
@@ -137,18 +151,27 @@ impl World {
     }
 
     pub(crate) async fn with(folder: &Path, fake: Arc<Fake>) -> Self {
+        Self::made_of(folder, fake, |_| ()).await
+    }
+
+    /// One whose parts are changed before it starts.
+    pub(crate) async fn made_of(
+        folder: &Path,
+        fake: Arc<Fake>,
+        change: impl FnOnce(&mut Parts),
+    ) -> Self {
         let data = folder.join("data");
         let opened = tokio::task::spawn_blocking(move || tidegate_store::open(&data)).await;
         let (store, report) = opened.unwrap().unwrap();
         assert!(report.is_clean(), "{report:?}");
-        let platform = Platform::start(Parts {
+        let mut parts = Parts {
             revisions: KEPT,
             kinds: vec![Arc::new(Plain)],
             holders: vec![Arc::new(Held)],
             ..Parts::below(folder, store, Arc::new(Handle(fake.clone())))
-        })
-        .await
-        .unwrap();
+        };
+        change(&mut parts);
+        let platform = Platform::start(parts).await.unwrap();
         let code = upload(&platform, folder).await;
         Self {
             fake,
@@ -339,6 +362,8 @@ pub(crate) fn context() -> CallContext {
         caller: None,
         received: tokio::time::Instant::now(),
         depth: 0,
+        cause: tidegate_core::record::Cause::default(),
+        trace: None,
     }
 }
 

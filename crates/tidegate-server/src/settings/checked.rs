@@ -5,15 +5,22 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tidegate_core::record::{Level, LevelError};
 use tidegate_core::{parse_cpu, parse_duration};
 use tidegate_egress::{Policy as EgressPolicy, Target, Upstreams};
-use tidegate_platform::{BUILD_LIMITS, ImageSettings, JobLimits};
+use tidegate_platform::{
+    BUILD_LIMITS, ImageSettings, JobLimits, KeepOptions, Price, PriceError, Prices,
+    QueueFileOptions, Retention,
+};
 
 use super::layers::Layers;
 use super::words::{
     address, allowed, duration, hosts, list, logging_filter, one_of, registries, size, whole,
 };
-use super::{Auth, BuildSettings, LogFormat, Settings, SettingsError, SideListener};
+use super::{
+    Auth, BuildSettings, LogFormat, QueueSettings, RecordSettings, Settings, SettingsError,
+    SideListener,
+};
 
 /// Memory of the machine for each instance that it may have.
 const MEMORY_PER_INSTANCE: u64 = 32 << 20;
@@ -114,6 +121,8 @@ impl Layers {
                 |text| Ok::<_, String>(Some(PathBuf::from(text)).filter(|_| text != "none")),
                 || docker_config(environment),
             ),
+            records: self.records(),
+            queue: self.queue(),
             outbound: self.outbound(),
             interpreters: INTERPRETERS
                 .iter()
@@ -202,6 +211,64 @@ impl Layers {
             insecure: self.get("images.insecure", registries, Vec::new),
             ca_file: self.get("images.ca-file", file, || None),
             ..usual
+        }
+    }
+
+    fn records(&mut self) -> RecordSettings {
+        let level = |text: &str| text.parse().map_err(|e: LevelError| e.to_string());
+        let price = |text: &str| text.parse().map_err(|e: PriceError| e.to_string());
+        let usual = KeepOptions::default();
+        let (records, lines) = (usual.records, usual.lines);
+        RecordSettings {
+            level: self.get("records.level", level, Level::default),
+            keep: KeepOptions {
+                records: Retention {
+                    keep_for: self.get("records.keep", duration, || records.keep_for),
+                    keep_bytes: self.get("records.max-size", size, || records.keep_bytes),
+                    ..records
+                },
+                lines: Retention {
+                    keep_for: self.get("records.logs-keep", duration, || lines.keep_for),
+                    keep_bytes: self.get("records.logs-max-size", size, || lines.keep_bytes),
+                    ..lines
+                },
+                keep_usage_for: self.get("records.usage-keep", duration, || usual.keep_usage_for),
+                granularity: self.get("billing.granularity", duration, || usual.granularity),
+                ..usual
+            },
+            prices: Prices {
+                currency: self.get(
+                    "prices.currency",
+                    |text| Ok::<_, String>(text.to_owned()),
+                    String::new,
+                ),
+                invocation: self.get("prices.invocation", price, Price::default),
+                gb_second: self.get("prices.gb-second", price, Price::default),
+                cpu_second: self.get("prices.cpu-second", price, Price::default),
+                gb_out: self.get("prices.gb-out", price, Price::default),
+                cold_start: self.get("prices.cold-start", price, Price::default),
+                idle_gb_second: self.get("prices.idle-gb-second", price, Price::default),
+            },
+        }
+    }
+
+    fn queue(&mut self) -> QueueSettings {
+        let usual = QueueFileOptions::default();
+        let is_on = self.get("queue.callbacks", one_of(&SWITCH), || true);
+        let callbacks = self.get("queue.callbacks-allow", allowed, EgressPolicy::default);
+        QueueSettings {
+            max_items: self.get("queue.max-calls", whole::<u64>, || usual.max_items),
+            max_bytes: self.get("queue.max-size", size, || usual.max_file_bytes),
+            max_body: self.get("queue.max-body", size, || 64 << 20),
+            at_once: self.get("queue.concurrent", whole::<u32>, || 256),
+            keep_results: self.get("queue.results-keep", duration, || {
+                Duration::from_secs(24 * 3600)
+            }),
+            results_bytes: self.get("queue.results-max-size", size, || usual.max_result_bytes),
+            remember: self.get("queue.keys-keep", duration, || {
+                Duration::from_millis(usual.remember_ms)
+            }),
+            callbacks: is_on.then_some(callbacks),
         }
     }
 

@@ -17,8 +17,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tidegate_core::record::Level;
 use tidegate_egress::Policy as EgressPolicy;
-use tidegate_platform::{ImageSettings, JobLimits};
+use tidegate_platform::{ImageSettings, JobLimits, KeepOptions, Prices};
 
 use layers::Layers;
 pub use table::reference;
@@ -74,6 +75,10 @@ pub struct Settings {
     pub registries: Option<Vec<String>>,
     /// The Docker configuration with the server's own credentials for registries.
     pub docker_config: Option<PathBuf>,
+    /// How invocations are recorded and billed.
+    pub records: RecordSettings,
+    /// How calls are kept that are made later.
+    pub queue: QueueSettings,
     /// What functions reach that ask for a way out; `None` where none does.
     pub outbound: Option<EgressPolicy>,
     /// Interpreters of the other languages by name, under `/usr`, where they are not the usual ones.
@@ -104,6 +109,38 @@ pub struct BuildSettings {
     pub egress: Option<EgressPolicy>,
     /// Environment of every step.
     pub env: Vec<(String, String)>,
+}
+
+/// How invocations are recorded and billed.
+#[derive(Clone, Debug)]
+pub struct RecordSettings {
+    /// Which leave a record where their function does not say.
+    pub level: Level,
+    /// For how long, how much, and what is billed.
+    pub keep: KeepOptions,
+    /// What usage costs.
+    pub prices: Prices,
+}
+
+/// How calls are kept that are made later.
+#[derive(Clone, Debug)]
+pub struct QueueSettings {
+    /// Calls that may be queued.
+    pub max_items: u64,
+    /// The size that the queue's file may reach, in bytes.
+    pub max_bytes: u64,
+    /// Largest body of a request, in bytes.
+    pub max_body: u64,
+    /// Calls that are made at once.
+    pub at_once: u32,
+    /// How long results can be asked for, where a function does not say.
+    pub keep_results: Duration,
+    /// Bytes of all results.
+    pub results_bytes: u64,
+    /// How long idempotency keys are remembered.
+    pub remember: Duration,
+    /// What may be told of an end by address; nothing where absent.
+    pub callbacks: Option<EgressPolicy>,
 }
 
 /// Who may use the control routes.

@@ -230,6 +230,121 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "file of certificates (PEM), of registries or their authorities, that are trusted beside the system's",
     },
     Setting {
+        key: "records.level",
+        default: "all",
+        help: "which invocations leave a record where their function does not say: 'all', 'errors', 'sampled:100', or 'none'",
+    },
+    Setting {
+        key: "records.keep",
+        default: "30d",
+        help: "how long records are kept",
+    },
+    Setting {
+        key: "records.max-size",
+        default: "4Gi",
+        help: "bytes of all records; beyond it the oldest go",
+    },
+    Setting {
+        key: "records.logs-keep",
+        default: "7d",
+        help: "how long what invocations print is kept",
+    },
+    Setting {
+        key: "records.logs-max-size",
+        default: "2Gi",
+        help: "bytes of all that invocations print; beyond it the oldest goes",
+    },
+    Setting {
+        key: "records.usage-keep",
+        default: "400d",
+        help: "how long sums of usage are kept",
+    },
+    Setting {
+        key: "queue.max-calls",
+        default: "10000000",
+        help: "calls to be made later that may be queued; beyond it 503",
+    },
+    Setting {
+        key: "queue.max-size",
+        default: "64Gi",
+        help: "bytes of the queue's file; beyond it 503",
+    },
+    Setting {
+        key: "queue.max-body",
+        default: "64Mi",
+        help: "largest body of a call to be made later, where its function takes as much; beyond it 413",
+    },
+    Setting {
+        key: "queue.concurrent",
+        default: "256",
+        help: "queued calls that are made at once",
+    },
+    Setting {
+        key: "queue.results-keep",
+        default: "24h",
+        help: "how long results of queued calls can be asked for, where their function does not say",
+    },
+    Setting {
+        key: "queue.results-max-size",
+        default: "256Mi",
+        help: "bytes of all results; beyond it the oldest go",
+    },
+    Setting {
+        key: "queue.keys-keep",
+        default: "24h",
+        help: "how long idempotency keys are remembered",
+    },
+    Setting {
+        key: "queue.callbacks",
+        default: "on",
+        help: "'on', ends of queued calls are told to addresses that clients name; 'off', such calls are refused",
+    },
+    Setting {
+        key: "queue.callbacks-allow",
+        default: "",
+        help: "hosts (name, address or network, :port where it matters) that may be told although they are private or this machine's; separated by commas",
+    },
+    Setting {
+        key: "billing.granularity",
+        default: "1ms",
+        help: "what the billed time of an invocation is rounded up to",
+    },
+    Setting {
+        key: "prices.currency",
+        default: "",
+        help: "the currency of the prices, as it is shown",
+    },
+    Setting {
+        key: "prices.invocation",
+        default: "0",
+        help: "price of an invocation",
+    },
+    Setting {
+        key: "prices.gb-second",
+        default: "0",
+        help: "price of a GB-second: memory limit times billed time, a GB being 2^30 bytes",
+    },
+    Setting {
+        key: "prices.cpu-second",
+        default: "0",
+        help: "price of a second of processor time, as far as it is measured",
+    },
+    Setting {
+        key: "prices.gb-out",
+        default: "0",
+        help: "price of a GB of answers",
+    },
+    Setting {
+        key: "prices.cold-start",
+        default: "0",
+        help: "price of an invocation that waited for a start",
+    },
+    Setting {
+        key: "prices.idle-gb-second",
+        default: "0",
+        help: "price of a GB-second of instances that are there without a call",
+    },
+    Setting {
         key: "runtimes.ruby",
         default: "",
         help: "the Ruby interpreter, under /usr; /usr/bin/ruby where absent",

@@ -19,6 +19,8 @@ mod network;
 mod openfaas;
 mod protocols;
 mod python;
+mod queue;
+mod records;
 mod requests;
 mod robustness;
 mod rollout;

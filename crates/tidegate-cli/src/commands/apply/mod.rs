@@ -301,6 +301,7 @@ async fn create_namespaces(context: &mut Context, client: &Client, loaded: &Load
                 name: name.clone(),
                 ..Metadata::default()
             },
+            spec: None,
         };
         let _: Namespace = client.put(&format!("/namespaces/{name}"), &wanted).await?;
         context.note(format!("created namespace {name}"));

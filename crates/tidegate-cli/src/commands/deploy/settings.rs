@@ -7,6 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tidegate_core::record::{Level, LevelError};
 use tidegate_core::{Name, parse_bytes, parse_cpu, parse_duration};
 use tidegate_document::{FunctionSpec, SecretUse};
 
@@ -68,6 +69,9 @@ pub(crate) struct Settings {
     /// Who may call it: anyone, or holders of a key
     #[arg(long, value_parser = ["public", "private"])]
     access: Option<String>,
+    /// Which calls leave a record: all, errors, sampled:100 for one in a hundred and those that fail, none
+    #[arg(long, value_name = "LEVEL", value_parser = level)]
+    records: Option<String>,
     /// A label, for selecting; can be given many times
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -118,6 +122,7 @@ impl Settings {
             None => {}
         }
         one.set(&mut spec.access, &self.access, "access");
+        one.set(&mut spec.records, &self.records, "records");
         one.map("labels", labels, &self.labels);
         match (spec.scale.min, spec.scale.max) {
             (Some(min), Some(max)) if min > max => Err(Error::usage(format!(
@@ -168,6 +173,11 @@ pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     let (name, value) = pair(text)?;
     check_variable(name)?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+fn level(text: &str) -> Result<String, String> {
+    let level: Level = text.parse().map_err(|e: LevelError| e.to_string())?;
+    Ok(level.to_string())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -81,8 +81,8 @@ fn what_cannot_be_called_says_so() {
         .call("POST", "/async-function/nobody")
         .body("")
         .send()
-        .status(501)
-        .says(&["asynchronous"]);
+        .status(404)
+        .says(&["error finding function nobody.openfaas-fn"]);
     server.get("/async-function/nobody").status(405);
     server.faas_up(
         "call-methods",

@@ -1,5 +1,7 @@
 //! `invoke`.
 
+mod later;
+
 use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use reqwest::{Body, Response, Url};
 use tidegate_core::{Name, format_duration, parse_duration};
 use tidegate_document::{ErrorBody, Function};
 
+use self::later::{Later, come_back};
 use super::functions::{missing, path, url};
 use crate::client::{self, ANSWER, Client, MAX_ERROR, of_stream};
 use crate::context::Context;
@@ -28,10 +31,19 @@ const REQUEST_ID: &str = "x-request-id";
 /// Outcomes for which the function wrote the answer itself.
 const ITS_OWN: [&str; 2] = ["ok", "application"];
 
+const EXAMPLES: &str = "\
+Examples:
+  tidegate invoke thumbnail -d @photo.jpg > small.jpg
+  tidegate invoke notes --path '/search?q=tide' -i
+  tidegate invoke mail -d '{\"to\":\"a@b.org\"}' --async                 later; prints an id
+  tidegate invoke mail -d @mail.json --async --idempotency-key order-17  once, however often it is asked for
+  tidegate invoke report --async --wait                                  durably, and yet waiting for it";
+
 /// Call a function and print what it answers
 ///
 /// Fails if the status is 400 or more.
 #[derive(Args)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Invoke {
     /// The function
     name: Name,
@@ -43,6 +55,8 @@ pub(crate) struct Invoke {
     /// Give up after this time: 30s; by default the function's own limit rules
     #[arg(long, value_name = "TIME", value_parser = time)]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    later: Later,
 }
 
 /// What is sent to a function.
@@ -67,12 +81,13 @@ pub(crate) struct Request {
 
 impl Invoke {
     /// The call of a function.
-    pub(super) const fn of(name: Name, call: Request) -> Self {
+    pub(super) fn of(name: Name, call: Request) -> Self {
         Self {
             name,
             call,
             revision: None,
             timeout: None,
+            later: Later::default(),
         }
     }
 
@@ -85,6 +100,12 @@ impl Invoke {
             show_head(context, &response);
         }
         let failed = response.status().as_u16() >= 400;
+        if self.later.later && !failed {
+            let later = &self.later;
+            return later
+                .accepted(context, &client, &self.name, &response, self.timeout)
+                .await;
+        }
         // What an error says is also wanted for the line on standard error, if it is short enough to be one.
         let mut copy = Vec::new();
         loop {
@@ -131,6 +152,7 @@ impl Invoke {
         if let Some(revision) = &self.revision {
             headers.insert(REVISION, revision.clone());
         }
+        self.later.write(headers);
         // The key is for the platform. A function that anyone may call never needs it, and so never sees it. An older
         // revision may need it although the newest does not; the platform keeps it from the code.
         if (private || self.revision.is_some())
@@ -139,7 +161,8 @@ impl Invoke {
         {
             headers.insert(AUTHORIZATION, key);
         }
-        *request.timeout_mut() = self.timeout;
+        // With --wait it is the answer that is to come in time.
+        *request.timeout_mut() = self.timeout.filter(|_| !self.later.wait);
         if let Some(data) = &self.call.data {
             let Data { body, kind, length } = body(context, data)?;
             if let (Some(length), false) = (length, self.sets(&CONTENT_LENGTH)) {
@@ -203,10 +226,19 @@ impl Invoke {
             .as_deref()
             .is_some_and(|o| !ITS_OWN.contains(&o));
         let said = serde_json::from_slice::<ErrorBody>(body).ok();
+        // Where it was to be made later, nothing but the platform can have answered so.
+        let platform = platform || self.later.later && said.is_some();
         if let Some(said) = said.filter(|_| platform) {
             message = format!("{message}: {}", said.error);
         }
         let error = Error::failed(message);
+        if self.later.later && platform {
+            // It was not accepted, so that nothing of it was run.
+            return match &facts.come_back {
+                Some(time) => error.hint(format!("it was not accepted; try again in {time}")),
+                None => error.hint("it was not accepted, and will not be made"),
+            };
+        }
         match &facts.request {
             Some(id) => error.hint(format!(
                 "{} shows what it wrote",
@@ -222,6 +254,7 @@ struct Facts {
     status: u16,
     outcome: Option<String>,
     request: Option<String>,
+    come_back: Option<String>,
 }
 
 fn response_facts(response: &Response) -> Facts {
@@ -233,6 +266,7 @@ fn response_facts(response: &Response) -> Facts {
         status: response.status().as_u16(),
         outcome: text(OUTCOME),
         request: text(REQUEST_ID),
+        come_back: come_back(response.headers()),
     }
 }
 
@@ -340,7 +374,7 @@ fn show_head(context: &mut Context, response: &Response) {
     context.quiet = quiet;
 }
 
-fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+pub(super) fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text
         .split_once(':')
         .ok_or_else(|| "write it as 'Name: value'".to_owned())?;

@@ -1,0 +1,386 @@
+//! From a request to something that is on disk and will run.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _, stream};
+use http::HeaderMap;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tidegate_contract::BodyFault;
+use tidegate_core::record::{Cause, TraceContext};
+use tidegate_core::{FunctionKey, InvocationId};
+use tidegate_engine::Failure;
+use tidegate_queue::{
+    AcceptError, Accepted, Body as Kept, Callback, MAX_INLINE_BYTES, Payload, Spooled, Submission,
+    Target,
+};
+use tidegate_store::BlobError;
+
+use crate::{Body, Error, NotQueued, Platform};
+
+/// What belongs to a connection, or to the way that a body came.
+const NOT_KEPT: [http::HeaderName; 9] = [
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// How long a full queue's callers are told to wait where nothing better is known.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Longest time that a body may go without a byte, where the function does not say.
+const BODY_IDLE: Duration = Duration::from_secs(60);
+
+/// The key by which everything of a function that is ordered is ordered.
+const ALL: &str = "";
+
+/// A call that is to be made later.
+#[derive(Clone, Debug, Default)]
+pub struct Later {
+    /// The word of the door it came through.
+    pub door: &'static str,
+    /// In capitals.
+    pub method: String,
+    /// Below the function, with the query.
+    pub path_and_query: String,
+    /// Those of the request.
+    pub headers: HeaderMap,
+    /// What led to it.
+    pub cause: Cause,
+    /// Where that stands in a distributed trace.
+    pub trace: Option<TraceContext>,
+    /// Not before this has passed.
+    pub delay: Duration,
+    /// When it is given up, in place of what its function says.
+    pub max_age: Option<Duration>,
+    /// See [`Submission::order_key`].
+    pub order_key: Option<String>,
+    /// See [`Submission::idempotency`].
+    pub idempotency: Option<String>,
+    /// Who gets the answer.
+    pub callback: Option<String>,
+}
+
+/// Why a call was not accepted. It will not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAccepted {
+    /// It asks for something that cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// Its body is larger than what is taken.
+    #[error(
+        "the request body is larger than {limit} bytes, the most that is kept for a call to be made later"
+    )]
+    TooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// The namespace may have no more of it.
+    #[error(transparent)]
+    Quota(Failure),
+    /// The body did not come whole.
+    #[error(transparent)]
+    Body(BodyFault),
+    /// There is no room now, or the disk fails.
+    #[error("{message}")]
+    Later {
+        /// For people.
+        message: String,
+        /// When to try again.
+        after: Duration,
+    },
+    /// This server makes no calls later.
+    #[error("this server has no queue: call the function and wait for the answer")]
+    NoQueue,
+}
+
+impl Platform {
+    /// Accepts a call that is made later. When this returns with `Ok` it is on disk, and will be made.
+    ///
+    /// # Errors
+    /// See [`NotAccepted`].
+    pub async fn enqueue(
+        &self,
+        id: InvocationId,
+        function: &FunctionKey,
+        later: Later,
+        mut body: Body,
+    ) -> Result<Accepted, NotAccepted> {
+        let queued = self.in_queue().ok_or(NotAccepted::NoQueue)?;
+        let queue = &queued.queue;
+        let rules = self.rules().of(function);
+        self.admit_later(function)?;
+        if let Some(url) = &later.callback {
+            self.check_callback(url).map_err(NotAccepted::Invalid)?;
+        }
+        let (limit, idle) = self.body_bounds(function);
+        let limit = limit.min(queued.max_body);
+        // Before a byte of it is read.
+        if body.size_hint().lower() > limit {
+            return Err(NotAccepted::TooLarge { limit });
+        }
+        body.bound(limit, idle);
+        let kept = self.keep_body(body, limit).await?;
+        let spooled = match &kept {
+            Kept::Spooled(spooled) => Some(*spooled),
+            Kept::Inline(_) => None,
+        };
+        let mut policy = rules.policy;
+        if let Some(age) = later.max_age {
+            policy.max_age_ms = millis(age);
+        }
+        let due_ms = match later.delay {
+            Duration::ZERO => 0,
+            delay => queue.now_ms().saturating_add(millis(delay)),
+        };
+        let order_key = later
+            .order_key
+            .or_else(|| rules.ordered.then(|| ALL.to_owned()));
+        let keep_result = rules.keep_result.unwrap_or(queued.keep_result);
+        let submission = Submission {
+            id,
+            function: function.clone(),
+            target: Target::Function,
+            door: later.door.to_owned(),
+            request: Payload {
+                method: later.method,
+                path_and_query: later.path_and_query,
+                headers: headers(&later.headers),
+                body: kept,
+            },
+            cause: later.cause,
+            trace: later.trace,
+            due_ms,
+            policy,
+            order_key,
+            idempotency: later.idempotency,
+            on_success: rules.on_success.clone(),
+            on_failure: rules.on_failure.clone(),
+            callback: later.callback.map(|url| Callback { url }),
+            keep_result_ms: millis(keep_result),
+        };
+        let accepted = queue.accept(submission).await;
+        if let Some(spooled) = spooled
+            && !matches!(
+                accepted,
+                Ok(Accepted {
+                    duplicate: false,
+                    ..
+                })
+            )
+        {
+            self.unspool(&spooled).await;
+        }
+        Ok(accepted?)
+    }
+
+    /// What can be said of a callback's address before anything is sent there.
+    ///
+    /// # Errors
+    /// It may not be reached, or is no address; for people.
+    pub fn check_callback(&self, url: &str) -> Result<(), String> {
+        if self.is_inside(url) {
+            return Ok(());
+        }
+        let courier = self.in_queue().and_then(|queued| queued.courier.as_ref());
+        let courier = courier
+            .ok_or_else(|| "this server tells nobody of ends: see queue.callbacks".to_owned())?;
+        courier.check(url).map_err(|e| e.to_string())
+    }
+
+    /// The limits of a body, as the function has them.
+    fn body_bounds(&self, function: &FunctionKey) -> (u64, Duration) {
+        let function = self.function(function.borrowed());
+        let members = function.map(|f| self.members(&f)).unwrap_or_default();
+        let limits = members.first().map(|member| &member.revision.spec.limits);
+        limits.map_or((u64::MAX, BODY_IDLE), |limits| {
+            (limits.body, limits.stream_idle)
+        })
+    }
+
+    fn admit_later(&self, function: &FunctionKey) -> Result<(), NotAccepted> {
+        let namespace = &function.namespace;
+        if !self.limits_queued(namespace) {
+            return Ok(());
+        }
+        let Some(queued) = self.in_queue() else {
+            return Ok(());
+        };
+        // Lanes are in the order of namespaces.
+        let mut after = FunctionKey {
+            namespace: namespace.clone(),
+            group: "".into(),
+            name: "".into(),
+        };
+        let mut waiting = 0;
+        loop {
+            let lanes = queued.queue.lanes(Some(&after), LANES);
+            let of_namespace = lanes
+                .iter()
+                .take_while(|lane| lane.function.namespace == *namespace);
+            waiting += of_namespace.map(|lane| lane.queued).sum::<u64>();
+            match lanes.last() {
+                Some(last) if lanes.len() == LANES && last.function.namespace == *namespace => {
+                    after = last.function.clone();
+                }
+                _ => break,
+            }
+        }
+        self.admit_queued(namespace, waiting)
+            .map_err(NotAccepted::Quota)
+    }
+
+    /// In memory what is small, on disk what is not.
+    async fn keep_body(&self, mut body: Body, limit: u64) -> Result<Kept, NotAccepted> {
+        let mut start = BytesMut::new();
+        while start.len() <= MAX_INLINE_BYTES {
+            match body.frame().await {
+                None => return Ok(Kept::Inline(start.freeze())),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        start.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(fault)) => return Err(of_body(fault, limit)),
+            }
+        }
+        let Some(queued) = self.in_queue() else {
+            return Err(NotAccepted::NoQueue);
+        };
+        let mut fault = None;
+        let spooled = {
+            let rest = rest(start.freeze(), body, &mut fault);
+            queued.queue.spool(rest, limit).await
+        };
+        match (spooled, fault) {
+            (Ok(spooled), None) => Ok(Kept::Spooled(spooled)),
+            (Ok(spooled), Some(fault)) => {
+                self.unspool(&spooled).await;
+                Err(of_body(fault, limit))
+            }
+            (Err(_), Some(fault)) => Err(of_body(fault, limit)),
+            (Err(BlobError::TooLarge { max }), None) => Err(NotAccepted::TooLarge { limit: max }),
+            (Err(error), None) => Err(NotAccepted::Later {
+                message: format!("the body cannot be kept: {error}"),
+                after: AGAIN,
+            }),
+        }
+    }
+
+    async fn unspool(&self, spooled: &Spooled) {
+        let Some(queued) = self.in_queue() else {
+            return;
+        };
+        if let Err(error) = queued.queue.unspool(spooled).await {
+            tracing::warn!(%error, "a body that is not needed stays on disk until the next start");
+        }
+    }
+}
+
+/// Lanes that are looked at at once.
+const LANES: usize = 256;
+
+type Chunks<'a> = Pin<Box<dyn Stream<Item = Result<Bytes, BodyFault>> + Send + 'a>>;
+
+/// What was read of a body, then what is left of it.
+fn rest<'a>(start: Bytes, body: Body, fault: &'a mut Option<BodyFault>) -> Chunks<'a> {
+    let left = stream::unfold((body, fault), |(mut body, fault)| async move {
+        loop {
+            match body.frame().await? {
+                Ok(frame) => {
+                    // Trailers are not kept.
+                    if let Ok(data) = frame.into_data() {
+                        return Some((Ok(data), (body, fault)));
+                    }
+                }
+                Err(broken) => {
+                    *fault = Some(broken);
+                    return Some((Err(broken), (body, fault)));
+                }
+            }
+        }
+    });
+    stream::iter([Ok(start)]).chain(left).boxed()
+}
+
+fn of_body(fault: BodyFault, limit: u64) -> NotAccepted {
+    match fault {
+        BodyFault::TooLarge { .. } => NotAccepted::TooLarge { limit },
+        fault => NotAccepted::Body(fault),
+    }
+}
+
+fn headers(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let kept = headers.iter().filter(|(name, _)| {
+        !NOT_KEPT.contains(name) && !matches!(name.as_str(), "keep-alive" | "proxy-connection")
+    });
+    kept.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+// === impl NotAccepted ===
+
+impl From<AcceptError> for NotAccepted {
+    fn from(error: AcceptError) -> Self {
+        let message = error.to_string();
+        match error {
+            AcceptError::Full { retry_after, .. } | AcceptError::Store { retry_after, .. } => {
+                Self::Later {
+                    message,
+                    after: retry_after,
+                }
+            }
+            AcceptError::IdTaken { .. } => Self::Later {
+                message,
+                after: AGAIN,
+            },
+            _ => Self::Invalid(message),
+        }
+    }
+}
+
+impl From<NotAccepted> for NotQueued {
+    fn from(error: NotAccepted) -> Self {
+        let message = error.to_string();
+        match error {
+            NotAccepted::Later { after, .. } => Self::Later {
+                message,
+                after: Some(after),
+            },
+            NotAccepted::Quota(failure) => Self::Later {
+                message,
+                after: failure.retry_after,
+            },
+            _ => Self::Never { message },
+        }
+    }
+}
+
+impl From<tidegate_queue::Error> for Error {
+    fn from(error: tidegate_queue::Error) -> Self {
+        use tidegate_queue::Error as Of;
+        match error {
+            Of::Store(error) => Self::Store(error),
+            error @ Of::NotFound { .. } => Self::NotFound(error.to_string()),
+            error @ Of::Token { .. } => Self::Invalid(error.to_string()),
+            error => Self::Queue(error),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Moves what can be read of a damaged file to a new one.
+//!
+//! Rows are asked for one at a time by number, so that a damaged page costs the rows on it and no others; the indexes, which
+//! may be what is damaged, are not used. The old file is kept for whoever wants to look at it.
+
+use std::fs;
+use std::path::PathBuf;
+
+use rusqlite::{Connection, ErrorCode};
+use tidegate_store::sqlite::{Database, Layout};
+
+use crate::error::OpenError;
+
+/// Numbers that are tried one at a time behind a damaged place before the steps grow.
+const STEPS: i64 = 4096;
+
+/// The tables whose rows have numbers, with their first column.
+const NUMBERED: [(&str, &str); 4] = [
+    ("lanes", "lane"),
+    ("items", "seq"),
+    ("dead", "number"),
+    ("results", "number"),
+];
+
+/// Gives a connection to a new file under the old name, and the name under which the old one is kept.
+pub(crate) fn salvage(
+    database: &Database,
+    damaged: Connection,
+    layout: &Layout,
+) -> Result<(Connection, PathBuf), OpenError> {
+    let path = database.path();
+    drop(damaged);
+    let stamp = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis());
+    let aside = path.with_file_name(format!("damaged-{stamp}.db"));
+    fs::rename(path, &aside).map_err(|source| OpenError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    for suffix in ["-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        drop(fs::remove_file(name));
+    }
+    let (connection, _) = database.prepare(layout)?;
+    let sql = |error: rusqlite::Error| OpenError::from(database.error(&error));
+    connection
+        .execute("ATTACH DATABASE ?1 AS old", [aside.to_string_lossy()])
+        .map_err(sql)?;
+    for (table, column) in NUMBERED {
+        copy(&connection, table, column).map_err(sql)?;
+    }
+    for table in ["words", "blobs", "counters"] {
+        // What cannot be read of these is done without: a word forgotten, a count begun anew ahead of the mark.
+        drop(connection.execute_batch(&format!(
+            "INSERT OR IGNORE INTO main.{table} SELECT * FROM old.{table}"
+        )));
+    }
+    connection
+        .execute_batch("DETACH DATABASE old")
+        .map_err(sql)?;
+    Ok((connection, aside))
+}
+
+fn copy(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<()> {
+    let last = |order: &str| {
+        let sql = format!(
+            "SELECT {column} FROM old.{table} NOT INDEXED ORDER BY {column} {order} LIMIT 1"
+        );
+        connection.query_row(&sql, [], |row| row.get::<_, i64>(0))
+    };
+    // If even the edges cannot be read, every number that was ever given is one that may be there.
+    let from = match last("ASC") {
+        Err(rusqlite::Error::QueryReturnedNoRows) => return Ok(()),
+        Ok(first) => first,
+        Err(_) => 1,
+    };
+    let mut insert = connection.prepare(&format!(
+        "INSERT OR IGNORE INTO main.{table} SELECT * FROM old.{table} NOT INDEXED WHERE {column} = ?1"
+    ))?;
+    let mut next = connection.prepare(&format!(
+        "SELECT {column} FROM old.{table} NOT INDEXED WHERE {column} >= ?1 ORDER BY {column} LIMIT 1"
+    ))?;
+    connection.execute_batch("BEGIN")?;
+    let (mut at, mut failed) = (from, 0_i64);
+    loop {
+        match next.query_row([at], |row| row.get::<_, i64>(0)) {
+            Ok(number) => {
+                match insert.execute([number]) {
+                    Ok(_) => {}
+                    Err(error) if is_damage(&error) => {}
+                    Err(error) => return Err(error),
+                }
+                failed = 0;
+                at = number.saturating_add(1);
+            }
+            Err(rusqlite::Error::QueryReturnedNoRows) => break,
+            Err(error) if is_damage(&error) => {
+                failed += 1;
+                // A page holds few rows; behind more failures than that the way to what follows is damaged, and steps
+                // grow so that it ends.
+                at = at.saturating_add(1 + (failed / STEPS) * failed);
+                if at == i64::MAX {
+                    break;
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    connection.execute_batch("COMMIT")
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch
+        )
+    )
+}

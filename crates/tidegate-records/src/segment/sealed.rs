@@ -1,0 +1,132 @@
+//! A segment that nothing is added to any more.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use super::builder::{Builder, Summary};
+use super::index::{self, Index};
+use super::{FIRST_FRAME, Found, Name, Scanner, index_path};
+use crate::encode::{Batch, Kind};
+use crate::options::Damage;
+
+/// A sealed segment. Its index is looked at when something is first asked of it, and made then if it is missing.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) name: Name,
+    pub(crate) path: PathBuf,
+    /// Bytes of the segment.
+    pub(crate) bytes: u64,
+    /// Bytes of its index, as far as is known.
+    pub(crate) index_bytes: AtomicU64,
+    /// When it was last added to.
+    pub(crate) changed: SystemTime,
+    /// What is in it; absent until somebody asked. Held while the index is made, so that it is made once.
+    known: Mutex<Option<Summary>>,
+}
+
+impl Sealed {
+    pub(crate) fn new(
+        name: Name,
+        path: PathBuf,
+        bytes: u64,
+        index_bytes: u64,
+        changed: SystemTime,
+        known: Option<Summary>,
+    ) -> Self {
+        Self {
+            name,
+            path,
+            bytes,
+            index_bytes: AtomicU64::new(index_bytes),
+            changed,
+            known: Mutex::new(known),
+        }
+    }
+
+    /// Its index, and what is in it. The index is looked through, and made anew if need be, by whoever first asks.
+    /// Damage goes to `damage`.
+    pub(crate) fn index(
+        &self,
+        kind: Kind,
+        damage: &mut dyn FnMut(Damage),
+    ) -> io::Result<(Index, Summary)> {
+        let mut known = self.known.lock();
+        if let Some(index) = Index::open(&self.path, self.bytes, known.is_none())? {
+            let summary = index.head().summary;
+            *known = Some(summary);
+            self.index_bytes.store(index.bytes()?, Ordering::Relaxed);
+            return Ok((index, summary));
+        }
+        let file = File::open(&self.path)?;
+        let builder = build(&file, self.name, kind, &self.path, self.bytes, damage)?;
+        let Ok((head, bytes)) = index::write(&self.path, self.bytes, &builder) else {
+            // It cannot be kept now, but it can be used.
+            return Ok((index::in_memory(self.bytes, &builder)?, builder.summary));
+        };
+        if !self.path.exists() {
+            // It was removed meanwhile, and so must its index be.
+            let _ = fs::remove_file(index_path(&self.path));
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        self.index_bytes.store(bytes, Ordering::Relaxed);
+        *known = Some(head.summary);
+        let index = Index::open(&self.path, self.bytes, false)?;
+        Ok((index.ok_or(io::ErrorKind::NotFound)?, head.summary))
+    }
+
+    /// What is in it, if anybody asked before.
+    pub(crate) fn summary(&self) -> Option<Summary> {
+        *self.known.lock()
+    }
+
+    /// Removes it and its index.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        for path in [&self.path, &index_path(&self.path)] {
+            match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a whole segment for what an index says of it.
+pub(crate) fn build(
+    file: &File,
+    name: Name,
+    kind: Kind,
+    path: &Path,
+    end: u64,
+    damage: &mut dyn FnMut(Damage),
+) -> io::Result<Builder> {
+    let mut builder = Builder::new();
+    let mut scanner = Scanner::new(file, name.salt, FIRST_FRAME, end);
+    while let Some(found) = scanner.next()? {
+        let (offset, bytes) = match found {
+            Found::Frame { offset, payload } => {
+                let length = super::FRAME_HEADER + payload.len();
+                let added = Batch::decode(payload, kind).and_then(|batch| {
+                    let (offset, length) = (offset as u32, length as u32);
+                    builder.add(offset, length, &batch.entries, batch.items())
+                });
+                if added.is_ok() {
+                    continue;
+                }
+                (offset, length as u64)
+            }
+            Found::Damaged { offset, bytes } => (offset, bytes),
+        };
+        damage(Damage {
+            path: path.to_owned(),
+            offset,
+            bytes,
+        });
+    }
+    Ok(builder)
+}
