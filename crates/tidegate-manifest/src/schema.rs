@@ -106,6 +106,7 @@ macro_rules! common {
             key("build", Kind::Map(BUILD), "how the code is built, where it is not told from the code"),
             key("traffic", Kind::List(&Kind::Map(TRAFFIC)), "how calls are split over revisions"),
             key("rollout", Kind::Map(ROLLOUT), "how a new revision takes over"),
+            key("async", Kind::Map(LATER), "what becomes of calls that are to be made later"),
             key("workdir", Kind::Text, "the folder that an image's program begins in"),
             key("user", Kind::Text, "whom an image's program is run as inside: a name or number, with ':' and a group if need be"),
             key("readOnlyRoot", Kind::Flag, "whether an image's program writes to /tmp only, which is so where absent"),
@@ -294,6 +295,57 @@ const TRAFFIC: &[Key] = &[
         "its share of the calls; all shares are 100 together",
     ),
     key("tag", Kind::Name, "a name of its own to call it by"),
+];
+
+const LATER: &[Key] = &[
+    key(
+        "retries",
+        Kind::Count(0, 1000),
+        "how often a call is made again after a failure of the function; 2 where absent",
+    ),
+    key(
+        "retryOn",
+        Kind::Word(&["never", "unavailable", "server", "all"]),
+        "which answers are failures: unavailable is 429 and 502 to 504, server is 429 and all from 500, all is from 400",
+    ),
+    key(
+        "backoff",
+        Kind::Time,
+        "the pause after the first failure, which doubles",
+    ),
+    key("maxBackoff", Kind::Time, "the longest pause"),
+    key(
+        "jitter",
+        Kind::Word(&["full", "equal", "none"]),
+        "how much chance is in pauses",
+    ),
+    key("maxAge", Kind::Time, "when a call is given up"),
+    key("concurrency", Kind::Count(1, u32::MAX), "calls at once"),
+    key(
+        "rate",
+        Kind::Count(1, u32::MAX),
+        "calls that begin in a second",
+    ),
+    key(
+        "ordered",
+        Kind::Flag,
+        "one at a time, in the order in which they were accepted",
+    ),
+    key(
+        "onSuccess",
+        Kind::Text,
+        "who hears of those that succeeded: a function, NAME.NAMESPACE, or a URL",
+    ),
+    key(
+        "onFailure",
+        Kind::Text,
+        "who hears of those that were given up",
+    ),
+    key(
+        "keepResult",
+        Kind::Time,
+        "how long results can be asked for",
+    ),
 ];
 
 const ROLLOUT: &[Key] = &[

@@ -51,6 +51,7 @@ namespace = "other"
 build = { command = "make", secrets = ["npmrc"] }
 traffic = [{ latest = true, percent = 90 }, { revision = "1", percent = 10, tag = "old" }]
 rollout = { over = "10m", maxErrorRate = "5%" }
+async = { retries = 5, backoff = "10s", ordered = true, onFailure = "audit" }
 "#;
 
 #[test]
@@ -96,6 +97,10 @@ fn a_manifest_becomes_functions() {
     assert_eq!(
         mail.spec["traffic"][1],
         json!({ "revision": "1", "percent": 10, "tag": "old" })
+    );
+    assert_eq!(
+        mail.spec["async"],
+        json!({ "retries": 5, "backoff": "10s", "ordered": true, "onFailure": "audit" })
     );
     assert_eq!(
         mail.spec["rollout"],
