@@ -435,7 +435,7 @@ mod tests {
         assert_eq!(read("7"), Some(7000));
         assert_eq!(read("soon"), None);
         assert_eq!(read("Fri, 31 Dec 1999 23:59:59 GMT"), None);
-        let date = read("Fri, 31 Dec 2199 23:59:59 GMT");
+        let date = read("Tue, 31 Dec 2199 23:59:59 GMT");
         assert!(date.is_some_and(|ms| ms > 1_000_000_000_000), "{date:?}");
     }
 
