@@ -324,6 +324,7 @@ async fn accept(
     let wanted = Later {
         cause: led.cause,
         trace: led.trace,
+        depth: led.depth,
         ..wanted
     };
     let accepted = platform.enqueue(id, function.key(), wanted, body).await;

@@ -10,10 +10,10 @@ use std::time::Instant;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use tidegate_core::queue::Ended;
-use tidegate_core::{FunctionKey, InvocationId, Limit, Name, Outcome};
+use tidegate_core::{Access, FunctionKey, InvocationId, Limit, Name, Outcome};
 use tidegate_platform::{
     Answer, Body, BodyFault, CallBody, Caller, Error, Function, KeptBody, Later, Led, NotAccepted,
-    Payload, QueueDoor, Told, Work, canonical_namespace, new_id,
+    Payload, QueueDoor, Told, WHO_CALLS, Work, canonical_namespace, new_id,
 };
 
 use crate::OpenFaas;
@@ -71,7 +71,9 @@ impl QueueDoor for Door {
         match told.answer {
             Some(answer) => {
                 let sent = answer.headers.iter().filter(|(name, _)| {
-                    !NOT_SENT.contains(&name.as_str()) && !name.starts_with("x-tidegate-")
+                    !NOT_SENT.contains(&name.as_str())
+                        && !WHO_CALLS.contains(&name.as_str())
+                        && !name.starts_with("x-tidegate-")
                 });
                 headers.extend(sent.cloned());
                 body = answer.body.clone();
@@ -209,6 +211,7 @@ impl OpenFaas {
             headers: parts.headers,
             cause: led.cause,
             trace: led.trace,
+            depth: led.depth,
             callback,
             ..Later::default()
         };
@@ -232,14 +235,34 @@ impl OpenFaas {
     }
 
     /// Cancels a queued call.
-    pub(crate) async fn cancel(&self, call_id: &str) -> Response<CallBody> {
+    pub(crate) async fn cancel(&self, call_id: &str, is_admin: bool) -> Response<CallBody> {
         let Ok(id) = call_id.parse::<InvocationId>() else {
             return refused(
                 StatusCode::BAD_REQUEST,
                 format!("{call_id:?} is not a call id\n"),
             );
         };
-        match self.platform().cancel(id).await {
+        let platform = self.platform();
+        // Whoever has a call id of the gateway's was told it; it says nothing of calls that came another way, and a private
+        // function's are not for everyone.
+        let theirs = match platform.queued_request(id).await {
+            Ok(request) => {
+                let function = platform.function(request.function.borrowed());
+                let access = function.and_then(|function| platform.access(&function));
+                request.door == DOOR && (is_admin || access != Some(Access::Private))
+            }
+            Err(Error::NotFound(_)) => false,
+            Err(error) => {
+                return refused(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"));
+            }
+        };
+        if !theirs {
+            return refused(
+                StatusCode::NOT_FOUND,
+                format!("no queued call of the gateway has the id {call_id}\n"),
+            );
+        }
+        match platform.cancel(id).await {
             Ok(_) => refused(StatusCode::ACCEPTED, String::new()),
             Err(Error::NotFound(message)) => refused(StatusCode::NOT_FOUND, format!("{message}\n")),
             Err(error) => refused(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),

@@ -1,9 +1,10 @@
 //! What is kept of invocations, for dialects to tell of.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use tidegate_core::InvocationId;
 use tidegate_core::record::{Level, Record};
+use tidegate_core::{FunctionKey, InvocationId};
 use tidegate_records::{
     Cost, Follow, Line, OpenReport, Options, Page, Prices, Query, Recorder, Stats, Totals,
     UsageQuery, UsageRow, billed_us,
@@ -49,12 +50,23 @@ impl Platform {
         Ok(self.ledger().recorder.children(id, limit).await?)
     }
 
-    /// What an invocation printed, oldest first, as far as it is kept.
+    /// What an invocation of this function printed, oldest first, as far as it is kept. Where nobody knows whose it was, what
+    /// any function printed under its id.
     ///
     /// # Errors
     /// As [`Platform::records`].
-    pub async fn record_lines(&self, id: InvocationId) -> Result<Vec<Line>, Error> {
-        Ok(self.ledger().recorder.lines(id).await?)
+    pub async fn record_lines(
+        &self,
+        id: InvocationId,
+        function: Option<FunctionKey>,
+    ) -> Result<Vec<Line>, Error> {
+        Ok(self.ledger().recorder.lines(id, function).await?)
+    }
+
+    /// Counts a call that was accepted to be made later.
+    pub(crate) fn count_queued(&self, function: &FunctionKey) {
+        let account = self.ledger().recorder.account(&Arc::new(function.clone()));
+        account.queued(crate::ledger::now_us());
     }
 
     /// Records that match from now on, as they come.

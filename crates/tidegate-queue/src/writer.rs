@@ -479,6 +479,8 @@ impl Writer {
         };
         // Should the group fail, this tells of a lease that is not there, and is overwritten by the next.
         self.held.insert(seq, lane);
+        // It may have come back in this very commit.
+        group.ended.retain(|ended| *ended != seq);
         group.leased.push(seq);
         group.moved.push(Moved::Leased(lane));
         Ok(Some(Taken {
@@ -552,6 +554,8 @@ impl Writer {
         if let Some(lane) = self.held.get(&seq) {
             group.moved.push(Moved::Ended(*lane));
         }
+        // It may have been taken in this very commit.
+        group.leased.retain(|taken| *taken != seq);
         group.ended.push(seq);
     }
 

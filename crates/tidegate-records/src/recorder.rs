@@ -268,12 +268,17 @@ impl Recorder {
         Follow::new(self.inner().clone(), query)
     }
 
-    /// What an invocation printed, oldest first, as far as it is kept; at most [`MAX_LINES`].
+    /// What an invocation printed, oldest first, as far as it is kept; at most [`MAX_LINES`]. Code can put any id on its
+    /// lines, so whose the invocation was is told where it is known, and lines of other functions are passed over.
     ///
     /// # Errors
     /// As [`query`](Self::query).
-    pub async fn lines(&self, id: InvocationId) -> Result<Vec<Line>, Error> {
-        let filter = Filter::of_id(id);
+    pub async fn lines(
+        &self,
+        id: InvocationId,
+        function: Option<FunctionKey>,
+    ) -> Result<Vec<Line>, Error> {
+        let filter = Filter::of_id(id).of(function);
         self.search(move |inner| {
             let mut lines = search::since_id(&inner.lines, &filter, id, MAX_LINES)?;
             lines.sort_by_key(|line: &Line| line.time_us);

@@ -110,6 +110,12 @@ impl Filter {
         }
     }
 
+    /// The same, only of this function.
+    pub(crate) fn of(mut self, function: Option<FunctionKey>) -> Self {
+        self.function = function;
+        self
+    }
+
     pub(crate) fn of_parent(id: InvocationId) -> Self {
         Self {
             parent: Some(id),

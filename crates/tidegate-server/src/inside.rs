@@ -15,7 +15,7 @@ use tidegate_core::{FunctionKey, InstanceId};
 use tidegate_dialect_native::{ApiError, call, inside, route_inside};
 use tidegate_egress::{Inside, Seat};
 use tidegate_instance::INSTANCE;
-use tidegate_platform::{Body, Caller, Function, Lineage, Platform};
+use tidegate_platform::{Body, Caller, Function, Lineage, MAX_DEPTH, Platform, WHO_CALLS};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -23,15 +23,12 @@ use crate::body::ServerBody;
 use crate::service::{Service, error};
 use crate::worker::{Accepted, Workers};
 
-/// Functions that may call one another, one the next, until it is taken for a circle. Real chains have a handful.
-const MAX_DEPTH: u32 = 32;
-
 /// The function that calls: `namespace/name`. Unlike what the platform says to language hosts, whose headers begin with
 /// `x-tidegate-`, this and the next are for the code.
-const CALLER: HeaderName = HeaderName::from_static("tidegate-caller");
+const CALLER: HeaderName = HeaderName::from_static(WHO_CALLS[0]);
 
 /// The call that this one was made for, where that is known exactly.
-const CAUSE: HeaderName = HeaderName::from_static("tidegate-cause");
+const CAUSE: HeaderName = HeaderName::from_static(WHO_CALLS[1]);
 
 /// Where functions are called by their names, and where OpenFaaS's gateway is in its own world.
 const PORTS: [u16; 2] = [80, 8080];

@@ -182,9 +182,14 @@ impl Policy {
                 (progress, setbacks)
             }
         };
-        let delay = self
-            .delay_ms(in_a_row, random)
-            .max(ended.retry_after_ms.unwrap_or(0));
+        // What the function asks for is honoured. What a throttle says, which may be a whole day, is no reason to give up
+        // before the time: it may be lifted.
+        let asked = match (self.kind(ended), ended.retry_after_ms) {
+            (_, None) => 0,
+            (Kind::Setback, Some(asked)) => asked.min(self.max_delay_ms),
+            (_, Some(asked)) => asked,
+        };
+        let delay = self.delay_ms(in_a_row, random).max(asked);
         let due_ms = now_ms.saturating_add(delay);
         if guards.on(Guard::AgeAtRetry) && due_ms >= deadline_ms {
             return Next::Dead(Reason::TooOld);
@@ -336,6 +341,19 @@ mod tests {
         assert_eq!(progress.tries, 102);
         let last = after(&policy, &ended(Outcome::Function, None), progress);
         assert_eq!(last, Next::Dead(Reason::Failed));
+    }
+
+    #[test]
+    fn a_throttle_that_lasts_longer_than_the_age_is_waited_for_all_the_same() {
+        let mut throttled = ended(Outcome::Limit(Limit::Quota), None);
+        throttled.retry_after_ms = Some(20 * 60 * 60 * 1000);
+        let policy = Policy::default();
+        let six_hours = policy.deadline_ms(0);
+        let next = policy.after(&AllGuards, &throttled, Progress::default(), six_hours, 0, 0);
+        match next {
+            Next::Again { due_ms, .. } => assert_eq!(due_ms, policy.max_delay_ms),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

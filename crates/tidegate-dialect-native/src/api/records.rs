@@ -118,9 +118,11 @@ pub(crate) async fn record_logs(
 ) -> Answer<Response> {
     let platform = &context.platform;
     let id = invocation("id", &id)?;
-    let lines = platform.record_lines(id).await?;
+    let record = platform.record(id).await?;
+    let function = record.as_ref().map(|record| (*record.function).clone());
+    let lines = platform.record_lines(id, function).await?;
     // One that is under way, or left no record, may have printed something all the same.
-    if lines.is_empty() && platform.record(id).await?.is_none() {
+    if lines.is_empty() && record.is_none() {
         return Err(unknown(id));
     }
     let lines = lines.into_iter().map(|line| LogLine {

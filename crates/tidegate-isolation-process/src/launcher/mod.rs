@@ -94,7 +94,18 @@ fn live() -> io::Result<()> {
                 Ok(mut launcher) => {
                     let result = launcher.run(&mut buffer);
                     launcher.clean_up();
-                    return result;
+                    return match result {
+                        // The server ended while it was being answered, which is how it ends as well as any other.
+                        Err(error)
+                            if matches!(
+                                error.kind(),
+                                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                            ) =>
+                        {
+                            Ok(())
+                        }
+                        result => result,
+                    };
                 }
                 Err(refused) => refused,
             },

@@ -22,6 +22,7 @@ use tidegate_queue::{
 };
 use tidegate_store::BlobError;
 
+use super::runner::DEPTH;
 use crate::{Body, Error, NotQueued, Platform};
 
 /// What belongs to a connection, or to the way that a body came.
@@ -43,6 +44,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Longest time that a body may go without a byte, where the function does not say.
 const BODY_IDLE: Duration = Duration::from_secs(60);
 
+/// Least age at which a call may be given up: what cannot run in time at all should not be accepted.
+const LEAST_AGE: Duration = Duration::from_secs(1);
+
 /// The key by which everything of a function that is ordered is ordered.
 const ALL: &str = "";
 
@@ -61,6 +65,8 @@ pub struct Later {
     pub cause: Cause,
     /// Where that stands in a distributed trace.
     pub trace: Option<TraceContext>,
+    /// How many functions called one another until this.
+    pub depth: u32,
     /// Not before this has passed.
     pub delay: Duration,
     /// When it is given up, in place of what its function says.
@@ -133,6 +139,14 @@ impl Platform {
             return Err(NotAccepted::TooLarge { limit });
         }
         body.bound(limit, idle);
+        if later.max_age.is_some_and(|age| age < LEAST_AGE) {
+            return Err(NotAccepted::Invalid(format!(
+                "a call that is given up after {:?} would never be made; write at least {LEAST_AGE:?}",
+                later.max_age.unwrap_or_default()
+            )));
+        }
+        // Held until all of it is on disk.
+        let _room = queued.reading(&body)?;
         let kept = self.keep_body(body, limit).await?;
         let spooled = match &kept {
             Kept::Spooled(spooled) => Some(*spooled),
@@ -158,7 +172,7 @@ impl Platform {
             request: Payload {
                 method: later.method,
                 path_and_query: later.path_and_query,
-                headers: headers(&later.headers),
+                headers: headers(&later.headers, later.depth),
                 body: kept,
             },
             cause: later.cause,
@@ -184,7 +198,11 @@ impl Platform {
         {
             self.unspool(&spooled).await;
         }
-        Ok(accepted?)
+        let accepted = accepted?;
+        if !accepted.duplicate {
+            self.count_queued(function);
+        }
+        Ok(accepted)
     }
 
     /// What can be said of a callback's address before anything is sent there.
@@ -192,8 +210,11 @@ impl Platform {
     /// # Errors
     /// It may not be reached, or is no address; for people.
     pub fn check_callback(&self, url: &str) -> Result<(), String> {
-        if self.is_inside(url) {
-            return Ok(());
+        if let Some(function) = self.inside(url) {
+            return match self.is_private(&function) {
+                true => Err(super::runner::private(&function)),
+                false => Ok(()),
+            };
         }
         let courier = self.in_queue().and_then(|queued| queued.courier.as_ref());
         let courier = courier
@@ -323,12 +344,14 @@ fn of_body(fault: BodyFault, limit: u64) -> NotAccepted {
     }
 }
 
-fn headers(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+fn headers(headers: &HeaderMap, depth: u32) -> Vec<(String, Vec<u8>)> {
     let kept = headers.iter().filter(|(name, _)| {
-        !NOT_KEPT.contains(name) && !matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        !NOT_KEPT.contains(name)
+            && !matches!(name.as_str(), "keep-alive" | "proxy-connection" | DEPTH)
     });
-    kept.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
-        .collect()
+    let kept = kept.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
+    let depth = (depth > 0).then(|| (DEPTH.to_owned(), depth.to_string().into()));
+    kept.chain(depth).collect()
 }
 
 fn millis(duration: Duration) -> u64 {

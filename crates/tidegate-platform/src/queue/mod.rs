@@ -13,8 +13,10 @@ mod signing;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use http_body::Body as _;
 use parking_lot::Mutex;
 use tidegate_core::queue::Ended;
 use tidegate_core::{FunctionKey, InvocationId};
@@ -24,13 +26,15 @@ use tidegate_queue::{
     DispatchStats, Dispatcher, Entry, Filter, Finished, Options, Page, Payload, Queue, Shown,
     Stats, Submission, Told, Work,
 };
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::platform::WeakPlatform;
-use crate::{Error, Platform};
+use crate::{Body, Error, Platform};
 
 pub use accept::{Later, NotAccepted};
 pub use rules::QueueRules;
 pub(crate) use runner::PlatformRunner;
+pub use runner::{MAX_DEPTH, WHO_CALLS};
 
 /// The queue of a platform.
 pub struct QueueOptions {
@@ -77,7 +81,14 @@ pub(crate) struct Queued {
     dispatcher: Dispatcher,
     max_body: u64,
     keep_result: Duration,
+    /// KiB of bodies that are read and not yet on disk.
+    reading: Semaphore,
+    draining: AtomicBool,
 }
+
+/// KiB of bodies that are in memory at once, on their way to the disk. Whoever comes beyond that is asked to come again: a
+/// client that sends slowly must not hold more of the server than others.
+const READING_KIB: usize = 64 * 1024;
 
 /// What functions say of their queues, kept at hand.
 #[derive(Default)]
@@ -141,7 +152,23 @@ impl Queued {
             dispatcher,
             max_body: options.max_body,
             keep_result: options.keep_result,
+            reading: Semaphore::new(READING_KIB),
+            draining: AtomicBool::new(false),
         })
+    }
+
+    /// Room in memory for what is read of a body before it is on disk.
+    pub(crate) fn reading(&self, body: &Body) -> Result<SemaphorePermit<'_>, NotAccepted> {
+        let most = tidegate_queue::MAX_INLINE_BYTES as u64;
+        let bytes = body.size_hint().upper().unwrap_or(most).min(most);
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX) + 1;
+        self.reading
+            .try_acquire_many(kib)
+            .map_err(|_| NotAccepted::Later {
+                message: "too many requests for later are being read; try again in a moment"
+                    .to_owned(),
+                after: Duration::from_secs(1),
+            })
     }
 }
 
@@ -292,6 +319,7 @@ impl Platform {
     /// next start.
     pub async fn drain_queue(&self, grace: Duration) {
         if let Some(queued) = self.in_queue() {
+            queued.draining.store(true, Ordering::Relaxed);
             let drained = queued.dispatcher.drain(grace).await;
             if drained.cut > 0 {
                 tracing::info!(
@@ -300,6 +328,12 @@ impl Platform {
                 );
             }
         }
+    }
+
+    /// Whether nothing more of the queue is started.
+    pub(crate) fn queue_is_draining(&self) -> bool {
+        let queued = self.in_queue();
+        queued.is_some_and(|queued| queued.draining.load(Ordering::Relaxed))
     }
 
     /// What a function says of its queue is another now, or the function is.

@@ -14,11 +14,11 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tidegate_contract::{BodyFault, Prefix};
 use tidegate_core::queue::{Ended, Verdict};
 use tidegate_core::record::{Cause, CauseKind};
-use tidegate_core::{FunctionKey, Limit, Outcome};
+use tidegate_core::{Access, FunctionKey, Limit, Outcome};
 use tidegate_engine::{CallContext, Failure, ReplyBody};
 use tidegate_queue::{
     Allowance, Answer, Attempt, Body as Kept, Courier, Destination, Listener, MAX_INLINE_BYTES,
-    Payload, Ran, Rate, Runner, Told, Work, plain,
+    Payload, Ran, Rate, Runner, Target, Told, Work, plain,
 };
 use tokio::time::Instant;
 
@@ -38,6 +38,15 @@ const CUT: &str = "x-tidegate-cut";
 
 /// Headers of kept requests that begin so are between doors and us.
 const OURS: &str = "x-tidegate-door-";
+
+/// How many functions called one another until a kept request.
+pub(super) const DEPTH: &str = "x-tidegate-door-depth";
+
+/// Functions that may call one another, one the next, until it is taken for a circle. Real chains have a handful.
+pub const MAX_DEPTH: u32 = 32;
+
+/// Headers by which code is told who calls and why; only the platform says so.
+pub const WHO_CALLS: [&str; 2] = ["tidegate-caller", "tidegate-cause"];
 
 /// Runs what is queued on a platform.
 pub(crate) struct PlatformRunner {
@@ -90,6 +99,10 @@ impl Runner for PlatformRunner {
             let Some(platform) = self.platform.upgrade() else {
                 return released();
             };
+            // Whoever names an address may not call what is private; a destination that is named as a function may be.
+            if platform.is_private(&function) {
+                return Ran::refused(private(&function));
+            }
             return platform.attempt(work, &function, &path, attempt).await;
         }
         match &self.courier {
@@ -104,11 +117,23 @@ impl Runner for PlatformRunner {
     }
 
     fn tell(&self, work: &Work, told: &Told<'_>, to: Listener<'_>) -> Option<Payload> {
+        let depth = depth_of(&work.submission.request.headers) + 1;
+        if depth > MAX_DEPTH {
+            tracing::warn!(
+                function = %work.submission.function,
+                "nobody is told of an end: {MAX_DEPTH} functions have called one another, which is taken for a circle"
+            );
+            return None;
+        }
         let door = self.door(&work.submission.door);
-        Some(match (door, to) {
+        let mut payload = match (door, to) {
             (Some(door), Listener::Callback(_)) => door.callback(work, told),
             _ => plain(work, told, to),
-        })
+        };
+        payload
+            .headers
+            .push((DEPTH.to_owned(), depth.to_string().into()));
+        Some(payload)
     }
 }
 
@@ -136,7 +161,7 @@ impl Platform {
             prefix: Prefix::default(),
             caller: None,
             received: Instant::now(),
-            depth: 0,
+            depth: depth_of(&submission.request.headers),
             cause: Cause {
                 // One that nobody called for is told by what did.
                 kind: match submission.cause.kind {
@@ -153,6 +178,11 @@ impl Platform {
             Ok(response) => answered(response).await,
             Err(failure) => failed(&failure),
         };
+        // Once the server ends, what the code needs of it may be gone: such a failure says nothing of the code.
+        let is_fine = matches!(&ran.verdict, Verdict::Ended(ended) if ended.outcome == Outcome::Ok);
+        if self.queue_is_draining() && !is_fine {
+            return released();
+        }
         match &self.rules().of(key).codes {
             Some(codes) => by_code(ran, codes),
             None => ran,
@@ -190,7 +220,9 @@ impl Platform {
         *request.uri_mut() = Uri::try_from(path).map_err(|_| unusable("the path"))?;
         let headers = request.headers_mut();
         for (name, value) in &kept.headers {
-            if name.starts_with(OURS) {
+            // What an answer says of who calls is not to be believed.
+            let is_told = matches!(work.submission.target, Target::Url(_));
+            if name.starts_with(OURS) || is_told && WHO_CALLS.contains(&name.as_str()) {
                 continue;
             }
             if let (Ok(name), Ok(value)) = (
@@ -255,10 +287,17 @@ impl Platform {
         Ok(())
     }
 
-    /// Whether an address is that of a function, as code inside would call it.
-    pub(super) fn is_inside(&self, url: &str) -> bool {
-        let doors = self.in_queue().map(|queued| &queued.doors);
-        doors.is_some_and(|doors| doors.iter().any(|door| door.inside(url).is_some()))
+    /// The function that an address means, as code inside would call it.
+    pub(super) fn inside(&self, url: &str) -> Option<FunctionKey> {
+        let doors = &self.in_queue()?.doors;
+        let found = doors.iter().find_map(|door| door.inside(url));
+        found.map(|(function, _)| function)
+    }
+
+    /// Whether a function is known to be private.
+    pub(super) fn is_private(&self, key: &FunctionKey) -> bool {
+        let function = self.function(key.borrowed());
+        function.and_then(|function| self.access(&function)) == Some(Access::Private)
     }
 }
 
@@ -303,7 +342,8 @@ async fn answered(response: Response<ReplyBody>) -> Ran {
     let retry_after = head.headers.get(RETRY_AFTER);
     let ended = Ended {
         outcome,
-        status: Some(status.as_u16()),
+        // What broke off is no answer, whatever it began with.
+        status: broken.is_none().then_some(status.as_u16()),
         retry_after_ms: retry_after.and_then(retry_after_ms),
     };
     let message = match (broken, outcome) {
@@ -339,6 +379,21 @@ fn failed(failure: &Failure) -> Ran {
         retry_after_ms: failure.retry_after.map(millis),
     };
     Ran::ended(ended, None).because(failure.message.clone())
+}
+
+/// Why nothing is told to a function.
+pub(super) fn private(function: &FunctionKey) -> String {
+    format!(
+        "function {function} is private: only 'onSuccess' and 'onFailure' may name it, as {}.{}",
+        function.name, function.namespace
+    )
+}
+
+/// How many functions called one another until this.
+fn depth_of(headers: &[(String, Vec<u8>)]) -> u32 {
+    let found = headers.iter().find(|(name, _)| name == DEPTH);
+    let text = found.and_then(|(_, value)| std::str::from_utf8(value).ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Whether an answer is a failure is for its status to say.

@@ -17,7 +17,7 @@ const MAX_HEADERS: usize = 64;
 const MAX_PATH: usize = 4096;
 
 /// Headers that say how a message is carried, which is not the trigger's to say.
-const NOT_THEIRS: [HeaderName; 8] = [
+const NOT_THEIRS: [HeaderName; 10] = [
     header::HOST,
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -26,6 +26,9 @@ const NOT_THEIRS: [HeaderName; 8] = [
     header::TE,
     header::TRAILER,
     header::EXPECT,
+    // Who calls is not theirs to say either.
+    HeaderName::from_static(crate::WHO_CALLS[0]),
+    HeaderName::from_static(crate::WHO_CALLS[1]),
 ];
 
 /// What a function is called with.

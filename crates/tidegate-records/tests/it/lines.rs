@@ -36,7 +36,10 @@ async fn lines_are_found_by_invocation_and_by_function_after_a_restart() {
         }
     }
     let last = printed.last().unwrap().clone();
-    let found = recorder.lines(last.invocation.unwrap()).await.unwrap();
+    let found = recorder
+        .lines(last.invocation.unwrap(), None)
+        .await
+        .unwrap();
     assert_eq!(found.last(), Some(&last));
     recorder.close().await.unwrap();
     drop((recorder, accounts));
@@ -49,7 +52,7 @@ async fn lines_are_found_by_invocation_and_by_function_after_a_restart() {
             .filter(|l| l.invocation == Some(id))
             .cloned()
             .collect();
-        assert_eq!(recorder.lines(id).await.unwrap(), wanted);
+        assert_eq!(recorder.lines(id, None).await.unwrap(), wanted);
     }
     let middle = printed[900].time_us;
     let mut query = LineQuery {
@@ -70,7 +73,17 @@ async fn lines_are_found_by_invocation_and_by_function_after_a_restart() {
     let matches = |l: &&Line| l.function == functions[1] && l.time_us >= middle;
     let wanted: Vec<_> = printed.iter().rev().filter(matches).cloned().collect();
     assert!(found == wanted, "{} and {}", found.len(), wanted.len());
-    assert_eq!(recorder.lines(new_id()).await.unwrap(), []);
+    assert_eq!(recorder.lines(new_id(), None).await.unwrap(), []);
+
+    // Lines that another function puts under somebody's id are not the invocation's.
+    let theirs = line(&functions[0], last.invocation, "forged");
+    let account = recorder.account(&functions[0]);
+    account.line(&theirs);
+    let id = last.invocation.unwrap();
+    let found = recorder.lines(id, Some((*functions[1]).clone())).await;
+    let found = found.unwrap();
+    assert!(found.iter().all(|line| line.function == functions[1]) && found.len() == 3);
+    assert_eq!(recorder.lines(id, None).await.unwrap().len(), 4);
 }
 
 #[tokio::test]
@@ -102,6 +115,6 @@ async fn a_level_says_whether_lines_are_kept_and_long_ones_are_cut() {
     }
     account.set_level(Level::All);
     account.line(&line(&f, Some(even), &"é".repeat(MAX_LINE)));
-    let lines = recorder.lines(even).await.unwrap();
+    let lines = recorder.lines(even, None).await.unwrap();
     assert_eq!(lines.last().unwrap().text.len(), MAX_LINE);
 }

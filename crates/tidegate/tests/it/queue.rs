@@ -348,6 +348,58 @@ fn openfaas_clients_get_theirs() {
 }
 
 #[test]
+fn what_is_private_is_neither_called_nor_cancelled_by_strangers() {
+    let server = SERVER.get_or(start);
+    server.deploy("later-open", ECHO, &[]);
+    server.deploy("later-closed", ECHO, &[]);
+    let close = |spec: &mut Value| spec["access"] = json!("private");
+    server.change("later-closed", close).ok();
+    // The answer of a function that everybody may call would be a request to one that only some may.
+    for gateway in ["gateway:8080", "gateway.openfaas.svc.cluster.local:8080"] {
+        let reply = later(&server, "/fn/later-open", "as I like")
+            .header(
+                "x-callback-url",
+                &format!("http://{gateway}/function/later-closed/any"),
+            )
+            .send();
+        let text = reply.status(400).text();
+        assert!(text.contains("later-closed is private"), "{text}");
+    }
+    // Nor is it called where it was made private after the call was accepted.
+    server.deploy("later-closing", ECHO, &[]);
+    let reply = later(&server, "/fn/later-open", "as I like")
+        .header("x-tidegate-delay", "2s")
+        .header(
+            "x-callback-url",
+            "http://gateway:8080/function/later-closing",
+        )
+        .send();
+    accepted(reply);
+    server.change("later-closing", close).ok();
+    let dead = "/dead-letters?function=later-open&reason=refused";
+    eventually("the callback is given up", || {
+        let found = server.control("GET", dead).send().ok().json();
+        let found = found["items"].as_array().cloned().unwrap_or_default();
+        found.first().map(|letter| {
+            let why = letter["message"].as_str().unwrap_or_default().to_owned();
+            assert!(why.contains("later-closing is private"), "{letter}");
+        })
+    });
+    // What came through another door is not the gateway's to cancel, though an idempotency key may tell its id.
+    let waiting = later(&server, "/fn/later-open", "mine")
+        .header("x-tidegate-delay", "1h")
+        .send();
+    let id = accepted(waiting);
+    let cancel = |id: &str| server.call("DELETE", &format!("/async-function/{id}"));
+    cancel(&id).send().status(404);
+    assert_eq!(state(&server, &id)["state"], "waiting");
+    server.control("DELETE", &format!("/queue/{id}")).send();
+    // A call that would never be made is not accepted.
+    let never = later(&server, "/fn/later-open", "").header("x-tidegate-max-age", "0s");
+    never.send().status(400);
+}
+
+#[test]
 fn what_was_accepted_runs_after_a_kill() {
     let mut server = Server::start();
     server.deploy("survivor", SLOW, &[]);
