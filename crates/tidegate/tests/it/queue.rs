@@ -362,7 +362,8 @@ fn what_is_private_is_neither_called_nor_cancelled_by_strangers() {
                 &format!("http://{gateway}/function/later-closed/any"),
             )
             .send();
-        let text = reply.status(400).text();
+        let reply = reply.status(400);
+        let text = reply.text();
         assert!(text.contains("later-closed is private"), "{text}");
     }
     // Nor is it called where it was made private after the call was accepted.
