@@ -45,6 +45,25 @@ pub enum Limit {
 }
 
 impl Outcome {
+    /// All of them, in the order of their numbers in what is written to disk: new ones go to the end.
+    pub const ALL: [Self; 15] = [
+        Self::Ok,
+        Self::Application,
+        Self::Function,
+        Self::Platform,
+        Self::Cancelled,
+        Self::Limit(Limit::Timeout),
+        Self::Limit(Limit::FirstByte),
+        Self::Limit(Limit::Idle),
+        Self::Limit(Limit::Memory),
+        Self::Limit(Limit::Processes),
+        Self::Limit(Limit::Disk),
+        Self::Limit(Limit::Body),
+        Self::Limit(Limit::Concurrency),
+        Self::Limit(Limit::Capacity),
+        Self::Limit(Limit::Quota),
+    ];
+
     /// The stable word for it: label value in metrics, header value, record field.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

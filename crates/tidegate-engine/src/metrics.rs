@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use tidegate_core::{Limit, Outcome};
+use tidegate_core::Outcome;
 
 /// Upper bounds of the duration buckets in seconds; what is longer is in the last, unbounded one.
 pub const BUCKETS_SECONDS: [f64; 12] = [
@@ -11,23 +11,7 @@ pub const BUCKETS_SECONDS: [f64; 12] = [
 ];
 
 /// Every outcome, in the order of [`FunctionMetrics::invocations`].
-pub const OUTCOMES: [Outcome; 15] = [
-    Outcome::Ok,
-    Outcome::Application,
-    Outcome::Function,
-    Outcome::Platform,
-    Outcome::Cancelled,
-    Outcome::Limit(Limit::Timeout),
-    Outcome::Limit(Limit::FirstByte),
-    Outcome::Limit(Limit::Idle),
-    Outcome::Limit(Limit::Memory),
-    Outcome::Limit(Limit::Processes),
-    Outcome::Limit(Limit::Disk),
-    Outcome::Limit(Limit::Body),
-    Outcome::Limit(Limit::Concurrency),
-    Outcome::Limit(Limit::Capacity),
-    Outcome::Limit(Limit::Quota),
-];
+pub const OUTCOMES: [Outcome; 15] = Outcome::ALL;
 
 /// Counters of one function since the server started.
 #[derive(Debug, Default)]

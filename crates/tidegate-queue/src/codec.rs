@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidegate_core::queue::{Answers, Ended, Item, Policy, Progress, Reason, Retried, Seq, Spread};
 use tidegate_core::record::{Cause, CauseKind, TraceContext};
-use tidegate_core::{FunctionKey, InvocationId, Limit, Outcome};
+use tidegate_core::{FunctionKey, InvocationId, Outcome};
 use tidegate_store::Digest;
 use tidegate_store::sqlite::sum_parts;
 
@@ -393,23 +393,7 @@ pub(crate) fn decode_finished(id: InvocationId, bytes: &[u8]) -> Option<Finished
 }
 
 /// In the order of their numbers in what is written; new ones go to the end.
-const OUTCOMES: [Outcome; 15] = [
-    Outcome::Ok,
-    Outcome::Application,
-    Outcome::Function,
-    Outcome::Platform,
-    Outcome::Cancelled,
-    Outcome::Limit(Limit::Timeout),
-    Outcome::Limit(Limit::FirstByte),
-    Outcome::Limit(Limit::Idle),
-    Outcome::Limit(Limit::Memory),
-    Outcome::Limit(Limit::Processes),
-    Outcome::Limit(Limit::Disk),
-    Outcome::Limit(Limit::Body),
-    Outcome::Limit(Limit::Concurrency),
-    Outcome::Limit(Limit::Capacity),
-    Outcome::Limit(Limit::Quota),
-];
+const OUTCOMES: [Outcome; 15] = Outcome::ALL;
 
 fn outcome_number(outcome: Outcome) -> u8 {
     OUTCOMES

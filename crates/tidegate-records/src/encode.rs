@@ -19,23 +19,7 @@ use std::sync::Arc;
 use tidegate_core::{FunctionKey, InvocationId, Limit, Outcome};
 
 /// All outcomes, in the order of their numbers in what is written: new ones are added at the end.
-pub const OUTCOMES: [Outcome; 15] = [
-    Outcome::Ok,
-    Outcome::Application,
-    Outcome::Function,
-    Outcome::Platform,
-    Outcome::Cancelled,
-    Outcome::Limit(Limit::Timeout),
-    Outcome::Limit(Limit::FirstByte),
-    Outcome::Limit(Limit::Idle),
-    Outcome::Limit(Limit::Memory),
-    Outcome::Limit(Limit::Processes),
-    Outcome::Limit(Limit::Disk),
-    Outcome::Limit(Limit::Body),
-    Outcome::Limit(Limit::Concurrency),
-    Outcome::Limit(Limit::Capacity),
-    Outcome::Limit(Limit::Quota),
-];
+pub const OUTCOMES: [Outcome; 15] = Outcome::ALL;
 
 /// The number of an outcome in what is written.
 pub(crate) const fn outcome_number(outcome: Outcome) -> u8 {
