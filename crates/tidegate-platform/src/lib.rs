@@ -48,7 +48,7 @@ pub use images::{
 pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch, key_of};
 pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, NamespaceChange, canonical_namespace};
 pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
-pub use queue::{Later, MAX_DEPTH, NotAccepted, QueueDoor, QueueOptions, QueueRules, WHO_CALLS};
+pub use queue::{Later, NotAccepted, QueueDoor, QueueOptions, QueueRules, WHO_CALLS};
 pub use quotas::QUOTA_ANNOTATION;
 pub use records::RecordOptions;
 pub use revisions::{KeptRevision, RevisionPhase};

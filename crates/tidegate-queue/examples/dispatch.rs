@@ -220,6 +220,7 @@ fn submission(name: &str) -> Submission {
         },
         cause: Cause::default(),
         trace: None,
+        depth: 0,
         due_ms: 0,
         policy: Policy::default(),
         order_key: None,

@@ -106,6 +106,7 @@ fn submission(body: &Bytes) -> Submission {
         },
         cause: Cause::default(),
         trace: None,
+        depth: 0,
         due_ms: 0,
         policy: Policy::default(),
         order_key: None,

@@ -194,6 +194,7 @@ pub(crate) fn encode_head(submission: &Submission) -> Vec<u8> {
         out.u64(trace.span);
         out.u8(u8::from(trace.sampled));
     });
+    out.u32(submission.depth);
     out.u64(submission.due_ms);
     out.option(submission.order_key.as_deref(), Out::text);
     out.option(submission.idempotency.as_deref(), Out::text);
@@ -268,6 +269,7 @@ fn read_head(input: &mut In<'_>, id: InvocationId, policy: Policy, body: Bytes) 
             sampled: input.u8()? == 1,
         })
     })?;
+    let depth = input.u32()?;
     let due_ms = input.u64()?;
     let (order_key, idempotency) = (input.option(In::string)?, input.option(In::string)?);
     let (on_success, on_failure) = (input.option(destination)?, input.option(destination)?);
@@ -286,6 +288,7 @@ fn read_head(input: &mut In<'_>, id: InvocationId, policy: Policy, body: Bytes) 
         },
         cause,
         trace,
+        depth,
         due_ms,
         policy,
         order_key,

@@ -30,6 +30,8 @@ pub struct Submission {
     pub cause: Cause,
     /// Its place in a distributed trace.
     pub trace: Option<TraceContext>,
+    /// How many functions called one another until this.
+    pub depth: u32,
     /// When it may run first, in milliseconds since the Unix epoch; 0 for at once.
     pub due_ms: u64,
     /// What becomes of it if it does not succeed.

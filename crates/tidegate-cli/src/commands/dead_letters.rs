@@ -7,6 +7,7 @@ use tidegate_document::queue::{DeadCount, DeadLetter, DeadLetterList, Redrive};
 
 use super::describe::Page;
 use super::logs::request;
+use super::pages::{cut, pages};
 use super::queue::ago;
 use crate::client::{self, ANSWER};
 use crate::context::Context;
@@ -18,15 +19,6 @@ use crate::units::bytes;
 
 /// Entries shown where nobody says how many.
 const USUAL: u32 = 50;
-
-/// Entries asked for at a time; the server's own limit.
-const PAGE: u32 = 1_000;
-
-/// Pages read at most.
-const MAX_PAGES: usize = 10_000;
-
-/// Longest message in a row, in characters; `show` has all of it.
-const MESSAGE: usize = 60;
 
 /// The reasons for which an invocation is given up.
 const REASONS: [&str; 5] = ["failed", "not-retried", "too-old", "refused", "damaged"];
@@ -178,22 +170,9 @@ impl Which {
 
     async fn list(&self, context: &mut Context, wanted: u32, json: bool) -> Result {
         let client = context.client()?;
-        let mut all: Vec<DeadLetter> = Vec::new();
-        let mut next: Option<String> = None;
-        for _ in 0..MAX_PAGES {
-            let left = wanted as usize - all.len();
-            let limit = left.min(PAGE as usize).to_string();
-            let mut query = self.query(&context.namespace);
-            query.push(("limit", &limit));
-            query.extend(next.as_deref().map(|next| ("continue", next)));
-            let page: DeadLetterList = client.get("/dead-letters", &query, ANSWER).await?;
-            all.extend(page.items);
-            all.truncate(wanted as usize);
-            next = page.next.filter(|next| !next.is_empty());
-            if next.is_none() || all.len() == wanted as usize {
-                break;
-            }
-        }
+        let query = self.query(&context.namespace);
+        let letters = pages::<DeadLetterList>(&client, "/dead-letters", &query, wanted).await?;
+        let (all, is_more) = letters;
         if json {
             return context.json(&all);
         }
@@ -202,7 +181,7 @@ impl Which {
             return Ok(());
         }
         context.line(table(&all, self.all_namespaces, Timestamp::now()).render())?;
-        if next.is_some() {
+        if is_more {
             context.note(format!("only the latest {wanted}; --limit shows more"));
         }
         Ok(())
@@ -311,15 +290,6 @@ fn table(letters: &[DeadLetter], namespaces: bool, now: Timestamp) -> Table {
         table.row(row);
     }
     table
-}
-
-fn cut(message: &str) -> String {
-    let message = message.replace(['\n', '\r'], " ");
-    if message.chars().count() <= MESSAGE {
-        return message;
-    }
-    let head: String = message.chars().take(MESSAGE - 1).collect();
-    format!("{head}…")
 }
 
 fn page(letter: &DeadLetter, now: Timestamp) -> String {

@@ -21,6 +21,7 @@ mod login;
 mod logs;
 mod namespace;
 mod new;
+mod pages;
 mod queue;
 mod records;
 mod revisions;

@@ -11,6 +11,7 @@ use tidegate_document::queue::{QueueList, QueueState, Queued, headers};
 
 use super::describe::Page;
 use super::logs::request;
+use super::pages::pages;
 use crate::client::{self, ANSWER, Client};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -20,12 +21,6 @@ use crate::time::{age, until};
 
 /// Entries shown where nobody says how many.
 const USUAL: u32 = 50;
-
-/// Entries asked for at a time; the server's own limit.
-const PAGE: u32 = 1_000;
-
-/// Pages read at most. A page may be empty and have more behind it, while the server looks for rare ones.
-const MAX_PAGES: usize = 10_000;
 
 /// The first and the longest wait between two questions for a result: an idle server has answered by the first, and by the
 /// last nobody notices the difference.
@@ -157,26 +152,13 @@ async fn list(
     json: bool,
 ) -> Result {
     let client = context.client()?;
-    let mut all: Vec<Queued> = Vec::new();
-    let mut next: Option<String> = None;
     let namespace = context.namespace.clone();
-    for _ in 0..MAX_PAGES {
-        let left = wanted as usize - all.len();
-        let limit = left.min(PAGE as usize).to_string();
-        let mut query = vec![("limit", limit.as_str())];
-        if !everywhere {
-            query.push(("namespace", &namespace));
-        }
-        query.extend(function.map(|f| ("function", f.as_str())));
-        query.extend(next.as_deref().map(|next| ("continue", next)));
-        let page: QueueList = client.get("/queue", &query, ANSWER).await?;
-        all.extend(page.items);
-        all.truncate(wanted as usize);
-        next = page.next.filter(|next| !next.is_empty());
-        if next.is_none() || all.len() == wanted as usize {
-            break;
-        }
+    let mut query = Vec::new();
+    if !everywhere {
+        query.push(("namespace", namespace.as_str()));
     }
+    query.extend(function.map(|f| ("function", f.as_str())));
+    let (all, is_more) = pages::<QueueList>(&client, "/queue", &query, wanted).await?;
     if json {
         return context.json(&all);
     }
@@ -188,7 +170,7 @@ async fn list(
         return Ok(());
     }
     context.line(table(&all, everywhere, Timestamp::now()).render())?;
-    if next.is_some() {
+    if is_more {
         context.note(format!("only the first {wanted}; --limit shows more"));
     }
     Ok(())

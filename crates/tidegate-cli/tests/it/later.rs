@@ -180,11 +180,11 @@ fn what_is_queued() {
     let fake = Fake::new()
         .on("GET /queue?limit=50", 200, &both)
         .on(
-            "GET /queue?limit=50&namespace=default&function=wc",
+            "GET /queue?namespace=default&function=wc&limit=50",
             200,
             &json!({ "items": [] }),
         )
-        .on("GET /queue?limit=1&namespace=default", 200, &more)
+        .on("GET /queue?namespace=default&limit=1", 200, &more)
         .on(&format!("GET /queue/{ID}"), 200, &queued(ID, "waiting"))
         .on(&format!("GET /queue/{OTHER}"), 200, &done)
         .on(&format!("DELETE /queue/{ID}"), 200, &json!({}))

@@ -22,7 +22,6 @@ use tidegate_queue::{
 };
 use tidegate_store::BlobError;
 
-use super::runner::DEPTH;
 use crate::{Body, Error, NotQueued, Platform};
 
 /// What belongs to a connection, or to the way that a body came.
@@ -172,11 +171,12 @@ impl Platform {
             request: Payload {
                 method: later.method,
                 path_and_query: later.path_and_query,
-                headers: headers(&later.headers, later.depth),
+                headers: headers(&later.headers),
                 body: kept,
             },
             cause: later.cause,
             trace: later.trace,
+            depth: later.depth,
             due_ms,
             policy,
             order_key,
@@ -211,10 +211,10 @@ impl Platform {
     /// It may not be reached, or is no address; for people.
     pub fn check_callback(&self, url: &str) -> Result<(), String> {
         if let Some(function) = self.inside(url) {
-            return match self.is_private(&function) {
-                true => Err(super::runner::private(&function)),
-                false => Ok(()),
-            };
+            if self.is_private(&function) {
+                return Err(super::runner::private(&function));
+            }
+            return Ok(());
         }
         let courier = self.in_queue().and_then(|queued| queued.courier.as_ref());
         let courier = courier
@@ -344,14 +344,12 @@ fn of_body(fault: BodyFault, limit: u64) -> NotAccepted {
     }
 }
 
-fn headers(headers: &HeaderMap, depth: u32) -> Vec<(String, Vec<u8>)> {
+fn headers(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let kept = headers.iter().filter(|(name, _)| {
-        !NOT_KEPT.contains(name)
-            && !matches!(name.as_str(), "keep-alive" | "proxy-connection" | DEPTH)
+        !NOT_KEPT.contains(name) && !matches!(name.as_str(), "keep-alive" | "proxy-connection")
     });
-    let kept = kept.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-    let depth = (depth > 0).then(|| (DEPTH.to_owned(), depth.to_string().into()));
-    kept.chain(depth).collect()
+    kept.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+        .collect()
 }
 
 fn millis(duration: Duration) -> u64 {

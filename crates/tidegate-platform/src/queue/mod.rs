@@ -34,7 +34,7 @@ use crate::{Body, Error, Platform};
 pub use accept::{Later, NotAccepted};
 pub use rules::QueueRules;
 pub(crate) use runner::PlatformRunner;
-pub use runner::{MAX_DEPTH, WHO_CALLS};
+pub use runner::WHO_CALLS;
 
 /// The queue of a platform.
 pub struct QueueOptions {

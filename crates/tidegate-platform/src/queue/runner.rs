@@ -39,12 +39,6 @@ const CUT: &str = "x-tidegate-cut";
 /// Headers of kept requests that begin so are between doors and us.
 const OURS: &str = "x-tidegate-door-";
 
-/// How many functions called one another until a kept request.
-pub(super) const DEPTH: &str = "x-tidegate-door-depth";
-
-/// Functions that may call one another, one the next, until it is taken for a circle. Real chains have a handful.
-pub const MAX_DEPTH: u32 = 32;
-
 /// Headers by which code is told who calls and why; only the platform says so.
 pub const WHO_CALLS: [&str; 2] = ["tidegate-caller", "tidegate-cause"];
 
@@ -117,23 +111,11 @@ impl Runner for PlatformRunner {
     }
 
     fn tell(&self, work: &Work, told: &Told<'_>, to: Listener<'_>) -> Option<Payload> {
-        let depth = depth_of(&work.submission.request.headers) + 1;
-        if depth > MAX_DEPTH {
-            tracing::warn!(
-                function = %work.submission.function,
-                "nobody is told of an end: {MAX_DEPTH} functions have called one another, which is taken for a circle"
-            );
-            return None;
-        }
         let door = self.door(&work.submission.door);
-        let mut payload = match (door, to) {
+        Some(match (door, to) {
             (Some(door), Listener::Callback(_)) => door.callback(work, told),
             _ => plain(work, told, to),
-        };
-        payload
-            .headers
-            .push((DEPTH.to_owned(), depth.to_string().into()));
-        Some(payload)
+        })
     }
 }
 
@@ -161,7 +143,7 @@ impl Platform {
             prefix: Prefix::default(),
             caller: None,
             received: Instant::now(),
-            depth: depth_of(&submission.request.headers),
+            depth: submission.depth,
             cause: Cause {
                 // One that nobody called for is told by what did.
                 kind: match submission.cause.kind {
@@ -219,9 +201,9 @@ impl Platform {
             Method::try_from(kept.method.as_str()).map_err(|_| unusable("the method"))?;
         *request.uri_mut() = Uri::try_from(path).map_err(|_| unusable("the path"))?;
         let headers = request.headers_mut();
+        // What an answer says of who calls is not to be believed.
+        let is_told = matches!(work.submission.target, Target::Url(_));
         for (name, value) in &kept.headers {
-            // What an answer says of who calls is not to be believed.
-            let is_told = matches!(work.submission.target, Target::Url(_));
             if name.starts_with(OURS) || is_told && WHO_CALLS.contains(&name.as_str()) {
                 continue;
             }
@@ -387,13 +369,6 @@ pub(super) fn private(function: &FunctionKey) -> String {
         "function {function} is private: only 'onSuccess' and 'onFailure' may name it, as {}.{}",
         function.name, function.namespace
     )
-}
-
-/// How many functions called one another until this.
-fn depth_of(headers: &[(String, Vec<u8>)]) -> u32 {
-    let found = headers.iter().find(|(name, _)| name == DEPTH);
-    let text = found.and_then(|(_, value)| std::str::from_utf8(value).ok());
-    text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Whether an answer is a failure is for its status to say.

@@ -75,6 +75,7 @@ fn item(of: &Submission, listener: Listener<'_>, request: Payload, delivery: Pol
             span: random.as_u64_pair().1,
             ..trace
         }),
+        depth: of.depth.saturating_add(1),
         due_ms: 0,
         policy,
         order_key: None,

@@ -467,6 +467,7 @@ async fn what_always_fails_is_a_dead_letter_and_those_who_asked_are_told() {
     let (url, work) = bench.fake.delivered.lock()[0].clone();
     assert_eq!(url, "https://example.org/back");
     assert_eq!(body(&work), "what it said");
+    assert_eq!(work.submission.depth, 1);
     let cause = work.submission.cause;
     assert_eq!(
         (cause.kind, cause.parent),

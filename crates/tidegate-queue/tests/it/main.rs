@@ -62,6 +62,7 @@ fn submission(name: &str, body: &str) -> Submission {
         },
         cause: Cause::default(),
         trace: None,
+        depth: 0,
         due_ms: 0,
         policy: Policy {
             min_delay_ms: 1,

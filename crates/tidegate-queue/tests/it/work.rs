@@ -33,6 +33,7 @@ async fn what_was_accepted_comes_back_whole_after_a_restart() {
         span: 3,
         sampled: true,
     });
+    sent.depth = 3;
     sent.order_key = Some("customer 7".to_owned());
     sent.idempotency = Some("once".to_owned());
     sent.on_success = Some(Destination::Function(function("next")));

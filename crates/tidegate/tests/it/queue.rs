@@ -302,6 +302,9 @@ fn a_callback_gets_the_answer() {
     assert_eq!(got.headers["tidegate-invocation"].replace('-', ""), id);
     assert_eq!(got.headers["tidegate-status"], "201");
     assert!(got.headers["x-tidegate-signature"].starts_with("sha256="));
+    // What is between us and our doors is nobody else's.
+    let ours = |name: &&String| name.starts_with("x-tidegate-door");
+    assert_eq!(got.headers.keys().find(ours), None);
     // Addresses of this machine are refused unless the operator lets them be told, and at once.
     let refused = later(&server, "/fn/later-told", "hello")
         .header("x-callback-url", "http://169.254.169.254/")

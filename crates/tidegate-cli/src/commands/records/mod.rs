@@ -11,7 +11,8 @@ use tidegate_document::{Missed, Record, RecordList};
 
 use super::functions::get;
 use super::logs::request;
-use crate::client::{self, ANSWER, Client};
+use super::pages::{PAGE, pages};
+use crate::client::{self, Client};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::time::when;
@@ -19,12 +20,6 @@ use row::Columns;
 
 /// Records shown where nobody says how many: a screen or two.
 const USUAL: u32 = 50;
-
-/// Records asked for at a time; the server's own limit.
-const PAGE: u32 = 1_000;
-
-/// Pages read at most. A page may be empty and have more behind it, while the server looks for rare ones.
-const MAX_PAGES: usize = 10_000;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -161,26 +156,9 @@ impl List {
 
     async fn all(&self, context: &Context, client: &Client) -> Result<Vec<Record>> {
         let wanted = self.limit.unwrap_or(USUAL);
-        let mut records = Vec::new();
-        let mut next: Option<String> = None;
-        for _ in 0..MAX_PAGES {
-            let left = wanted - u32::try_from(records.len()).unwrap_or(wanted).min(wanted);
-            let limit = left.min(PAGE).to_string();
-            let mut query = self.query(context);
-            query.push(("limit", &limit));
-            query.extend(next.as_deref().map(|next| ("continue", next)));
-            let page: RecordList = client.get("/records", &query, ANSWER).await?;
-            records.extend(page.items);
-            records.truncate(wanted as usize);
-            next = page.next.filter(|next| !next.is_empty());
-            if next.is_none() || records.len() == wanted as usize {
-                return Ok(records);
-            }
-        }
-        Err(Error::failed(format!(
-            "looked through {MAX_PAGES} pages without finding {wanted} such records"
-        ))
-        .hint("--since with a shorter time looks at less"))
+        let query = self.query(context);
+        let (records, _) = pages::<RecordList>(client, "/records", &query, wanted).await?;
+        Ok(records)
     }
 
     async fn follow(&self, context: &mut Context, client: &Client) -> Result {

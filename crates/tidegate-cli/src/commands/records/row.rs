@@ -2,6 +2,7 @@
 
 use tidegate_document::{Cause, Record, Used};
 
+use crate::commands::pages::cut;
 use crate::table::Table;
 use crate::time::moment;
 use crate::units::{bytes, span};
@@ -22,9 +23,6 @@ const COMING: [(&str, usize); 13] = [
     ("CPU", 7),
     ("MEMORY", 7),
 ];
-
-/// Longest message in a row, in characters; `records show` has all of it.
-const MESSAGE: usize = 60;
 
 /// Which columns there are.
 #[derive(Clone, Copy, Debug)]
@@ -130,13 +128,4 @@ fn unknown(used: &Used) -> String {
         "shared" => "shared".to_owned(),
         _ => "-".to_owned(),
     }
-}
-
-fn cut(message: &str) -> String {
-    let message = message.replace(['\n', '\r'], " ");
-    if message.chars().count() <= MESSAGE {
-        return message;
-    }
-    let head: String = message.chars().take(MESSAGE - 1).collect();
-    format!("{head}…")
 }
