@@ -176,6 +176,18 @@ pub(crate) fn tee(
     limit: Duration,
     mut look: impl FnMut(&str),
 ) -> Result<ExitStatus> {
+    lines(command, limit, |line| {
+        println!("{line}");
+        look(line);
+    })
+}
+
+/// Runs a program and hands each of its lines, of both streams, to `look`.
+pub(crate) fn lines(
+    command: &mut Command,
+    limit: Duration,
+    mut look: impl FnMut(&str),
+) -> Result<ExitStatus> {
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -203,7 +215,6 @@ pub(crate) fn tee(
     loop {
         match lines.recv_timeout(POLL * 5) {
             Ok(line) => {
-                println!("{line}");
                 look(&line);
                 if ended.is_none() {
                     group.check(until, limit)?;

@@ -21,6 +21,7 @@ mod server;
 mod setup;
 mod signals;
 mod soak;
+mod suites;
 mod target;
 mod test;
 

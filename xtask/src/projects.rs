@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::report::{Ended, Steps, Tally};
-use crate::test::{Unittest, agree, cargo_line};
+use crate::suites::counts;
+use crate::test::{Unittest, agree};
 use crate::{child, paths};
 
 /// Longest time to fetch and install one project's packages, on a slow line.
@@ -327,7 +328,7 @@ fn cargo(printed: &str) -> Tally {
     let mut all = Tally::default();
     printed
         .lines()
-        .filter_map(cargo_line)
+        .filter_map(counts)
         .for_each(|tally| all.add(tally));
     all
 }

@@ -35,13 +35,23 @@ pub(crate) enum Ended {
     Skipped(String),
 }
 
-/// Steps run one after another and the account of them.
-#[derive(Default)]
+/// Steps, some of them at once, and the account of them.
 pub(crate) struct Steps {
+    began: Instant,
     rows: Vec<(String, Duration, Ended)>,
+    /// What failed, by name; said again at the end, where it is found.
+    failures: Vec<String>,
 }
 
 impl Steps {
+    pub(crate) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            rows: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
     /// Runs a step, says so, and keeps its account. An error counts as one failure. Returns whether nothing failed.
     pub(crate) fn run(&mut self, name: &str, step: impl FnOnce() -> Result<Ended>) -> bool {
         println!("\n── {name}");
@@ -55,6 +65,7 @@ impl Steps {
     pub(crate) fn add(&mut self, name: &str, took: Duration, ended: Result<Ended>) -> bool {
         let ended = ended.unwrap_or_else(|error| {
             println!("error: {error:#}");
+            self.failures.push(format!("{name}: {error:#}"));
             Ended::Ran(Tally::FAILED)
         });
         let good = match &ended {
@@ -69,17 +80,23 @@ impl Steps {
             if good { "done" } else { "FAILED" },
             seconds(took)
         );
+        if !good {
+            self.failures.push(name.to_owned());
+        }
         self.rows.push((name.to_owned(), took, ended));
         good
+    }
+
+    /// Keeps the name of a test that failed.
+    pub(crate) fn failed(&mut self, name: String) {
+        self.failures.push(name);
     }
 
     /// Prints the account; the last line is `N passed, N failed`.
     pub(crate) fn finish(&self) -> Tally {
         let mut all = Tally::default();
         let mut table = vec![["step", "time", "passed", "failed", ""].map(str::to_owned)];
-        let mut total = Duration::ZERO;
         for (name, took, ended) in &self.rows {
-            total += *took;
             let (passed, failed, note) = match ended {
                 Ended::Ran(tally) => {
                     all.add(*tally);
@@ -94,7 +111,10 @@ impl Steps {
             table.push([name.clone(), seconds(*took), passed, failed, note]);
         }
         println!("\n{}", render(&table));
-        println!("took {}\n", seconds(total));
+        println!("took {}\n", seconds(self.began.elapsed()));
+        for failure in &self.failures {
+            println!("failed: {failure}");
+        }
         println!("{} passed, {} failed", all.passed, all.failed);
         all
     }

@@ -13,14 +13,14 @@ use anyhow::{Context, Result, bail};
 use crate::args::Args;
 use crate::report::{Ended, Steps, Tally};
 use crate::target::Target;
-use crate::{child, demo, paths, projects, server, setup, signals};
+use crate::{child, demo, paths, projects, server, setup, signals, suites};
 
 /// Longest time for formatting and other quick checks.
 const CHECK_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Longest time for a build from nothing on two cores.
 const BUILD_LIMIT: Duration = Duration::from_secs(25 * 60);
-/// Longest time for all tests of the workspace to run.
-const TESTS_LIMIT: Duration = Duration::from_secs(20 * 60);
+/// Longest time for the tests of one folder.
+const TESTS_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// Longest time to see whether the advisory database can be reached.
 const REACH_LIMIT: Duration = Duration::from_secs(15);
 
@@ -38,7 +38,7 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
     let examples = args.flag("--examples");
     args.finish()?;
     signals::watch();
-    let mut steps = Steps::default();
+    let mut steps = Steps::new();
     if examples {
         only_examples(&mut steps)?;
     } else {
@@ -108,20 +108,22 @@ fn run(steps: &mut Steps, quick: bool) -> Result<()> {
     if quick {
         which.extend(["--exclude", END_TO_END]);
     }
+    let mut programs = Vec::new();
     let built = steps.run("build of the tests", || {
-        let mut cargo = target.cargo(&which);
-        simple(cargo.arg("--no-run"), BUILD_LIMIT)
+        programs = suites::build(&mut target.cargo(&which), BUILD_LIMIT)?;
+        passed(())
     });
     if !built {
         return Ok(());
     }
-    steps.run("rust tests", || {
-        let mut cargo = target.cargo(&which);
-        cargo.arg("--no-fail-fast");
+    suites::run(steps, programs, |test| {
         if let Some(binary) = &binary {
-            cargo.env("TIDEGATE_BIN", binary);
+            test.env("TIDEGATE_BIN", binary);
         }
-        cargo_test(&mut cargo)
+    });
+    steps.run("examples in the documentation", || {
+        let mut cargo = target.cargo(&["test", "--locked", "--workspace", "--doc"]);
+        simple(&mut cargo, CHECK_LIMIT)
     });
     if let Some(binary) = binary {
         steps.run("demo", || Ok(Ended::Ran(demo::once(&binary, root)?)));
@@ -147,32 +149,6 @@ fn simple(command: &mut Command, limit: Duration) -> Result<Ended> {
     } else {
         Tally::FAILED
     }))
-}
-
-// === Rust
-
-fn cargo_test(cargo: &mut Command) -> Result<Ended> {
-    let mut tally = Tally::default();
-    let status = child::tee(cargo, TESTS_LIMIT, |line| {
-        if let Some(counted) = cargo_line(line) {
-            tally.add(counted);
-        }
-    })?;
-    Ok(Ended::Ran(agree(tally, status.success())))
-}
-
-/// The counts in a line such as `test result: ok. 12 passed; 0 failed; 0 ignored; …`.
-pub(crate) fn cargo_line(line: &str) -> Option<Tally> {
-    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let count = |word: &str| {
-        counts
-            .split(';')
-            .find_map(|part| part.trim().strip_suffix(word)?.trim().parse().ok())
-    };
-    Some(Tally {
-        passed: count("passed")?,
-        failed: count("failed")?,
-    })
 }
 
 /// Counts, corrected by the exit status: a program that failed without counting a failure crashed, and that is one.
@@ -397,31 +373,11 @@ fn reachable(repository: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Unittest, agree, cargo_line, node_line};
+    use super::{Unittest, agree, node_line};
     use crate::report::Tally;
 
     fn tally(passed: u64, failed: u64) -> Tally {
         Tally { passed, failed }
-    }
-
-    #[test]
-    fn cargo_counts_are_read() {
-        let line = |text| cargo_line(text);
-        assert_eq!(
-            line(
-                "test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s"
-            ),
-            Some(tally(12, 0))
-        );
-        assert_eq!(
-            line("test result: FAILED. 7 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out"),
-            Some(tally(7, 2))
-        );
-        assert_eq!(line("test it::works ... ok"), None);
-        assert_eq!(
-            line("a line about test result: ok. 1 passed; 0 failed"),
-            None
-        );
     }
 
     #[test]
