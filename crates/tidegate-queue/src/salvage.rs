@@ -6,10 +6,14 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
 use tidegate_store::sqlite::{Database, Layout};
 
+use crate::dead;
 use crate::error::OpenError;
+use crate::submission::Body;
+use crate::sums::Sums;
+use crate::table::{id_bytes, read_id, sql_ms};
 
 /// Numbers that are tried one at a time behind a damaged place before the steps grow.
 const STEPS: i64 = 4096;
@@ -60,7 +64,40 @@ pub(crate) fn salvage(
     connection
         .execute_batch("DETACH DATABASE old")
         .map_err(sql)?;
+    Sums::forget(&connection).map_err(sql)?;
+    for (table, column) in [("items", "seq"), ("dead", "number")] {
+        claim_bodies(&connection, table, column).map_err(sql)?;
+    }
     Ok((connection, aside))
+}
+
+/// Notes the bodies beside the file that rows name, in case that the table of them could not be read: what nothing names is
+/// removed.
+fn claim_bodies(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<()> {
+    let mut next = connection.prepare(&format!(
+        "SELECT {column}, id FROM {table} WHERE {column} > ?1 AND length(body) = 0
+         AND id NOT IN (SELECT id FROM blobs) ORDER BY {column} LIMIT 1"
+    ))?;
+    let mut at = i64::MIN;
+    while let Some((number, id)) = next
+        .query_row([at], |row| Ok((row.get::<_, i64>(0)?, read_id(row, 1)?)))
+        .optional()?
+    {
+        at = number;
+        if let Some(id) = id
+            && let Some(Ok((submission, _))) = dead::load(connection, table, column, number)?
+            && let Body::Spooled(spooled) = submission.request.body
+        {
+            connection
+                .prepare_cached("INSERT OR IGNORE INTO blobs (id, digest, bytes) VALUES (?1, ?2, ?3)")?
+                .execute(params![
+                    id_bytes(id),
+                    spooled.digest.as_bytes(),
+                    sql_ms(spooled.bytes)
+                ])?;
+        }
+    }
+    Ok(())
 }
 
 fn copy(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<()> {

@@ -237,7 +237,13 @@ impl Director {
             self.timers.remove(&(at, lane.clone()));
         }
         if flow.is_idle() {
-            self.flows.remove(lane);
+            let until = flow.remembered_until(now);
+            if until > now {
+                flow.timer = Some(until);
+                self.timers.insert((until, lane.clone()));
+            } else {
+                self.flows.remove(lane);
+            }
             self.fair.forget(lane);
             return;
         }
