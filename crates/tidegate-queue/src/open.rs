@@ -28,7 +28,7 @@ use crate::schema::{APPLICATION_ID, MIGRATIONS, PAGE_BYTES};
 use crate::sums::Sums;
 use crate::table::{read_id, sql_ms};
 use crate::tidy::{Dropped, tidy};
-use crate::writer::{ENDS_BYTES, Request, WAITING, Writer, sqlite_bytes};
+use crate::writer::{Request, WAITING, Writer, sqlite_bytes};
 
 /// A file up to this size is examined whole before it is used, which takes a few hundred milliseconds. A larger one is
 /// examined while it is used (see [`Queue::examine`]).
@@ -161,7 +161,10 @@ fn open(
         application_id: APPLICATION_ID,
         migrations: MIGRATIONS,
         page_bytes: Some(PAGE_BYTES),
-        max_bytes: options.max_file_bytes.max(there).saturating_add(ENDS_BYTES),
+        max_bytes: options
+            .max_file_bytes
+            .max(there)
+            .saturating_add(options.ends_bytes),
     };
     let mut report = OpenReport {
         wal: sqlite::examine(&path, folder).map_err(io(&path))?,

@@ -45,8 +45,11 @@ pub struct Options {
     /// Items that may be queued.
     pub max_items: u64,
     /// The size that the file and the bodies beside it may reach by what is accepted, in bytes. What ends may go beyond it
-    /// for a while, by a bounded part.
+    /// for a while, by [`ends_bytes`](Self::ends_bytes).
     pub max_file_bytes: u64,
+    /// How far beyond that size the file may grow by what ends, in bytes. Where even this is used up, answers are not kept,
+    /// and an end whose listeners find no room waits for some.
+    pub ends_bytes: u64,
     /// How long idempotency keys are remembered, in milliseconds.
     pub remember_ms: u64,
     /// Bytes of results that are kept; beyond them the oldest go before their time.
@@ -65,6 +68,9 @@ impl Default for Options {
             // A day of a hundred a second.
             max_items: 10_000_000,
             max_file_bytes: 64 * 1024 * 1024 * 1024,
+            // What the attempts at once may leave, an answer and two who hear of it, with some to spare. Submissions are
+            // refused long before, so no end has to wait for room.
+            ends_bytes: 1024 * 1024 * 1024,
             // As long as clients that retry at all go on.
             remember_ms: 24 * 60 * 60 * 1000,
             max_result_bytes: 256 * 1024 * 1024,

@@ -89,7 +89,9 @@ fn claim_bodies(connection: &Connection, table: &str, column: &str) -> rusqlite:
             && let Body::Spooled(spooled) = submission.request.body
         {
             connection
-                .prepare_cached("INSERT OR IGNORE INTO blobs (id, digest, bytes) VALUES (?1, ?2, ?3)")?
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO blobs (id, digest, bytes) VALUES (?1, ?2, ?3)",
+                )?
                 .execute(params![
                     id_bytes(id),
                     spooled.digest.as_bytes(),

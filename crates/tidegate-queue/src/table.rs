@@ -223,7 +223,9 @@ impl Rows<'_> {
             return Ok(0);
         };
         if let Ok(digest) = <[u8; 32]>::try_from(digest) {
-            self.group.released.push((Digest::from_bytes(digest), bytes));
+            self.group
+                .released
+                .push((Digest::from_bytes(digest), bytes));
         }
         Ok(bytes)
     }
@@ -298,7 +300,9 @@ impl Rows<'_> {
                 "DELETE FROM dead WHERE number = ?1
                  RETURNING id, length(finished) + length(head) + length(body)",
             )?
-            .query_row([number], |row| Ok((read_id(row, 0)?, row.get::<_, i64>(1)?)))
+            .query_row([number], |row| {
+                Ok((read_id(row, 0)?, row.get::<_, i64>(1)?))
+            })
             .optional()?;
         let Some((id, bytes)) = found else {
             return Ok(None);

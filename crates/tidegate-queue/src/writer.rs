@@ -42,10 +42,6 @@ const DAMAGED: usize = 16;
 const LOOKED: usize = 256;
 /// What a submission takes beside head and body, in bytes: the rest of its row, and its places in indexes.
 const BESIDE_BYTES: u64 = 512;
-/// How far beyond its size the file may grow by what ends: what the attempts at once may leave, an answer and two who hear
-/// of it, with some to spare. Submissions are refused long before, so no end has to wait for room.
-pub(crate) const ENDS_BYTES: u64 = 1024 * 1024 * 1024;
-
 pub(crate) enum Command {
     Accept(Arc<Prepared>),
     Take {

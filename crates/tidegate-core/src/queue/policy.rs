@@ -448,6 +448,12 @@ mod tests {
             1000,
             0,
         );
-        assert!(matches!(hour, Next::Again { due_ms: 301_000, .. }));
+        assert!(matches!(
+            hour,
+            Next::Again {
+                due_ms: 301_000,
+                ..
+            }
+        ));
     }
 }

@@ -212,9 +212,9 @@ impl Bench {
         let end = loop {
             match self.settle_whole(&mut settlement).await {
                 Ok(settled) => break End::Settled(settled),
-                Err(Unsettled::Queue(
-                    Error::Closed | Error::LeaseOver | Error::Damaged { .. },
-                )) => break End::Gone,
+                Err(Unsettled::Queue(Error::Closed | Error::LeaseOver | Error::Damaged { .. })) => {
+                    break End::Gone;
+                }
                 Err(error) => {
                     if failures == 0 {
                         tracing::warn!(%error, "what came of an invocation could not be written; tried again");
