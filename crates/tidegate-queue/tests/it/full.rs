@@ -228,6 +228,7 @@ async fn on_a_full_disk(folder: &Path) {
     let mut file = std::fs::File::create(&ballast).unwrap();
     let block = vec![0; 4096];
     while file.write_all(&block).is_ok() {}
+    drop(file);
     // What is in the log already has room for some.
     let kept = 100 + fill(&queue, &"x".repeat(100_000)).await;
     for (n, taken) in take(&queue, "f", kept).await.iter().enumerate() {
@@ -240,7 +241,6 @@ async fn on_a_full_disk(folder: &Path) {
     }
     let dead = queue.stats().dead;
     assert_eq!((queue.stats().queued, dead), (0, kept.div_ceil(2) as u64));
-    assert!(queue.accept(submission("f", "x")).await.is_err());
     std::fs::remove_file(&ballast).unwrap();
     queue.tick().await.unwrap();
     queue.accept(submission("f", "x")).await.unwrap();
