@@ -23,12 +23,17 @@ impl Queue {
     /// Counts.
     pub fn stats(&self) -> Stats {
         let shared = &self.inner.shared;
+        let (bytes, sums) = (shared.used_bytes(), *shared.sums.lock());
         Stats {
             queued: shared.lanes.lock().queued(),
             leased: shared.held.lock().len() as u64,
             lost: shared.lost.load(Ordering::Relaxed),
             unreadable: shared.unreadable.load(Ordering::Relaxed),
-            full: shared.full.load(Ordering::Relaxed),
+            full: shared.full.load(Ordering::Relaxed) || bytes >= shared.options.max_file_bytes,
+            bytes,
+            dead: sums.dead_count.unsigned_abs(),
+            dead_bytes: sums.dead_bytes.unsigned_abs(),
+            dead_dropped: shared.dropped.load(Ordering::Relaxed),
         }
     }
 

@@ -35,7 +35,9 @@ mod salvage;
 mod schema;
 mod serving;
 mod submission;
+mod sums;
 mod table;
+mod tidy;
 mod writer;
 
 pub use clock::{SystemTimeSource, TimeSource};

@@ -1,7 +1,7 @@
 //! Opening the queue, in the order in which nothing can be lost: look at the log, let SQLite open the file, count what is
 //! there, begin a new epoch, start the writer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -19,22 +19,24 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::clock::Clock;
 use crate::codec;
-use crate::error::OpenError;
+use crate::error::{Error, OpenError};
 use crate::lanes::{LaneNumber, Lanes};
 use crate::log::{KEPT_BYTES, Log};
 use crate::queue::{IN_FLIGHT_KIB, Inner, Options, Queue, Shared};
 use crate::reserve::Reserve;
 use crate::schema::{APPLICATION_ID, MIGRATIONS, PAGE_BYTES};
-use crate::table::read_id;
-use crate::writer::{Command, Request, WAITING, Writer};
+use crate::sums::Sums;
+use crate::table::{read_id, sql_ms};
+use crate::tidy::{Dropped, tidy};
+use crate::writer::{Request, WAITING, Writer, sqlite_bytes};
 
 /// A file up to this size is examined whole before it is used, which takes a few hundred milliseconds. A larger one is
 /// examined while it is used (see [`Queue::examine`]).
 const EXAMINED_BYTES: u64 = 64 * 1024 * 1024;
 /// Pages that the writer keeps, in KiB: the right edges of the tables and the inner pages of the indexes.
 const WRITER_CACHE_KIB: i32 = 16 * 1024;
-/// Blobs that wait to be removed; the rest is found at the next start.
-const RELEASED: usize = 1024;
+/// When a blob that could not be removed is tried again.
+const RELEASE_AGAIN: Duration = Duration::from_secs(1);
 /// How often what is to be done now and then is done.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -76,7 +78,8 @@ struct Loaded {
     by_name: HashMap<FunctionKey, LaneNumber>,
     names: HashMap<LaneNumber, FunctionKey>,
     latest_ms: u64,
-    result_bytes: i64,
+    sums: Sums,
+    last_dead: i64,
 }
 
 impl Queue {
@@ -137,7 +140,7 @@ struct Parts {
     database: Database,
     requests: mpsc::Sender<Request>,
     changed: watch::Receiver<u64>,
-    released: mpsc::Receiver<Digest>,
+    released: mpsc::UnboundedReceiver<(Digest, u64)>,
 }
 
 fn open(
@@ -151,11 +154,17 @@ fn open(
     sqlite::make_folder(folder)?;
     let database = Database::new(folder.join("queue.db"));
     let path = database.path().to_owned();
+    // What is accepted is bounded by the queue itself. The file's own bound is there for what ends, which has room even
+    // where the queue was made smaller than it is.
+    let there = fs::metadata(&path).map_or(0, |found| found.len());
     let layout = Layout {
         application_id: APPLICATION_ID,
         migrations: MIGRATIONS,
         page_bytes: Some(PAGE_BYTES),
-        max_bytes: options.max_file_bytes,
+        max_bytes: options
+            .max_file_bytes
+            .max(there)
+            .saturating_add(options.ends_bytes),
     };
     let mut report = OpenReport {
         wal: sqlite::examine(&path, folder).map_err(io(&path))?,
@@ -212,10 +221,14 @@ fn open(
         full: AtomicBool::new(!reserve.is_there()),
         lost: AtomicU64::new(0),
         unreadable: AtomicU64::new(0),
+        file_bytes: AtomicU64::new(sqlite_bytes(&connection).map_err(sql)?),
+        sums: Mutex::new(loaded.sums),
+        dropped: AtomicU64::new(0),
     });
     let (sender, requests) = mpsc::channel(WAITING);
     let (changed, changes) = watch::channel(0);
-    let (released, to_release) = mpsc::channel(RELEASED);
+    // Bounded by the files of bodies there can be: they count within the queue's size until they are removed.
+    let (released, to_release) = mpsc::unbounded_channel();
     let log = Log::new(&database).map_err(io(&path))?;
     let writer = Writer {
         database: database.clone(),
@@ -231,9 +244,11 @@ fn open(
         names: loaded.names,
         last_seq: loaded.last_seq,
         last_lane: loaded.last_lane,
+        last_dead: loaded.last_dead,
+        lean: false,
+        dropped: Dropped::default(),
         held: HashMap::new(),
         unreadable: HashSet::new(),
-        result_bytes: loaded.result_bytes,
         released,
         changed,
     };
@@ -277,6 +292,7 @@ fn load(connection: &Connection, noted: u64) -> rusqlite::Result<Loaded> {
          AND NOT EXISTS (SELECT 1 FROM items INDEXED BY items_by_due WHERE items.lane = lanes.lane)",
         [],
     )?;
+    let (sums, last_dead) = Sums::load(connection)?;
     let mut loaded = Loaded {
         epoch: 0,
         version,
@@ -286,7 +302,8 @@ fn load(connection: &Connection, noted: u64) -> rusqlite::Result<Loaded> {
         by_name: HashMap::new(),
         names: HashMap::new(),
         latest_ms: 0,
-        result_bytes: 0,
+        sums,
+        last_dead,
     };
     let lanes = connection
         .prepare("SELECT lane, namespace, grp, name FROM lanes")?
@@ -322,17 +339,14 @@ fn load(connection: &Connection, noted: u64) -> rusqlite::Result<Loaded> {
         )
         .optional()?;
     (loaded.last_seq, loaded.latest_ms) = newest.unwrap_or((0, 0));
-    loaded.result_bytes = connection.query_row(
-        "SELECT coalesce(sum(length(finished)), 0) FROM results",
-        [],
-        |row| row.get(0),
-    )?;
     // No commit's number is given twice, and no owner's.
     let version = version.max(noted.cast_signed());
     connection.execute_batch(&format!(
         "BEGIN IMMEDIATE; UPDATE counters SET value = value + 1 WHERE name = 'epoch';
-         UPDATE counters SET value = {version} WHERE name = 'version'; COMMIT;"
+         UPDATE counters SET value = {version} WHERE name = 'version';"
     ))?;
+    sums.write(connection, last_dead)?;
+    connection.execute_batch("COMMIT")?;
     loaded.epoch = connection.query_row(
         "SELECT value FROM counters WHERE name = 'epoch'",
         [],
@@ -365,13 +379,31 @@ async fn remove_orphans(blobs: &Blobs, referenced: &HashSet<Digest>) -> Result<u
 }
 
 /// Removes blobs that belong to nothing, until the queue is closed. What remains then is removed at the next start.
-async fn release(mut released: mpsc::Receiver<Digest>, inner: Weak<Inner>) {
-    while let Some(digest) = released.recv().await {
+async fn release(mut released: mpsc::UnboundedReceiver<(Digest, u64)>, inner: Weak<Inner>) {
+    let mut failed = VecDeque::new();
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = released.recv() => next,
+            () = tokio::time::sleep(RELEASE_AGAIN), if !failed.is_empty() => failed.pop_front(),
+        };
+        let Some((digest, bytes)) = next else { return };
         let Some(blobs) = inner.upgrade().map(|inner| inner.blobs.clone()) else {
             return;
         };
-        if let Err(error) = blobs.delete(&digest).await {
-            tracing::warn!(%error, "a spooled body stays until the next start");
+        match blobs.delete(&digest).await {
+            Ok(_) => {
+                let Some(inner) = inner.upgrade() else { return };
+                let freed = Sums {
+                    blob_bytes: -sql_ms(bytes),
+                    ..Sums::default()
+                };
+                inner.shared.sums.lock().add(freed);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a spooled body could not be removed; tried again");
+                failed.push_back((digest, bytes));
+            }
         }
     }
 }
@@ -380,20 +412,10 @@ async fn release(mut released: mpsc::Receiver<Digest>, inner: Weak<Inner>) {
 async fn tick(requests: mpsc::WeakSender<Request>) {
     loop {
         tokio::time::sleep(TICK).await;
-        let Some(requests) = requests.upgrade() else {
-            return;
-        };
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let request = Request {
-            command: Command::Tick,
-            reply,
-        };
-        if requests.send(request).await.is_err() {
-            return;
-        }
-        drop(requests);
-        if let Ok(Err(error)) = answer.await {
-            tracing::warn!(%error, "could not tidy the queue");
+        match tidy(&requests).await {
+            Ok(()) => {}
+            Err(Error::Closed) => return,
+            Err(error) => tracing::warn!(%error, "could not tidy the queue"),
         }
     }
 }

@@ -24,7 +24,9 @@ use crate::serving::Follow;
 use crate::submission::{
     Answer, Body, Finished, MAX_HEAD_BYTES, MAX_INLINE_BYTES, MAX_KEY_BYTES, Spooled, Submission,
 };
+use crate::sums::Sums;
 use crate::table::{Leaving, Prepared};
+use crate::tidy::tidy;
 use crate::writer::{Command, Reply, Request, Settling, Taken};
 
 /// How long a request waits for its place before it is refused: hundreds of commits on any disk that works.
@@ -42,12 +44,20 @@ const SALT: usize = 16;
 pub struct Options {
     /// Items that may be queued.
     pub max_items: u64,
-    /// The size that the file may reach, in bytes.
+    /// The size that the file and the bodies beside it may reach by what is accepted, in bytes. What ends may go beyond it
+    /// for a while, by [`ends_bytes`](Self::ends_bytes).
     pub max_file_bytes: u64,
+    /// How far beyond that size the file may grow by what ends, in bytes. Where even this is used up, answers are not kept,
+    /// and an end whose listeners find no room waits for some.
+    pub ends_bytes: u64,
     /// How long idempotency keys are remembered, in milliseconds.
     pub remember_ms: u64,
     /// Bytes of results that are kept; beyond them the oldest go before their time.
     pub max_result_bytes: u64,
+    /// How long dead letters are kept, in milliseconds.
+    pub dead_keep_ms: u64,
+    /// Bytes of dead letters that are kept, with their bodies; beyond them the oldest go before their time.
+    pub max_dead_bytes: u64,
     /// Where the time comes from.
     pub time: Arc<dyn TimeSource>,
 }
@@ -58,9 +68,15 @@ impl Default for Options {
             // A day of a hundred a second.
             max_items: 10_000_000,
             max_file_bytes: 64 * 1024 * 1024 * 1024,
+            // What the attempts at once may leave, an answer and two who hear of it, with some to spare. Submissions are
+            // refused long before, so no end has to wait for room.
+            ends_bytes: 1024 * 1024 * 1024,
             // As long as clients that retry at all go on.
             remember_ms: 24 * 60 * 60 * 1000,
             max_result_bytes: 256 * 1024 * 1024,
+            // Long enough for somebody to come back from a holiday and look.
+            dead_keep_ms: 14 * 24 * 60 * 60 * 1000,
+            max_dead_bytes: 1024 * 1024 * 1024,
             time: Arc::new(crate::clock::SystemTimeSource::default()),
         }
     }
@@ -104,6 +120,19 @@ pub(crate) struct Shared {
     pub(crate) lost: AtomicU64,
     /// Items that SQLite cannot read, since the start.
     pub(crate) unreadable: AtomicU64,
+    /// What the file takes, in bytes.
+    pub(crate) file_bytes: AtomicU64,
+    pub(crate) sums: Mutex<Sums>,
+    /// Dead letters that went because of their age or their number, since the start.
+    pub(crate) dropped: AtomicU64,
+}
+
+impl Shared {
+    /// What the file and the bodies beside it take.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let blobs = self.sums.lock().blob_bytes;
+        self.file_bytes.load(Ordering::Relaxed) + u64::try_from(blobs).unwrap_or(0)
+    }
 }
 
 /// A submission that is on disk.
@@ -181,6 +210,14 @@ pub struct Stats {
     pub unreadable: u64,
     /// Whether nothing is accepted for want of room.
     pub full: bool,
+    /// What the file and the bodies beside it take, in bytes.
+    pub bytes: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// What they take, in bytes.
+    pub dead_bytes: u64,
+    /// Dead letters that went because of their age or their number, since the start.
+    pub dead_dropped: u64,
 }
 
 impl Drop for Inner {
@@ -257,6 +294,7 @@ impl Queue {
                 duplicate: true,
             }),
             Ok(Reply::Accepted(Accept::Taken)) => Err(AcceptError::IdTaken { id }),
+            Ok(Reply::NoRoom) => Err(full("the queue's size")),
             Ok(_) => Err(refused(Error::Closed)),
             Err(error) => Err(refused(error)),
         }
@@ -472,7 +510,8 @@ impl Queue {
     /// # Errors
     /// What keeps the file from being written.
     pub async fn tick(&self) -> Result<(), Error> {
-        self.send(Command::Tick).await.map(drop)
+        let requests = self.inner.requests.as_ref().ok_or(Error::Closed)?;
+        tidy(&requests.downgrade()).await
     }
 
     pub(crate) async fn send(&self, command: Command) -> Result<Reply, Error> {

@@ -6,10 +6,17 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::types::Value;
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension as _, Row, Statement, params, params_from_iter,
+};
 use tidegate_store::sqlite::{Database, Layout};
 
+use crate::dead;
 use crate::error::OpenError;
+use crate::submission::Body;
+use crate::sums::Sums;
+use crate::table::{id_bytes, read_id, sql_ms};
 
 /// Numbers that are tried one at a time behind a damaged place before the steps grow.
 const STEPS: i64 = 4096;
@@ -45,50 +52,80 @@ pub(crate) fn salvage(
     }
     let (connection, _) = database.prepare(layout)?;
     let sql = |error: rusqlite::Error| OpenError::from(database.error(&error));
-    connection
-        .execute("ATTACH DATABASE ?1 AS old", [aside.to_string_lossy()])
-        .map_err(sql)?;
+    // A connection of its own: to one that writes as well, a damaged page that was read can fail the commit.
+    let old = Connection::open(&aside).map_err(sql)?;
     for (table, column) in NUMBERED {
-        copy(&connection, table, column).map_err(sql)?;
+        copy(&old, &connection, table, column).map_err(sql)?;
     }
     for table in ["words", "blobs", "counters"] {
         // What cannot be read of these is done without: a word forgotten, a count begun anew ahead of the mark.
-        drop(connection.execute_batch(&format!(
-            "INSERT OR IGNORE INTO main.{table} SELECT * FROM old.{table}"
-        )));
+        copy_readable(&old, &connection, table).map_err(sql)?;
     }
-    connection
-        .execute_batch("DETACH DATABASE old")
-        .map_err(sql)?;
+    drop(old);
+    Sums::forget(&connection).map_err(sql)?;
+    for (table, column) in [("items", "seq"), ("dead", "number")] {
+        claim_bodies(&connection, table, column).map_err(sql)?;
+    }
     Ok((connection, aside))
 }
 
-fn copy(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<()> {
-    let last = |order: &str| {
-        let sql = format!(
-            "SELECT {column} FROM old.{table} NOT INDEXED ORDER BY {column} {order} LIMIT 1"
-        );
-        connection.query_row(&sql, [], |row| row.get::<_, i64>(0))
-    };
-    // If even the edges cannot be read, every number that was ever given is one that may be there.
-    let from = match last("ASC") {
+/// Notes the bodies beside the file that rows name, in case that the table of them could not be read: what nothing names is
+/// removed.
+fn claim_bodies(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<()> {
+    let mut next = connection.prepare(&format!(
+        "SELECT {column}, id FROM {table} WHERE {column} > ?1 AND length(body) = 0
+         AND id NOT IN (SELECT id FROM blobs) ORDER BY {column} LIMIT 1"
+    ))?;
+    let mut at = i64::MIN;
+    while let Some((number, id)) = next
+        .query_row([at], |row| Ok((row.get::<_, i64>(0)?, read_id(row, 1)?)))
+        .optional()?
+    {
+        at = number;
+        if let Some(id) = id
+            && let Some(Ok((submission, _))) = dead::load(connection, table, column, number)?
+            && let Body::Spooled(spooled) = submission.request.body
+        {
+            connection
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO blobs (id, digest, bytes) VALUES (?1, ?2, ?3)",
+                )?
+                .execute(params![
+                    id_bytes(id),
+                    spooled.digest.as_bytes(),
+                    sql_ms(spooled.bytes)
+                ])?;
+        }
+    }
+    Ok(())
+}
+
+fn copy(old: &Connection, new: &Connection, table: &str, column: &str) -> rusqlite::Result<()> {
+    let first = old.query_row(
+        &format!("SELECT {column} FROM {table} NOT INDEXED ORDER BY {column} LIMIT 1"),
+        [],
+        |row| row.get::<_, i64>(0),
+    );
+    // If even the edge cannot be read, every number that was ever given is one that may be there.
+    let from = match first {
         Err(rusqlite::Error::QueryReturnedNoRows) => return Ok(()),
         Ok(first) => first,
         Err(_) => 1,
     };
-    let mut insert = connection.prepare(&format!(
-        "INSERT OR IGNORE INTO main.{table} SELECT * FROM old.{table} NOT INDEXED WHERE {column} = ?1"
+    let mut read = old.prepare(&format!(
+        "SELECT * FROM {table} NOT INDEXED WHERE {column} = ?1"
     ))?;
-    let mut next = connection.prepare(&format!(
-        "SELECT {column} FROM old.{table} NOT INDEXED WHERE {column} >= ?1 ORDER BY {column} LIMIT 1"
+    let mut next = old.prepare(&format!(
+        "SELECT {column} FROM {table} NOT INDEXED WHERE {column} >= ?1 ORDER BY {column} LIMIT 1"
     ))?;
-    connection.execute_batch("BEGIN")?;
+    let mut insert = Insert::new(new, table, read.column_count())?;
+    new.execute_batch("BEGIN")?;
     let (mut at, mut failed) = (from, 0_i64);
     loop {
         match next.query_row([at], |row| row.get::<_, i64>(0)) {
             Ok(number) => {
-                match insert.execute([number]) {
-                    Ok(_) => {}
+                match read.query_row([number], values) {
+                    Ok(row) => insert.row(row)?,
                     Err(error) if is_damage(&error) => {}
                     Err(error) => return Err(error),
                 }
@@ -108,17 +145,57 @@ fn copy(connection: &Connection, table: &str, column: &str) -> rusqlite::Result<
             Err(error) => return Err(error),
         }
     }
-    connection.execute_batch("COMMIT")
+    new.execute_batch("COMMIT")
 }
 
+/// Copies rows up to the first that cannot be read.
+fn copy_readable(old: &Connection, new: &Connection, table: &str) -> rusqlite::Result<()> {
+    let mut read = old.prepare(&format!("SELECT * FROM {table}"))?;
+    let mut insert = Insert::new(new, table, read.column_count())?;
+    new.execute_batch("BEGIN")?;
+    let mut rows = read.query([])?;
+    while let Ok(Some(row)) = rows.next() {
+        if let Ok(row) = values(row) {
+            insert.row(row)?;
+        }
+    }
+    new.execute_batch("COMMIT")
+}
+
+/// Puts rows into the new file.
+struct Insert<'a>(Statement<'a>);
+
+impl<'a> Insert<'a> {
+    fn new(new: &'a Connection, table: &str, columns: usize) -> rusqlite::Result<Self> {
+        let places = vec!["?"; columns].join(", ");
+        let sql = format!("INSERT OR IGNORE INTO {table} VALUES ({places})");
+        new.prepare(&sql).map(Self)
+    }
+
+    /// One that is so damaged that it fits no row is left out.
+    fn row(&mut self, row: Vec<Value>) -> rusqlite::Result<()> {
+        match self.0.execute(params_from_iter(row)) {
+            Err(error) if !is_damage(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn values(row: &Row<'_>) -> rusqlite::Result<Vec<Value>> {
+    (0..row.as_ref().column_count())
+        .map(|column| row.get(column))
+        .collect()
+}
+
+/// Whether it is the row's fault: SQLite cannot read it, or it holds what no row of ours does.
 fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(
+    error.sqlite_error_code().is_none_or(|code| {
+        matches!(
+            code,
             ErrorCode::DatabaseCorrupt
                 | ErrorCode::NotADatabase
                 | ErrorCode::ConstraintViolation
                 | ErrorCode::TypeMismatch
         )
-    )
+    })
 }

@@ -67,4 +67,6 @@ pub(crate) const MIGRATIONS: &[&str] = &[
         name TEXT PRIMARY KEY,
         value INTEGER NOT NULL
      ) STRICT, WITHOUT ROWID;",
+    // The sizes of bodies, so that they count within the queue's size. What older rows have is filled in at opening.
+    "ALTER TABLE blobs ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;",
 ];

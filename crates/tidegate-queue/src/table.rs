@@ -6,13 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params};
-use tidegate_core::queue::{End, Item, Policy, Progress, Seq, Table};
+use tidegate_core::queue::{End, Item, Policy, Progress, Reason, Seq, Table};
 use tidegate_core::{FunctionKey, InvocationId};
 use tidegate_store::Digest;
 
 use crate::codec::{self, State};
 use crate::lanes::{LaneNumber, Moved};
 use crate::submission::{Answer, Ending, Finished, Spooled};
+use crate::sums::Sums;
 
 /// A submission as it will be written. Made by whoever submits, so that the one writer has little to do.
 #[derive(Debug)]
@@ -29,6 +30,14 @@ pub(crate) struct Prepared {
     pub(crate) due_ms: u64,
     pub(crate) policy: Policy,
     pub(crate) keep_result_ms: u64,
+}
+
+impl Prepared {
+    /// Head and body, wherever that is, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        let spooled = self.spooled.map_or(0, |spooled| spooled.bytes);
+        (self.head.len() + self.body.len()) as u64 + spooled
+    }
 }
 
 /// What is known of an end beside what the rules know.
@@ -51,13 +60,18 @@ pub(crate) enum TableError {
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     pub(crate) moved: Vec<Moved>,
-    /// Blobs that belong to nothing any more.
-    pub(crate) released: Vec<Digest>,
+    /// Blobs that belong to nothing any more, with their sizes in bytes.
+    pub(crate) released: Vec<(Digest, u64)>,
+    /// What submissions take that were accepted, in bytes.
+    pub(crate) accepted_bytes: u64,
+    /// What is to be added to the sums.
+    pub(crate) sums: Sums,
+    /// Dead letters that went because of their age or their number.
+    pub(crate) dropped: u64,
     pub(crate) new_lanes: Vec<FunctionKey>,
     pub(crate) leased: Vec<Seq>,
     /// Items whose lease ended.
     pub(crate) ended: Vec<Seq>,
-    pub(crate) result_bytes: i64,
     pub(crate) lost: u64,
     /// Whether anything was written.
     pub(crate) wrote: bool,
@@ -70,9 +84,19 @@ pub(crate) struct Rows<'a> {
     pub(crate) names: &'a mut HashMap<LaneNumber, FunctionKey>,
     pub(crate) last_seq: &'a mut Seq,
     pub(crate) last_lane: &'a mut LaneNumber,
+    pub(crate) last_dead: &'a mut i64,
     pub(crate) now_ms: u64,
     pub(crate) remember_ms: u64,
     pub(crate) leaving: Option<&'a Leaving>,
+    /// Whether there is so little room that answers are not kept.
+    pub(crate) lean: bool,
+}
+
+/// What a dead letter keeps of its item.
+struct Kept {
+    state: Vec<u8>,
+    head: Vec<u8>,
+    body: Vec<u8>,
 }
 
 /// A row without request and body.
@@ -182,20 +206,112 @@ impl Rows<'_> {
                 sql_ms(self.now_ms.saturating_add(keep_ms)),
                 finished
             ])?;
-        self.group.result_bytes += i64::try_from(finished.len()).unwrap_or(0);
+        self.group.sums.result_bytes += i64::try_from(finished.len()).unwrap_or(0);
         Ok(())
     }
 
-    /// Lets go of the blob of an item that is gone.
-    pub(crate) fn release(&mut self, id: InvocationId) -> rusqlite::Result<()> {
-        let digest = self
+    /// Lets go of the blob of an item that is gone, and gives its size in bytes.
+    pub(crate) fn release(&mut self, id: InvocationId) -> rusqlite::Result<u64> {
+        let found = self
             .connection
-            .prepare_cached("DELETE FROM blobs WHERE id = ?1 RETURNING digest")?
-            .query_row([id_bytes(id)], |row| blob(row, 0))
+            .prepare_cached("DELETE FROM blobs WHERE id = ?1 RETURNING digest, bytes")?
+            .query_row([id_bytes(id)], |row| {
+                Ok((blob(row, 0)?, row.get::<_, i64>(1)?.cast_unsigned()))
+            })
             .optional()?;
-        let digest = digest.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        self.group.released.extend(digest.map(Digest::from_bytes));
+        let Some((digest, bytes)) = found else {
+            return Ok(0);
+        };
+        if let Ok(digest) = <[u8; 32]>::try_from(digest) {
+            self.group
+                .released
+                .push((Digest::from_bytes(digest), bytes));
+        }
+        Ok(bytes)
+    }
+
+    /// Notes whose a blob is. One that comes back from the dead letters was counted before.
+    fn keep_blob(&mut self, id: InvocationId, spooled: &Spooled) -> rusqlite::Result<()> {
+        let known = self.group.released.len();
+        self.release(id)?;
+        if let Some((digest, bytes)) = self.group.released.get(known).copied()
+            && digest == spooled.digest
+        {
+            self.group.released.truncate(known);
+            self.group.sums.blob_bytes -= bytes.cast_signed();
+        }
+        let bytes = sql_ms(spooled.bytes);
+        self.connection
+            .prepare_cached("INSERT INTO blobs (id, digest, bytes) VALUES (?1, ?2, ?3)")?
+            .execute(params![id_bytes(id), spooled.digest.as_bytes(), bytes])?;
+        self.group.sums.blob_bytes += bytes;
         Ok(())
+    }
+
+    fn blob_bytes(&self, id: InvocationId) -> rusqlite::Result<i64> {
+        let bytes = self
+            .connection
+            .prepare_cached("SELECT bytes FROM blobs WHERE id = ?1")?
+            .query_row([id_bytes(id)], |row| row.get(0))
+            .optional()?;
+        Ok(bytes.unwrap_or(0))
+    }
+
+    /// Puts it among the dead letters, under a number that was never given.
+    fn bury(
+        &mut self,
+        seq: Seq,
+        id: InvocationId,
+        lane: LaneNumber,
+        reason: Reason,
+        finished: &[u8],
+        kept: &Kept,
+    ) -> rusqlite::Result<()> {
+        *self.last_dead += 1;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO dead (number, seq, id, lane, died, reason, finished, state, head, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?
+            .execute(params![
+                *self.last_dead,
+                seq,
+                id_bytes(id),
+                lane,
+                sql_ms(self.now_ms),
+                codec::reason_number(reason),
+                finished,
+                kept.state,
+                kept.head,
+                kept.body,
+            ])?;
+        let row = finished.len() + kept.head.len() + kept.body.len();
+        let spooled = self.blob_bytes(id)?;
+        self.group.sums.dead_count += 1;
+        self.group.sums.dead_bytes += i64::try_from(row).unwrap_or(0) + spooled;
+        Ok(())
+    }
+
+    /// Takes one out from among the dead letters, and gives its id if it can be read. Its blob stays.
+    pub(crate) fn unbury(&mut self, number: i64) -> rusqlite::Result<Option<Option<InvocationId>>> {
+        let found = self
+            .connection
+            .prepare_cached(
+                "DELETE FROM dead WHERE number = ?1
+                 RETURNING id, length(finished) + length(head) + length(body)",
+            )?
+            .query_row([number], |row| {
+                Ok((read_id(row, 0)?, row.get::<_, i64>(1)?))
+            })
+            .optional()?;
+        let Some((id, bytes)) = found else {
+            return Ok(None);
+        };
+        let spooled = id.map_or(Ok(0), |id| self.blob_bytes(id))?;
+        self.group.wrote = true;
+        self.group.sums.dead_count -= 1;
+        self.group.sums.dead_bytes -= bytes + spooled;
+        Ok(Some(id))
     }
 
     /// Takes a row out of which nothing can be relied on but its place.
@@ -209,31 +325,73 @@ impl Rows<'_> {
         let finished = Finished {
             id,
             function,
-            ended: Ending::Dead(tidegate_core::queue::Reason::Damaged),
+            ended: Ending::Dead(Reason::Damaged),
             message: Some("what is stored of it is not what was written".to_owned()),
             ended_ms: self.now_ms,
             tries: 0,
             answer: None,
         };
         self.connection
-            .prepare_cached(
-                "INSERT INTO dead (seq, id, lane, died, reason, finished, state, head, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, x'', x'', x'')",
-            )?
-            .execute(params![
-                seq,
-                id_bytes(id),
-                lane,
-                sql_ms(self.now_ms),
-                codec::reason_number(tidegate_core::queue::Reason::Damaged),
-                codec::encode_finished(&finished),
-            ])?;
-        self.connection
             .prepare_cached("DELETE FROM items WHERE seq = ?1")?
             .execute([seq])?;
         self.release(id)?;
+        let nothing = Kept {
+            state: Vec::new(),
+            head: Vec::new(),
+            body: Vec::new(),
+        };
+        let finished = codec::encode_finished(&finished);
+        self.bury(seq, id, lane, Reason::Damaged, &finished, &nothing)?;
         self.group.moved.push(Moved::Left(lane));
         self.group.lost += 1;
+        Ok(())
+    }
+
+    /// What there is to tell of an end.
+    fn finished(&self, found: &Found, ended: Ending) -> Finished {
+        let leaving = self.leaving;
+        let mut message = leaving.and_then(|leaving| leaving.message.clone());
+        let mut answer = leaving.and_then(|leaving| leaving.answer.clone());
+        if self.lean && answer.take().is_some() {
+            let why = "its answer was not kept: the queue has no room";
+            message = Some(message.map_or_else(|| why.to_owned(), |said| format!("{said}; {why}")));
+        }
+        Finished {
+            id: found.id,
+            function: self.whose(found.lane),
+            ended,
+            message,
+            ended_ms: self.now_ms,
+            tries: found.state.item.progress.tries + u32::from(leaving.is_some()),
+            answer,
+        }
+    }
+
+    fn kept(&self, seq: Seq) -> rusqlite::Result<Kept> {
+        self.connection
+            .prepare_cached("SELECT state, head, body FROM items WHERE seq = ?1")?
+            .query_row([seq], |row| {
+                Ok(Kept {
+                    state: blob(row, 0)?,
+                    head: blob(row, 1)?,
+                    body: blob(row, 2)?,
+                })
+            })
+    }
+
+    /// Whoever cancelled a submission may want it after all: its word means nothing any more.
+    fn forget_word(&mut self, seq: Seq, id: InvocationId) -> rusqlite::Result<()> {
+        // One that is damaged is remembered until its time is over.
+        let Some(Ok((submission, _))) = crate::dead::load(self.connection, "items", "seq", seq)?
+        else {
+            return Ok(());
+        };
+        if let Some(word) = &submission.idempotency {
+            let word = codec::word_number(&submission.function, word);
+            self.connection
+                .prepare_cached("DELETE FROM words WHERE word = ?1 AND id = ?2")?
+                .execute(params![word, id_bytes(id)])?;
+        }
         Ok(())
     }
 
@@ -344,9 +502,7 @@ impl Table for Rows<'_> {
                 .execute(params![word, id_bytes(new.id), until])?;
         }
         if let Some(spooled) = new.spooled {
-            self.connection
-                .prepare_cached("INSERT OR REPLACE INTO blobs (id, digest) VALUES (?1, ?2)")?
-                .execute(params![id_bytes(new.id), spooled.digest.as_bytes()])?;
+            self.keep_blob(new.id, &spooled)?;
         }
         self.group.moved.push(Moved::Came(lane, seq, due));
         Ok(Some(seq))
@@ -400,45 +556,34 @@ impl Table for Rows<'_> {
         let keep_ms = found.state.keep_result_ms;
         let dead = match end {
             End::Dead(reason) => Some(reason),
-            End::Done | End::Cancelled => None,
+            End::Done => None,
+            End::Cancelled => {
+                self.forget_word(item.seq, found.id)?;
+                None
+            }
         };
-        if keep_ms > 0 || dead.is_some() {
-            let function = self.whose(found.lane);
-            let tries = found.state.item.progress.tries + u32::from(leaving.is_some());
-            let finished = codec::encode_finished(&Finished {
-                id: found.id,
-                function,
-                ended,
-                message: leaving.and_then(|leaving| leaving.message.clone()),
-                ended_ms: self.now_ms,
-                tries,
-                answer: leaving.and_then(|leaving| leaving.answer.clone()),
-            });
-            if keep_ms > 0 {
-                self.keep_result(keep_ms, &finished, found.id)?;
-            }
-            if let Some(reason) = dead {
-                self.group.lost += u64::from(reason == tidegate_core::queue::Reason::Damaged);
-                self.connection
-                    .prepare_cached(
-                        "INSERT INTO dead (seq, id, lane, died, reason, finished, state, head, body)
-                         SELECT seq, id, lane, ?2, ?3, ?4, state, head, body FROM items WHERE seq = ?1",
-                    )?
-                    .execute(params![
-                        item.seq,
-                        sql_ms(self.now_ms),
-                        codec::reason_number(reason),
-                        finished
-                    ])?;
-            }
-        }
+        // It goes out before what it leaves comes in: where there is no room for both, its own is used.
+        let kept = match dead {
+            Some(_) => Some(self.kept(item.seq)?),
+            None => None,
+        };
         self.connection
             .prepare_cached("DELETE FROM items WHERE seq = ?1")?
             .execute([item.seq])?;
+        self.group.moved.push(Moved::Left(found.lane));
+        if keep_ms > 0 || dead.is_some() {
+            let finished = codec::encode_finished(&self.finished(&found, ended));
+            if keep_ms > 0 {
+                self.keep_result(keep_ms, &finished, found.id)?;
+            }
+            if let (Some(reason), Some(kept)) = (dead, kept) {
+                self.group.lost += u64::from(reason == Reason::Damaged);
+                self.bury(item.seq, found.id, found.lane, reason, &finished, &kept)?;
+            }
+        }
         if found.state.spooled && dead.is_none() {
             self.release(found.id)?;
         }
-        self.group.moved.push(Moved::Left(found.lane));
         Ok(())
     }
 }

@@ -26,7 +26,9 @@ use crate::lanes::{LaneNumber, Moved};
 use crate::log::Log;
 use crate::queue::Shared;
 use crate::reserve::Reserve;
+use crate::schema::PAGE_BYTES;
 use crate::table::{Group, Leaving, Prepared, Rows, TableError, id_bytes, sql_ms};
+use crate::tidy::Dropped;
 
 /// Requests that may wait: some commits' worth.
 pub(crate) const WAITING: usize = 4096;
@@ -38,9 +40,8 @@ const GROUP_BYTES: usize = 8 * 1024 * 1024;
 const DAMAGED: usize = 16;
 /// Rows that are looked at for one request for work, beyond those asked for.
 const LOOKED: usize = 256;
-/// Words and results that are forgotten in one commit, so that many that end together hold nobody up.
-const FORGOTTEN: i64 = 256;
-
+/// What a submission takes beside head and body, in bytes: the rest of its row, and its places in indexes.
+const BESIDE_BYTES: u64 = 512;
 pub(crate) enum Command {
     Accept(Arc<Prepared>),
     Take {
@@ -86,11 +87,15 @@ pub struct Taken {
 
 pub(crate) enum Reply {
     Accepted(Accepted<InvocationId>),
+    /// The queue is as large as it may be.
+    NoRoom,
     Taken(Vec<Taken>),
     Settled(Settled),
     Renewed(Vec<Renewed>),
     Cancelled(Option<bool>),
     Count(usize),
+    /// Whether there is more to do.
+    More(bool),
 }
 
 pub(crate) struct Request {
@@ -113,12 +118,16 @@ pub(crate) struct Writer {
     pub(crate) names: HashMap<LaneNumber, FunctionKey>,
     pub(crate) last_seq: Seq,
     pub(crate) last_lane: LaneNumber,
+    /// The number of the last dead letter.
+    pub(crate) last_dead: i64,
+    /// Whether there is so little room that answers are not kept.
+    pub(crate) lean: bool,
+    pub(crate) dropped: Dropped,
     /// Of which lane each leased item is.
     pub(crate) held: HashMap<Seq, LaneNumber>,
     /// Rows that SQLite cannot read at all. They are left where they are, for whoever looks at the file.
     pub(crate) unreadable: HashSet<Seq>,
-    pub(crate) result_bytes: i64,
-    pub(crate) released: mpsc::Sender<Digest>,
+    pub(crate) released: mpsc::UnboundedSender<(Digest, u64)>,
     pub(crate) changed: watch::Sender<u64>,
 }
 
@@ -132,12 +141,16 @@ macro_rules! rows {
             names: &mut $writer.names,
             last_seq: &mut $writer.last_seq,
             last_lane: &mut $writer.last_lane,
+            last_dead: &mut $writer.last_dead,
             now_ms: $writer.shared.clock.now_ms(),
             remember_ms: $writer.shared.options.remember_ms,
             leaving: None,
+            lean: $writer.lean,
         }
     };
 }
+pub(crate) use rows;
+
 impl Writer {
     /// Works until every sender is gone and what they sent is done.
     pub(crate) fn run(mut self) {
@@ -187,7 +200,13 @@ impl Writer {
     }
 
     /// What to do about a request that failed by itself.
-    fn alone(&mut self, request: &Request, mut error: TableError) -> Result<Reply, Error> {
+    fn alone(&mut self, request: &Request, error: TableError) -> Result<Reply, Error> {
+        let reply = self.patiently(request, error);
+        self.lean = false;
+        reply
+    }
+
+    fn patiently(&mut self, request: &Request, mut error: TableError) -> Result<Reply, Error> {
         for _ in 0..DAMAGED {
             match error {
                 TableError::Damaged(seq) => {
@@ -200,12 +219,9 @@ impl Writer {
                 }
                 TableError::Sql(ref sql) => {
                     let store = self.database.error(sql);
-                    // The room that was kept free is for what makes room.
                     let makes_room = !matches!(request.command, Command::Accept(_));
-                    if !(matches!(store, StoreError::Full { .. })
-                        && makes_room
-                        && self.reserve.give_up(&self.database, &self.connection))
-                    {
+                    let is_full = matches!(store, StoreError::Full { .. });
+                    if !(is_full && makes_room && self.find_room()) {
                         return Err(store.into());
                     }
                 }
@@ -217,6 +233,12 @@ impl Writer {
             }
         }
         Err(self.error(&error))
+    }
+
+    /// Room for what makes room: first what was kept free, then that of answers. False if neither is left.
+    fn find_room(&mut self) -> bool {
+        self.reserve.give_up(&self.database, &self.connection)
+            || !std::mem::replace(&mut self.lean, true)
     }
 
     fn group(
@@ -239,7 +261,7 @@ impl Writer {
         work: impl FnOnce(&mut Self, &mut Group) -> Result<T, TableError>,
     ) -> Result<T, TableError> {
         let mut group = Group::default();
-        let (last_seq, last_lane) = (self.last_seq, self.last_lane);
+        let last = (self.last_seq, self.last_lane, self.last_dead);
         let done = self.connection.prepare_cached("BEGIN IMMEDIATE");
         let done = done.and_then(|mut begin| begin.execute([]));
         let done = done.map_err(TableError::from).and_then(|_| {
@@ -257,6 +279,10 @@ impl Writer {
                     .prepare_cached("UPDATE counters SET value = ?1 WHERE name = 'version'")?
                     .execute([next])?;
             }
+            if self.last_dead != last.2 || group.sums.dead_count != 0 {
+                let sums = self.shared.sums.lock().plus(group.sums);
+                sums.write(&self.connection, self.last_dead)?;
+            }
             self.connection.prepare_cached("COMMIT")?.execute([])?;
             Ok(value)
         });
@@ -266,7 +292,7 @@ impl Writer {
             {
                 tracing::error!(%error, "could not roll back");
             }
-            (self.last_seq, self.last_lane) = (last_seq, last_lane);
+            (self.last_seq, self.last_lane, self.last_dead) = last;
             for function in &group.new_lanes {
                 if let Some(number) = self.lanes.remove(function) {
                     self.names.remove(&number);
@@ -285,8 +311,16 @@ impl Writer {
         if group.wrote {
             self.version += 1;
             self.mark.note(self.version.cast_unsigned());
+            match sqlite_bytes(&self.connection) {
+                Ok(bytes) => self.shared.file_bytes.store(bytes, Ordering::Relaxed),
+                Err(error) => tracing::warn!(%error, "could not ask for the size of the queue"),
+            }
         }
-        self.result_bytes += group.result_bytes;
+        self.shared.sums.lock().add(group.sums);
+        self.dropped.note(group.dropped);
+        self.shared
+            .dropped
+            .fetch_add(group.dropped, Ordering::Relaxed);
         self.shared.lost.fetch_add(group.lost, Ordering::Relaxed);
         if !group.ended.is_empty() || !group.leased.is_empty() {
             let mut held = self.shared.held.lock();
@@ -318,15 +352,22 @@ impl Writer {
                 self.changed.send_modify(|count| *count += 1);
             }
         }
-        for digest in group.released {
-            // One that finds no place here is found at the next start.
-            let _ = self.released.try_send(digest);
+        for released in group.released {
+            // Nobody is there any more when the queue is closed; then the next start finds it.
+            let _ = self.released.send(released);
         }
     }
 
     fn apply(&mut self, command: &Command, group: &mut Group) -> Result<Reply, TableError> {
         match command {
             Command::Accept(new) => {
+                group.accepted_bytes += new.bytes() + BESIDE_BYTES;
+                if self.shared.used_bytes() + group.accepted_bytes
+                    > self.shared.options.max_file_bytes
+                {
+                    group.accepted_bytes -= new.bytes() + BESIDE_BYTES;
+                    return Ok(Reply::NoRoom);
+                }
                 let mut rows = rows!(self, group);
                 self.shard
                     .accept(&mut rows, Arc::clone(new))
@@ -373,7 +414,7 @@ impl Writer {
                 }
                 Ok(Reply::Count(count))
             }
-            Command::Tick => self.tick(group).map(|()| Reply::Count(0)),
+            Command::Tick => self.tick(group).map(Reply::More),
         }
     }
 
@@ -494,11 +535,7 @@ impl Writer {
 
     /// What follows from the end of an item that was just given up, as the last of the dead letters.
     fn follow(&mut self, group: &mut Group) -> Result<(), TableError> {
-        let number = "SELECT max(number) FROM dead";
-        let number: i64 = self
-            .connection
-            .prepare_cached(number)?
-            .query_row([], |row| row.get(0))?;
+        let number = self.last_dead;
         let letter = crate::dead::one(&self.connection, number)?;
         let loaded = crate::dead::load(&self.connection, "dead", "number", number)?;
         let (Some(letter), Some(Ok((submission, _)))) = (letter, loaded) else {
@@ -550,7 +587,7 @@ impl Writer {
     }
 
     /// A lease ended. What was not committed is counted again when it is tried again.
-    fn ended(&mut self, seq: Seq, group: &mut Group) {
+    pub(crate) fn ended(&mut self, seq: Seq, group: &mut Group) {
         if let Some(lane) = self.held.get(&seq) {
             group.moved.push(Moved::Ended(*lane));
         }
@@ -585,80 +622,31 @@ impl Writer {
 
     /// Brings a dead letter back, as if it had just been accepted; false if it is not there, or damaged.
     fn redrive(&mut self, number: i64, group: &mut Group) -> Result<bool, TableError> {
-        let rows = rows!(self, group);
-        let Some(prepared) = crate::dead::revive(rows.connection, number)? else {
+        let Some(prepared) = crate::dead::revive(&self.connection, number)? else {
             return Ok(false);
         };
         let id = prepared.id;
-        let mut rows = rows;
-        let revived = self.shard.accept(&mut rows, Arc::new(prepared))?;
-        if !matches!(revived, Accepted::New(_)) {
+        let mut rows = rows!(self, group);
+        if rows.seq_of(id)?.is_some() {
             return Ok(false);
         }
+        rows.unbury(number)?;
+        self.shard.accept(&mut rows, Arc::new(prepared))?;
         rows.connection
             .prepare_cached("DELETE FROM results WHERE id = ?1")?
             .execute([id_bytes(id)])?;
-        rows.connection
-            .prepare_cached("DELETE FROM dead WHERE number = ?1")?
-            .execute([number])?;
-        group.wrote = true;
         Ok(true)
     }
 
-    fn purge(&mut self, number: i64, group: &mut Group) -> Result<bool, TableError> {
+    pub(crate) fn purge(&mut self, number: i64, group: &mut Group) -> Result<bool, TableError> {
         let mut rows = rows!(self, group);
-        let id = rows
-            .connection
-            .prepare_cached("DELETE FROM dead WHERE number = ?1 RETURNING id")?
-            .query_row([number], |row| crate::table::read_id(row, 0))
-            .optional()?;
-        let Some(id) = id else { return Ok(false) };
+        let Some(id) = rows.unbury(number)? else {
+            return Ok(false);
+        };
         if let Some(id) = id {
             rows.release(id)?;
         }
-        group.wrote = true;
         Ok(true)
-    }
-
-    /// What is to be done now and then: leases that were not renewed end, words and results are forgotten.
-    fn tick(&mut self, group: &mut Group) -> Result<(), TableError> {
-        self.shared.clock.adjust();
-        self.reserve.tend(&self.shared);
-        let now_ms = self.shared.clock.now_ms();
-        for seq in self.shard.expire(self.shared.clock.elapsed_ms()) {
-            let found = rows!(self, group).find(seq);
-            if let (Some(lane), Ok(Some(found))) = (self.held.get(&seq), found) {
-                let due = found.state.item.due_ms;
-                group.moved.push(Moved::Due(*lane, seq, due));
-            }
-            self.ended(seq, group);
-        }
-        let words = self
-            .connection
-            .prepare_cached(
-                "DELETE FROM words WHERE word IN
-                 (SELECT word FROM words WHERE until <= ?1 ORDER BY until LIMIT ?2)",
-            )?
-            .execute(params![sql_ms(now_ms), FORGOTTEN])?;
-        group.wrote |= words > 0;
-        let too_many = self.result_bytes > self.shared.options.max_result_bytes.cast_signed();
-        // When there are too many, the oldest go before their time.
-        let which = if too_many {
-            "SELECT number FROM results WHERE ?1 > 0 ORDER BY number LIMIT ?2"
-        } else {
-            "SELECT number FROM results WHERE until <= ?1 ORDER BY until LIMIT ?2"
-        };
-        let sql =
-            format!("DELETE FROM results WHERE number IN ({which}) RETURNING length(finished)");
-        let mut statement = self.connection.prepare_cached(&sql)?;
-        let sizes = statement.query_map(params![sql_ms(now_ms), FORGOTTEN], |row| {
-            row.get::<_, i64>(0)
-        })?;
-        for size in sizes {
-            group.result_bytes -= size?;
-            group.wrote = true;
-        }
-        Ok(())
     }
 
     fn error(&self, error: &TableError) -> Error {
@@ -670,6 +658,17 @@ impl Writer {
             },
         }
     }
+}
+
+/// What the file takes, without the pages in it that are free.
+pub(crate) fn sqlite_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let pragma = |sql: &str| -> rusqlite::Result<i64> {
+        connection
+            .prepare_cached(sql)?
+            .query_row([], |row| row.get(0))
+    };
+    let pages = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
+    Ok(u64::try_from(pages).unwrap_or(0) * u64::from(PAGE_BYTES))
 }
 
 /// Some of an id's bits are as random as any.

@@ -296,6 +296,21 @@ fn queue(
             "1 while nothing is accepted for want of room",
             if file.full { 1.0 } else { 0.0 },
         ),
+        (
+            "tidegate_queue_bytes",
+            "What the queue's file and the bodies beside it take",
+            file.bytes as f64,
+        ),
+        (
+            "tidegate_queue_dead_letters",
+            "Dead letters that are kept",
+            file.dead as f64,
+        ),
+        (
+            "tidegate_queue_dead_bytes",
+            "What dead letters take, with their bodies",
+            file.dead_bytes as f64,
+        ),
     ] {
         gauge(encoder, name, help, value)?;
     }
@@ -319,6 +334,11 @@ fn queue(
             "tidegate_queue_dead",
             "Queued calls that were given up",
             work.dead,
+        ),
+        (
+            "tidegate_queue_dead_dropped",
+            "Dead letters that went because of their age or their size",
+            file.dead_dropped,
         ),
         (
             "tidegate_queue_lost",

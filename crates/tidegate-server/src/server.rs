@@ -386,7 +386,10 @@ fn queue_options(settings: &Settings, door: &QueueDoor) -> QueueOptions {
     file.max_items = queue.max_items;
     file.max_file_bytes = queue.max_bytes;
     file.max_result_bytes = queue.results_bytes;
-    file.remember_ms = u64::try_from(queue.remember.as_millis()).unwrap_or(u64::MAX);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    file.remember_ms = millis(queue.remember);
+    file.dead_keep_ms = millis(queue.keep_dead);
+    file.max_dead_bytes = queue.dead_bytes;
     let mut dispatch = DispatchOptions::default();
     dispatch.attempts = queue.at_once;
     QueueOptions {

@@ -44,7 +44,7 @@ impl Guards for Without {
 }
 
 /// What breaks without each guard, shortest way first.
-const GUARDS: [(Guard, &str); 13] = [
+const GUARDS: [(Guard, &str); 14] = [
     (Guard::Remembered, "one word was accepted twice"),
     (
         Guard::Turn,
@@ -59,6 +59,7 @@ const GUARDS: [(Guard, &str); 13] = [
     (Guard::Due, "leased before it was due"),
     (Guard::AgeAtLease, "leased though too old"),
     (Guard::AgeAtRetry, "waits for a time at which it is too old"),
+    (Guard::Wish, "given up though there was time"),
     (Guard::Attempts, "failed more often than the policy allows"),
     (
         Guard::Epoch,
@@ -143,6 +144,9 @@ impl Table for Stored {
 
     fn remove(&mut self, item: &Item, end: End) -> Result<(), ()> {
         let (name, _) = self.items.remove(&item.seq).unwrap();
+        if end == End::Cancelled {
+            self.words.retain(|_, remembered| *remembered != name);
+        }
         self.ends.entry(name).or_default().push(end);
         Ok(())
     }
@@ -203,6 +207,15 @@ fn ended(outcome: Outcome) -> Verdict {
     })
 }
 
+/// A failure of a function that wants to be left alone for longer than there is time.
+fn asked() -> Verdict {
+    Verdict::Ended(Ended {
+        outcome: Outcome::Function,
+        status: None,
+        retry_after_ms: Some(u64::MAX),
+    })
+}
+
 impl World {
     fn new(bounds: &Bounds, without: Option<Guard>) -> Self {
         let policy = Policy {
@@ -241,6 +254,10 @@ impl World {
                 Verdict::Release,
             ] {
                 events.push(Event::Settle(*lease, verdict));
+            }
+            // In a shorter world no time is left after a failure.
+            if self.bounds.ticks > 1 {
+                events.push(Event::Settle(*lease, asked()));
             }
             events.push(Event::Renew(*lease));
         }
@@ -331,7 +348,13 @@ impl World {
                     return Err("an answer under a live lease did not count".to_owned());
                 }
                 self.ghosts.current.remove(&lease.seq);
-                if verdict == ended(Outcome::Function) {
+                let policy = self.table.policy;
+                let again = self.now + policy.max_delay_ms;
+                let deadline = before.items[&lease.seq].1.deadline_ms;
+                if settled == Settled::Dead(Reason::TooOld) && again < deadline {
+                    return Err("given up though there was time".to_owned());
+                }
+                if verdict == ended(Outcome::Function) || verdict == asked() {
                     let failures = self.ghosts.failures.entry(lease.seq).or_default();
                     *failures += 1;
                     if *failures > self.bounds.retries + 1 {
@@ -361,8 +384,15 @@ impl World {
                 self.shard.committed();
             }
             Event::Cancel(seq) => {
+                let name = self.table.items[&seq].0;
                 self.shard.cancel(&mut self.table, seq).unwrap();
                 if durable(self) {
+                    // Whoever cancels it may send its word again.
+                    let mut sent = self.bounds.senders.iter();
+                    let sent = sent.find(|new| new.name == name);
+                    if let Some(word) = sent.and_then(|new| new.word) {
+                        self.ghosts.by_word.remove(&word);
+                    }
                     self.ghosts.cancels += 1;
                     self.ghosts.current.remove(&seq);
                 }

@@ -182,19 +182,33 @@ impl Policy {
                 (progress, setbacks)
             }
         };
-        // What the function asks for is honoured. What a throttle says, which may be a whole day, is no reason to give up
-        // before the time: it may be lifted.
-        let asked = match (self.kind(ended), ended.retry_after_ms) {
-            (_, None) => 0,
-            (Kind::Setback, Some(asked)) => asked.min(self.max_delay_ms),
-            (_, Some(asked)) => asked,
-        };
+        let left_ms = deadline_ms.saturating_sub(now_ms);
+        let asked = ended.retry_after_ms.unwrap_or(0);
+        let is_setback = matches!(self.kind(ended), Kind::Setback);
+        let asked = self.granted(guards, asked, is_setback, left_ms);
         let delay = self.delay_ms(in_a_row, random).max(asked);
         let due_ms = now_ms.saturating_add(delay);
         if guards.on(Guard::AgeAtRetry) && due_ms >= deadline_ms {
             return Next::Dead(Reason::TooOld);
         }
         Next::Again { due_ms, progress }
+    }
+
+    /// How much later somebody who asks for it is asked again, in milliseconds.
+    ///
+    /// What a function asks for is honoured, as far as there is time: a wish that lasts beyond the deadline is no reason to
+    /// give up before it, so it is cut to the longest delay, and where not even that is left, it is passed over. What a
+    /// throttle says, which may be a whole day, is never waited for longer than that: it may be lifted.
+    fn granted(&self, guards: &impl Guards, asked: u64, is_setback: bool, left_ms: u64) -> u64 {
+        let cut = asked.min(self.max_delay_ms);
+        let wish = if is_setback { cut } else { asked };
+        if !guards.on(Guard::Wish) || wish < left_ms {
+            wish
+        } else if cut < left_ms {
+            cut
+        } else {
+            0
+        }
     }
 
     /// The delay in milliseconds after this many failures or setbacks in a row.
@@ -422,6 +436,24 @@ mod tests {
             )
         };
         assert!(matches!(next(u64::MAX), Next::Again { due_ms: 61_000, .. }));
-        assert_eq!(next(61_000), Next::Dead(Reason::TooOld));
+        assert!(matches!(next(61_001), Next::Again { due_ms: 61_000, .. }));
+        // There is less time than was asked for: it is asked again while there is some.
+        assert!(matches!(next(61_000), Next::Again { due_ms: 1000, .. }));
+        unavailable.retry_after_ms = Some(u64::MAX);
+        let hour = policy.after(
+            &AllGuards,
+            &unavailable,
+            Progress::default(),
+            3_600_000,
+            1000,
+            0,
+        );
+        assert!(matches!(
+            hour,
+            Next::Again {
+                due_ms: 301_000,
+                ..
+            }
+        ));
     }
 }

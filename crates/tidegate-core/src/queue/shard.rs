@@ -93,6 +93,8 @@ pub enum Guard {
     AgeAtLease,
     /// An item is not made to wait for a time at which it is too old.
     AgeAtRetry,
+    /// A wish to be asked later does not end what has time left.
+    Wish,
     /// Failures of the function are counted.
     Attempts,
     /// A lease of an earlier owner is over.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, stream};
 use tidegate_core::queue::{Ended, Lease, Settled, Verdict};
 use tidegate_core::{Backoff, FunctionKey, Outcome};
+use tidegate_store::BlobError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +52,15 @@ pub(super) enum Event {
         end: End,
     },
     Renewed(Vec<(Lease, bool)>),
+}
+
+/// Why what came of an attempt is not on disk.
+#[derive(Debug, thiserror::Error)]
+enum Unsettled {
+    #[error(transparent)]
+    Queue(#[from] Error),
+    #[error("what is to be told of it: {0}")]
+    Body(#[from] BlobError),
 }
 
 /// How an attempt was over.
@@ -113,7 +123,7 @@ impl Bench {
                 End::Cut
             }
             Some(Ok((work, ran, took))) => {
-                let settlement = self.settlement(&taken, &work, ran, took).await;
+                let settlement = self.settlement(&taken, &work, ran, took);
                 self.settle(settlement, &cut).await
             }
             Some(Err(Error::LeaseOver | Error::Damaged { .. } | Error::Closed)) => End::Gone,
@@ -154,7 +164,7 @@ impl Bench {
         Ok((work, ran, began.elapsed()))
     }
 
-    async fn settlement(&self, taken: &Taken, work: &Work, ran: Ran, took: Duration) -> Settlement {
+    fn settlement(&self, taken: &Taken, work: &Work, ran: Ran, took: Duration) -> Settlement {
         let ended = match ran.verdict {
             Verdict::Ended(ended) => Some(ended),
             Verdict::Refused | Verdict::Release => None,
@@ -188,51 +198,23 @@ impl Bench {
         Settlement {
             lease: taken.lease,
             verdict: ran.verdict,
-            on_done: self.spool(on_done).await,
-            on_dead: self.spool(on_dead).await,
+            on_done,
+            on_dead,
             message: ran.message,
             answer: ran.answer,
         }
     }
 
-    /// Bodies that are too large for rows go to disk now.
-    async fn spool(&self, mut submissions: Vec<Submission>) -> Vec<Submission> {
-        for submission in &mut submissions {
-            let Body::Inline(body) = &mut submission.request.body else {
-                continue;
-            };
-            if body.len() <= MAX_INLINE_BYTES {
-                continue;
-            }
-            let whole = std::mem::take(body);
-            let max = whole.len() as u64;
-            let chunks = stream::iter([Ok::<Bytes, std::io::Error>(whole)]);
-            match self.queue.spool(chunks, max).await {
-                Ok(spooled) => submission.request.body = Body::Spooled(spooled),
-                Err(error) => {
-                    tracing::warn!(%error, "an answer is sent on without its body, which could not be written");
-                }
-            }
-        }
-        submissions
-    }
-
     /// Writes it, however often that takes; the lease goes on meanwhile. Nothing but the end of the lease, or of the
-    /// server, ends it.
-    async fn settle(&self, settlement: Settlement, cut: &CancellationToken) -> End {
-        let spooled = |submissions: &[Submission]| -> Vec<Spooled> {
-            let bodies = submissions.iter().filter_map(|one| match one.request.body {
-                Body::Spooled(spooled) => Some(spooled),
-                Body::Inline(_) => None,
-            });
-            bodies.collect()
-        };
-        let (done, dead) = (spooled(&settlement.on_done), spooled(&settlement.on_dead));
+    /// server, ends it: who is to hear of an end hears of all of it.
+    async fn settle(&self, mut settlement: Settlement, cut: &CancellationToken) -> End {
         let mut failures = 0;
         let end = loop {
-            match self.settle_once(settlement.clone()).await {
+            match self.settle_whole(&mut settlement).await {
                 Ok(settled) => break End::Settled(settled),
-                Err(Error::Closed | Error::LeaseOver | Error::Damaged { .. }) => break End::Gone,
+                Err(Unsettled::Queue(Error::Closed | Error::LeaseOver | Error::Damaged { .. })) => {
+                    break End::Gone;
+                }
                 Err(error) => {
                     if failures == 0 {
                         tracing::warn!(%error, "what came of an invocation could not be written; tried again");
@@ -247,6 +229,14 @@ impl Bench {
                 }
             }
         };
+        let spooled = |submissions: &[Submission]| -> Vec<Spooled> {
+            let bodies = submissions.iter().filter_map(|one| match one.request.body {
+                Body::Spooled(spooled) => Some(spooled),
+                Body::Inline(_) => None,
+            });
+            bodies.collect()
+        };
+        let (done, dead) = (spooled(&settlement.on_done), spooled(&settlement.on_dead));
         let unused = match end {
             End::Settled(Settled::Done) => dead,
             End::Settled(Settled::Dead(_)) => done,
@@ -258,6 +248,21 @@ impl Bench {
             }
         }
         end
+    }
+
+    /// Bodies that are too large for rows go to disk first; those that did stay there for the next try.
+    async fn settle_whole(&self, settlement: &mut Settlement) -> Result<Settled, Unsettled> {
+        let follow = settlement.on_done.iter_mut();
+        for submission in follow.chain(&mut settlement.on_dead) {
+            if let Body::Inline(body) = &submission.request.body
+                && body.len() > MAX_INLINE_BYTES
+            {
+                let chunks = stream::iter([Ok::<Bytes, std::io::Error>(body.clone())]);
+                let spooled = self.queue.spool(chunks, body.len() as u64).await?;
+                submission.request.body = Body::Spooled(spooled);
+            }
+        }
+        Ok(self.settle_once(settlement.clone()).await?)
     }
 
     async fn settle_once(&self, settlement: Settlement) -> Result<Settled, Error> {

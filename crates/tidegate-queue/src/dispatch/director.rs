@@ -41,6 +41,9 @@ const STOPPED_MS: u64 = 5000;
 /// How long attempts that were cut off have to notice.
 const CUT: Duration = Duration::from_secs(1);
 
+/// How many times the attempts at once may wait to be written, before not even deliveries are begun.
+const STUCK: usize = 4;
+
 pub(super) enum Order {
     Changed(Option<FunctionKey>),
     Drain {
@@ -237,7 +240,13 @@ impl Director {
             self.timers.remove(&(at, lane.clone()));
         }
         if flow.is_idle() {
-            self.flows.remove(lane);
+            let until = flow.remembered_until(now);
+            if until > now {
+                flow.timer = Some(until);
+                self.timers.insert((until, lane.clone()));
+            } else {
+                self.flows.remove(lane);
+            }
             self.fair.forget(lane);
             return;
         }
@@ -292,11 +301,7 @@ impl Director {
     // === starting ===
 
     fn start_what_may(&mut self) {
-        let most = self.bench.options.attempts.max(1) as usize;
-        // What ended and cannot be written counts as well: with a disk that is full, nothing is begun that could not be
-        // settled.
-        while self.busy + self.taking + self.settling.saturating_sub(most) < most {
-            let Some(lane) = self.fair.next() else { return };
+        while let Some(lane) = self.next() {
             let Some(flow) = self.flows.get_mut(&lane) else {
                 self.fair.forget(&lane);
                 continue;
@@ -314,6 +319,20 @@ impl Director {
                 }
             }
             self.consider(&lane);
+        }
+    }
+
+    fn next(&self) -> Option<FunctionKey> {
+        let most = self.bench.options.attempts.max(1) as usize;
+        let begun = self.busy + self.taking;
+        // What ended and cannot be written counts as well: with a disk that is full, nothing is begun that could not be
+        // settled. Deliveries may be begun a little longer, for each that is done makes room.
+        if begun + self.settling.saturating_sub(most) < most {
+            self.fair.next()
+        } else if begun < most && self.settling < STUCK * most {
+            self.fair.next_of(|lane| whose(lane).1)
+        } else {
+            None
         }
     }
 

@@ -66,6 +66,16 @@ impl Fair {
         Some(function.clone())
     }
 
+    /// Who is next of those that fit: looks at all that could be served.
+    pub(super) fn next_of(&self, fits: impl Fn(&FunctionKey) -> bool) -> Option<FunctionKey> {
+        let namespaces = self.order.iter();
+        let mut all = namespaces
+            .filter_map(|(_, name)| self.namespaces.get(name))
+            .flat_map(|namespace| &namespace.order);
+        let (_, function) = all.find(|(_, function)| fits(function))?;
+        Some(function.clone())
+    }
+
     /// It has nothing queued any more. A namespace is forgotten with its last function.
     pub(super) fn forget(&mut self, function: &FunctionKey) {
         self.set(function, false);
@@ -182,6 +192,9 @@ mod tests {
             served.push(next.name.to_string());
         }
         assert_eq!(served, ["x", "y", "z", "x", "y", "z"]);
+        let of_y = fair.next_of(|function| &*function.name == "y");
+        assert_eq!(of_y, Some(function("y", "y")));
+        assert_eq!(fair.next_of(|_| false), None);
     }
 
     #[test]

@@ -80,9 +80,19 @@ impl Flow {
         self.allowance.concurrency == 0
     }
 
-    /// Whether there is nothing to remember of it.
+    /// Whether nothing of it is queued or runs.
     pub(super) fn is_idle(&self) -> bool {
         self.queued == 0 && self.running == 0 && self.ready.is_empty() && !self.taking
+    }
+
+    /// Until when there is something to remember of it though it is idle: what it started counts against its rate, and a
+    /// pause goes on, also for items that come one by one.
+    pub(super) fn remembered_until(&mut self, now: u64) -> u64 {
+        let missing = match self.allowance.rate {
+            Some(rate) => f64::from(rate.burst.get()) - self.fill(now),
+            None => 0.0,
+        };
+        self.paused_until.max(self.filled_by(missing, now))
     }
 
     /// Whether one more may start now.
@@ -96,15 +106,21 @@ impl Flow {
             return None;
         }
         let mut at = self.paused_until.max(now);
-        let tokens = self.fill(now);
-        if let Some(rate) = self.allowance.rate
-            && tokens < 1.0
-        {
-            let wait = ((1.0 - tokens) / rate.per_second.max(1e-6) * 1000.0).ceil();
-            // Ages beyond any deadline are cut off.
-            at = at.max(now.saturating_add(wait.min(1e15) as u64));
-        }
+        let missing = 1.0 - self.fill(now);
+        at = at.max(self.filled_by(missing, now));
         Some(at)
+    }
+
+    /// When so many tokens more are there.
+    fn filled_by(&self, missing: f64, now: u64) -> u64 {
+        match self.allowance.rate {
+            Some(rate) if missing > 0.0 => {
+                let wait = (missing / rate.per_second.max(1e-6) * 1000.0).ceil();
+                // Ages beyond any deadline are cut off.
+                now.saturating_add(wait.min(1e15) as u64)
+            }
+            _ => now,
+        }
     }
 
     /// How many are to be leased ahead now, if it is time.
@@ -238,6 +254,21 @@ mod tests {
         }
         assert_eq!(started[..4], [0, 0, 100, 200]);
         assert_eq!(started.len(), 11);
+    }
+
+    #[test]
+    fn what_was_started_is_remembered_until_the_rate_allows_all_again() {
+        let mut flow = flow(1, Some((2.0, 3)));
+        assert_eq!(flow.remembered_until(0), 0);
+        flow.began();
+        flow.ended(Sign::Reached, 0, 0);
+        flow.began();
+        flow.ended(Sign::Reached, 0, 0);
+        assert_eq!(flow.remembered_until(0), 1000);
+        assert_eq!(flow.remembered_until(400), 1000);
+        assert_eq!(flow.remembered_until(1000), 1000);
+        flow.pause(1000, 70);
+        assert_eq!(flow.remembered_until(1000), 1070);
     }
 
     #[test]

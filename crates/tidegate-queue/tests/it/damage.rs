@@ -164,3 +164,61 @@ async fn a_flip_in_the_log_and_a_tail_that_is_cut_are_reported() {
     assert!(report.missing.is_some());
     assert_eq!(queue_after.stats().queued, 9);
 }
+
+#[tokio::test]
+async fn what_can_be_read_of_a_damaged_file_is_moved_to_a_new_one_and_the_rest_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = fill(dir.path(), 120).await;
+    let queue = open(dir.path()).await;
+    let chunk = Ok::<_, std::io::Error>(Bytes::from_static(b"beside the file"));
+    let spooled = queue
+        .spool(futures_util::stream::iter([chunk]), 1 << 20)
+        .await;
+    let mut large = submission("f", "");
+    large.request.body = Body::Spooled(spooled.unwrap());
+    queue.accept(large.clone()).await.unwrap();
+    let dead = take_one(&queue, "f").await;
+    let settled = settlement(&dead, Verdict::Refused);
+    queue.settle(settled).await.unwrap();
+    drop(queue);
+    // A leaf of the items and the table of bodies become noise.
+    let path = dir.path().join("queue/queue.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let file = rusqlite::Connection::open(&path).unwrap();
+    let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'blobs'";
+    let root: u32 = file.query_row(root, [], |row| row.get(0)).unwrap();
+    drop(file);
+    for page in [place(&bytes, "marker-060") / 4096, root as usize - 1] {
+        bytes[page * 4096..][..4096].fill(0xa5);
+    }
+    fs::write(&path, bytes).unwrap();
+
+    let (queue, report) = open_with(dir.path(), Options::default()).await;
+    assert!(!report.is_clean() && !report.reindexed, "{report:?}");
+    let aside = report.moved_aside.unwrap();
+    assert!(aside.exists() && aside != path);
+    let mut lost = 0;
+    for sent in &all[1..] {
+        match queue.submission(sent.id).await {
+            Ok(found) => assert_eq!(found, *sent),
+            Err(_) => lost += 1,
+        }
+    }
+    assert!((1..=4).contains(&lost), "{lost}");
+    assert_eq!(report.queued, all.len() as u64 - lost);
+    // Its body was not taken for one of nobody's.
+    let Body::Spooled(spooled) = &large.request.body else {
+        unreachable!("it was spooled");
+    };
+    assert!(queue.spooled(spooled).await.is_ok());
+    assert_eq!((queue.stats().dead, queue.stats().lost), (1, 0));
+    // And all is sound from now on.
+    assert_eq!(
+        queue.examine().await.unwrap().structure,
+        Vec::<String>::new()
+    );
+    let left = usize::try_from(report.queued).unwrap();
+    assert_eq!(take(&queue, "f", left).await.len(), left);
+    drop(queue);
+    assert!(open_with(dir.path(), Options::default()).await.1.is_clean());
+}

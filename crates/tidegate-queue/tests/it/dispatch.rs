@@ -14,7 +14,7 @@ use tidegate_core::queue::Reason;
 use tidegate_core::record::CauseKind;
 use tidegate_queue::{
     Allowance, Attempt, Callback, Cancelled, DeadFilter, Destination, DispatchOptions, Dispatcher,
-    Ending, Filter, Ran, Rate, Runner, Shown, TimeSource, Work,
+    Ending, Filter, MAX_INLINE_BYTES, Ran, Rate, Runner, Shown, TimeSource, Work,
 };
 use tokio::sync::Semaphore;
 
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 // === a clock ===
 
 #[derive(Debug)]
-struct Hands(AtomicU64);
+pub(crate) struct Hands(pub(crate) AtomicU64);
 
 impl TimeSource for Hands {
     fn unix_ms(&self) -> u64 {
@@ -651,14 +651,15 @@ async fn memory_holds_little_of_a_long_queue() {
 
 #[tokio::test]
 async fn what_cannot_be_written_is_tried_until_it_can_and_not_run_again() {
-    let bench = Bench::with(|options| options.max_file_bytes = 2 * 1024 * 1024).await;
+    let bench = Bench::with(tiny).await;
     let (filler, dispatcher) = without_room(&bench).await;
     assert_eq!(bench.queue.stats().leased, 1);
     for id in filler {
         bench.queue.cancel(id).await.unwrap();
     }
-    until("it is written", || dispatcher.stats().done == 1).await;
+    until("it is written and told", || dispatcher.stats().done == 2).await;
     assert_eq!(bench.seen("f").len(), 1);
+    assert_eq!(bench.fake.delivered.lock().len(), 1);
 }
 
 #[test]
@@ -672,7 +673,7 @@ fn a_crash_between_the_answer_and_the_disk_has_it_run_again() {
     };
     let first = runtime();
     let (dir, seen) = first.block_on(async {
-        let bench = Bench::with(|options| options.max_file_bytes = 2 * 1024 * 1024).await;
+        let bench = Bench::with(tiny).await;
         without_room(&bench).await;
         (bench.dir, bench.fake.seen.lock().len())
     });
@@ -683,18 +684,26 @@ fn a_crash_between_the_answer_and_the_disk_has_it_run_again() {
         let bench = Bench::at(dir, |_| ()).await;
         bench.lane("filler", 0, None);
         let dispatcher = bench.start();
-        until("it is done", || dispatcher.stats().done == 1).await;
+        until("it is done and told", || dispatcher.stats().done == 2).await;
         assert_eq!(bench.seen("f").len(), 1);
         assert_eq!(bench.seen("f")[0].attempt, 1);
     });
 }
 
-/// A queue without room, and an attempt that ended in it with an answer which cannot be kept.
+/// A queue that is soon full, and has little room for what ends.
+fn tiny(options: &mut Options) {
+    options.max_file_bytes = 2 * 1024 * 1024;
+    options.ends_bytes = 64 * 1024;
+}
+
+/// A queue without room, and an attempt that ended in it with an answer which is to be sent on.
 async fn without_room(bench: &Bench) -> (Vec<InvocationId>, Dispatcher) {
     bench.lane("filler", 0, None);
     bench.does("f", Do::Gate(large()));
     let mut one = submission("f", "");
-    one.keep_result_ms = 60_000;
+    one.callback = Some(Callback {
+        url: "https://example.org/back".to_owned(),
+    });
     bench.queue.accept(one).await.unwrap();
     let dispatcher = bench.start();
     until("it runs", || bench.seen("f").len() == 1).await;
@@ -717,6 +726,59 @@ fn large() -> Ran {
         answer.body = Bytes::from(vec![7; 500_000]);
     }
     ran
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_spooled_is_sent_when_it_can_and_never_without_its_body() {
+    let bench = Bench::new().await;
+    let mut ran = fine();
+    if let Some(answer) = &mut ran.answer {
+        answer.body = Bytes::from(vec![7; MAX_INLINE_BYTES + 1]);
+    }
+    bench.does("f", Do::Gate(ran));
+    let mut one = submission("f", "");
+    one.callback = Some(Callback {
+        url: "https://example.org/back".to_owned(),
+    });
+    bench.queue.accept(one).await.unwrap();
+    // Where bodies go is no folder any more.
+    let bodies = bench.dir.path().join("blobs/queue");
+    let away = bench.dir.path().join("away");
+    std::fs::rename(&bodies, &away).unwrap();
+    std::fs::write(&bodies, []).unwrap();
+    let dispatcher = bench.start();
+    bench.fake.gate.add_permits(1);
+    until("it cannot be written", || dispatcher.stats().stuck == 1).await;
+    assert_eq!(bench.fake.delivered.lock().len(), 0);
+    std::fs::remove_file(&bodies).unwrap();
+    std::fs::rename(&away, &bodies).unwrap();
+    until("it is told", || bench.fake.delivered.lock().len() == 1).await;
+    let bytes = bench.fake.delivered.lock()[0]
+        .1
+        .submission
+        .request
+        .body_bytes();
+    assert_eq!(bytes, MAX_INLINE_BYTES as u64 + 1);
+    assert_eq!(bench.seen("f").len(), 1);
+}
+
+#[tokio::test]
+async fn a_rate_is_kept_for_calls_that_come_one_by_one() {
+    let bench = Bench::new().await;
+    bench.lane("rated", 10, Some((2.0, 2)));
+    let dispatcher = bench.start();
+    for ran in 1..=2 {
+        bench.accept("rated", "").await;
+        until("it is done", || dispatcher.stats().done == ran).await;
+    }
+    bench.accept("rated", "").await;
+    bench.settle_down().await;
+    assert_eq!(bench.seen("rated").len(), 2);
+    bench.pass(500, &dispatcher).await;
+    until("time makes it one more", || bench.seen("rated").len() == 3).await;
+    // And is forgotten when it could begin all again.
+    bench.pass(1000, &dispatcher).await;
+    until("it is forgotten", || dispatcher.stats().functions == 0).await;
 }
 
 #[tokio::test]

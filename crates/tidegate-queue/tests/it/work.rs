@@ -14,6 +14,7 @@ use tidegate_queue::{
     Options, Shown, Target, TimeSource,
 };
 
+use crate::dispatch::Hands;
 use crate::*;
 
 #[tokio::test]
@@ -96,6 +97,51 @@ async fn one_word_is_one_submission() {
         queue.accept(same).await,
         Err(AcceptError::IdTaken { .. })
     ));
+}
+
+#[tokio::test]
+async fn what_is_cancelled_may_be_sent_again_under_its_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(dir.path()).await;
+    let worded = || {
+        let mut sent = submission("f", "x");
+        sent.idempotency = Some("order 1".to_owned());
+        sent
+    };
+    let first = worded();
+    queue.accept(first.clone()).await.unwrap();
+    queue.cancel(first.id).await.unwrap();
+    let second = worded();
+    let accepted = queue.accept(second.clone()).await.unwrap();
+    assert_eq!((accepted.id, accepted.duplicate), (second.id, false));
+    assert!(queue.accept(worded()).await.unwrap().duplicate);
+}
+
+#[tokio::test]
+async fn what_ended_together_is_forgotten_by_one_look() {
+    const WORDS: usize = 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Hands(AtomicU64::new(0)));
+    let mut options = Options::default();
+    options.time = Arc::clone(&clock) as Arc<dyn TimeSource>;
+    let (queue, _) = open_with(dir.path(), options).await;
+    let sent = (0..WORDS).map(|n| {
+        let mut sent = submission("f", "x");
+        sent.idempotency = Some(n.to_string());
+        queue.accept(sent)
+    });
+    for accepted in futures_util::future::join_all(sent).await {
+        assert!(!accepted.unwrap().duplicate);
+    }
+    let file = rusqlite::Connection::open(dir.path().join("queue/queue.db")).unwrap();
+    let words = || -> i64 {
+        let count = "SELECT count(*) FROM words";
+        file.query_row(count, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(words(), i64::try_from(WORDS).unwrap());
+    clock.0.store(25 * 3_600_000, Ordering::Relaxed);
+    queue.tick().await.unwrap();
+    assert_eq!(words(), 0);
 }
 
 #[tokio::test]
@@ -284,23 +330,10 @@ async fn a_large_body_is_a_blob_that_goes_with_its_item() {
     }
 }
 
-#[derive(Debug)]
-struct Fake(AtomicU64);
-
-impl TimeSource for Fake {
-    fn unix_ms(&self) -> u64 {
-        1_700_000_000_000 + self.elapsed_ms()
-    }
-
-    fn elapsed_ms(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 #[tokio::test]
 async fn time_makes_due_and_makes_too_old_and_forgets() {
     let dir = tempfile::tempdir().unwrap();
-    let fake = Arc::new(Fake(AtomicU64::new(0)));
+    let fake = Arc::new(Hands(AtomicU64::new(0)));
     let mut options = Options::default();
     options.time = Arc::clone(&fake) as Arc<dyn TimeSource>;
     let (queue, _) = open_with(dir.path(), options).await;

@@ -265,6 +265,10 @@ impl Layers {
                 Duration::from_secs(24 * 3600)
             }),
             results_bytes: self.get("queue.results-max-size", size, || usual.max_result_bytes),
+            keep_dead: self.get("queue.dead-keep", duration, || {
+                Duration::from_millis(usual.dead_keep_ms)
+            }),
+            dead_bytes: self.get("queue.dead-max-size", size, || usual.max_dead_bytes),
             remember: self.get("queue.keys-keep", duration, || {
                 Duration::from_millis(usual.remember_ms)
             }),

@@ -127,7 +127,7 @@ pub struct RecordSettings {
 pub struct QueueSettings {
     /// Calls that may be queued.
     pub max_items: u64,
-    /// The size that the queue's file may reach, in bytes.
+    /// The size that the queue's file and the bodies beside it may reach, in bytes.
     pub max_bytes: u64,
     /// Largest body of a request, in bytes.
     pub max_body: u64,
@@ -137,6 +137,10 @@ pub struct QueueSettings {
     pub keep_results: Duration,
     /// Bytes of all results.
     pub results_bytes: u64,
+    /// How long dead letters are kept.
+    pub keep_dead: Duration,
+    /// Bytes of all dead letters.
+    pub dead_bytes: u64,
     /// How long idempotency keys are remembered.
     pub remember: Duration,
     /// What may be told of an end by address; nothing where absent.

@@ -267,7 +267,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         key: "queue.max-size",
         default: "64Gi",
-        help: "bytes of the queue's file; beyond it 503",
+        help: "bytes of the queue's file and of the bodies beside it; beyond it 503",
     },
     Setting {
         key: "queue.max-body",
@@ -288,6 +288,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         key: "queue.results-max-size",
         default: "256Mi",
         help: "bytes of all results; beyond it the oldest go",
+    },
+    Setting {
+        key: "queue.dead-keep",
+        default: "14d",
+        help: "how long dead letters are kept",
+    },
+    Setting {
+        key: "queue.dead-max-size",
+        default: "1Gi",
+        help: "bytes of all dead letters, with their bodies; beyond it the oldest go",
     },
     Setting {
         key: "queue.keys-keep",
