@@ -34,7 +34,8 @@ pub(crate) struct Pending {
     shards: Box<[Shard]>,
     /// Bytes of a shard beyond which records of successful calls are given up.
     shed_at: usize,
-    /// Set while the disk takes nothing: then waiting for room is of no use.
+    /// Set while the disk takes nothing, or does not answer: then waiting for room is of no use. The writer clears it when
+    /// it has written something.
     pub(crate) stuck: AtomicBool,
     /// Given up.
     pub(crate) shed: AtomicU64,
@@ -68,6 +69,8 @@ type Sums = (Arc<FunctionKey>, Vec<(u64, Totals)>);
 pub(crate) struct Pushed {
     /// Whether it was taken.
     pub(crate) taken: bool,
+    /// Bytes that it takes.
+    pub(crate) bytes: usize,
     /// Whether the writer should not wait any longer.
     pub(crate) hurry: bool,
 }
@@ -137,12 +140,14 @@ impl Pending {
         if let Some((hour, add)) = push.count {
             add(of_hour(sums, hour), taken);
         }
+        let before = waiting.items.len();
         if let Some(encode) = push.encode.filter(|_| taken) {
             encode(&mut waiting.items);
             waiting.count += 1;
         }
         Pushed {
             taken,
+            bytes: waiting.items.len() - before,
             hurry: waiting.items.len() >= self.shed_at / 2,
         }
     }
@@ -157,6 +162,12 @@ impl Pending {
         if full(waiting) && !self.stuck.load(Ordering::Relaxed) {
             let until = Instant::now() + KEPT_WAIT;
             while full(waiting) && !shard.room.wait_until(waiting, until).timed_out() {}
+            // One end has waited in vain: the next ones need not.
+            if full(waiting) && !self.stuck.swap(true, Ordering::Relaxed) {
+                tracing::error!(
+                    "the disk has not taken records for {KEPT_WAIT:?}: until it does, ends of calls do not wait for it"
+                );
+            }
         }
         !full(waiting)
     }
