@@ -100,7 +100,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (recorder, _) = Recorder::open(folder.path(), Options::default())?;
     let begun = Instant::now();
     let found = runtime.block_on(recorder.get(newest))?;
-    println!("one by its id: {} in {:.2?}", found.is_some(), begun.elapsed());
+    println!(
+        "one by its id: {} in {:.2?}",
+        found.is_some(),
+        begun.elapsed()
+    );
     Ok(())
 }
 

@@ -233,3 +233,41 @@ impl Waiting {
         self.functions.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::function;
+
+    #[test]
+    fn one_end_waits_for_a_disk_that_does_not_answer_and_the_next_do_not() {
+        const BYTES: usize = 4096;
+        let pending = Pending::new(1, BYTES);
+        let key = function("default", "hello");
+        let end = || {
+            pending.push(Push {
+                number: 1,
+                key: &key,
+                class: Class::Kept,
+                encode: Some(|out: &mut Vec<u8>| out.extend([0; 64])),
+                count: Some((1, |totals: &mut Totals, _| totals.queued += 1)),
+            })
+        };
+        while pending.lost.load(Ordering::Relaxed) == 0 {
+            end();
+        }
+        // Nobody takes anything; a wait each would be ten seconds.
+        let begun = Instant::now();
+        let taken = (0..100).filter(|_| end().taken).count();
+        assert_eq!(taken, 0);
+        assert!(begun.elapsed() < KEPT_WAIT * 50, "{:?}", begun.elapsed());
+        assert_eq!(pending.lost.load(Ordering::Relaxed), 101);
+        // All of them count.
+        let mut spare = Waiting::default();
+        let mut counted = 0;
+        pending.take(&mut spare, |waiting| {
+            counted += waiting.entries().map(|e| e.hours[0].1.queued).sum::<u64>();
+        });
+        assert_eq!(counted, BYTES as u64 / 64 + 101);
+    }
+}

@@ -33,7 +33,12 @@ impl Room {
     /// Removes the oldest segment if this error says that the disk is full. Returns whether there is room now.
     pub(crate) fn make(&mut self, inner: &Inner, error: &Error) -> bool {
         let written = inner.counters.bytes.load(Ordering::Relaxed);
-        if !is_full(error) || self.last.as_ref().is_some_and(|last| last.is_fresh(written)) {
+        if !is_full(error)
+            || self
+                .last
+                .as_ref()
+                .is_some_and(|last| last.is_fresh(written))
+        {
             return false;
         }
         let needed = inner.usage.lock().needed();

@@ -72,7 +72,11 @@ impl FewASecond {
     pub(crate) fn take(&self, time_us: u64) -> bool {
         let second = (time_us / 1_000_000) << 8;
         let next = |seen: u64| {
-            let count = if seen & !0xff == second { seen & 0xff } else { 0 };
+            let count = if seen & !0xff == second {
+                seen & 0xff
+            } else {
+                0
+            };
             (count < FEW).then_some(second | (count + 1))
         };
         let taken = self
@@ -106,7 +110,8 @@ impl Share {
     }
 
     fn refill(&self, passed: Duration) {
-        let part = i128::from(self.most) * passed.as_millis() as i128 / FILLS_IN.as_millis() as i128;
+        let part =
+            i128::from(self.most) * passed.as_millis() as i128 / FILLS_IN.as_millis() as i128;
         let more = i64::try_from(part).unwrap_or(self.most).min(self.most);
         let left = self.left.load(Ordering::Relaxed);
         // Threads take from it meanwhile.

@@ -96,6 +96,13 @@ impl Writer {
     pub(crate) fn run(mut self) {
         let inner = self.inner.clone();
         let _ended = Ended(inner.clone());
+        // Before anybody asks, which is when it would be made else.
+        for series in [&inner.records, &inner.lines] {
+            complain(
+                series.index_last(),
+                "the segment that was written last cannot be read",
+            );
+        }
         loop {
             self.wait();
             inner.shared.taking();

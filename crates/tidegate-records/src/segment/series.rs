@@ -309,6 +309,21 @@ impl Series {
         Ok(())
     }
 
+    /// Makes the index of the segment that was written last, where a crash left a large one without.
+    pub(crate) fn index_last(&self) -> Result<(), Error> {
+        let last = {
+            let state = self.state.read();
+            let last = state.sealed.last_key_value();
+            last.filter(|_| state.active.is_none())
+                .map(|(_, last)| last.clone())
+        };
+        let Some(last) = last.filter(|last| last.summary().is_none()) else {
+            return Ok(());
+        };
+        let made = last.index(self.kind, &mut |place| self.came_across(&place));
+        made.map(drop).map_err(Error::io("read", &last.path))
+    }
+
     /// Whether the segment that is written should be sealed: it is all written, and large or old enough.
     pub(crate) fn is_due(&self) -> bool {
         let state = self.state.read();
