@@ -153,3 +153,61 @@ pub(crate) fn build(
     }
     Ok(builder)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use crate::encode::{Entry, Items, Kind, encode, put_record};
+    use crate::segment::{FRAME_HEADER, Series};
+    use crate::tests::{function, record};
+    use crate::usage::Place;
+
+    /// A series with one sealed segment, of one record.
+    fn series(folder: &std::path::Path) -> Series {
+        let retention = crate::Options::default().records;
+        let folder = folder.to_owned();
+        let opened = Series::open(Kind::Records, folder, retention, Place::default(), &mut |_| {});
+        let series = opened.unwrap().series;
+        let (mut frame, mut items) = (vec![0; FRAME_HEADER], Vec::new());
+        put_record(&mut items, 5, &record(1));
+        let entries = [Entry {
+            number: 5,
+            key: function("default", "hello"),
+            hours: Vec::new(),
+        }];
+        encode(&mut frame, Kind::Records, &entries, &[&items]);
+        series.publish(frame, &entries, Items::new(&items));
+        series.write().unwrap();
+        series.seal().unwrap();
+        series
+    }
+
+    #[test]
+    fn whoever_waits_for_an_index_does_not_hold_up_the_one_who_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let series = &series(dir.path());
+        let number = series.numbers()[0];
+        let sealed = series.state.read().sealed[&number].clone();
+        thread::scope(|scope| {
+            // As somebody does who makes its index.
+            let making = sealed.known.lock();
+            let (tell, told) = mpsc::channel();
+            let asking = scope.spawn(move || {
+                tell.send(()).unwrap();
+                series.summary(number)
+            });
+            told.recv().unwrap();
+            for _ in 0..1000 {
+                let turn = series.state.try_write_for(Duration::from_secs(5));
+                assert!(turn.is_some(), "a question has the lock");
+                drop(turn);
+                thread::yield_now();
+            }
+            drop(making);
+            assert_eq!(asking.join().unwrap().unwrap().items, 1);
+        });
+    }
+}
