@@ -18,6 +18,7 @@ use tokio::time::Sleep;
 
 use crate::http1::Lease;
 use crate::process::ProcessBody;
+use crate::tunnel::Carried;
 use crate::watchdog::Told;
 
 /// A request body on its way to an instance.
@@ -108,7 +109,7 @@ pub enum AnswerBody {
     /// One of these, with a watchdog's eye on it.
     Told(Box<Told>),
     /// None: the connection was upgraded, and this task carries its bytes.
-    Tunnel(Option<tokio::task::JoinHandle<()>>),
+    Tunnel(Option<tokio::task::JoinHandle<Carried>>),
 }
 
 // === impl Body ===
@@ -352,8 +353,8 @@ impl AnswerBody {
         Self::Full((!bytes.is_empty()).then_some(bytes))
     }
 
-    /// The task that carries an upgraded connection, if this is one.
-    pub fn take_tunnel(&mut self) -> Option<tokio::task::JoinHandle<()>> {
+    /// The task that carries an upgraded connection, if this is one, and tells how much it was.
+    pub fn take_tunnel(&mut self) -> Option<tokio::task::JoinHandle<Carried>> {
         match self {
             Self::Tunnel(task) => task.take(),
             _ => None,

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::body::{AnswerBody, Body};
 use crate::head::Reader;
-use crate::{CallError, CallInfo, Target, head};
+use crate::{CallError, CallInfo, Target, head, tunnel};
 
 /// Idle connections kept to one instance in one lane. A lane never has more calls in flight to an instance than the
 /// instance takes at once; beyond this many idle ones, which only a burst leaves behind, they are closed.
@@ -26,9 +26,6 @@ const KEPT: Duration = Duration::from_millis(1500);
 
 /// Longest the head of a response may be. hyper reads no more than this ahead, so it also bounds what a body buffers.
 const HEAD_LIMIT: usize = 256 * 1024;
-
-/// Longest an upgraded connection may live. It holds a slot for all of that time.
-const TUNNEL_LIMIT: Duration = Duration::from_secs(3600);
 
 thread_local! {
     static LANE: Cell<usize> = const { Cell::new(0) };
@@ -128,7 +125,7 @@ pub(crate) async fn call(
         let Some(caller_side) = original.upgrade else {
             return Err(CallError::Closed);
         };
-        let task = tokio::spawn(tunnel(caller_side, instance_side));
+        let task = tokio::spawn(tunnel::carry(caller_side, instance_side));
         return Ok(response.map(|_| AnswerBody::Tunnel(Some(task))));
     }
     head::from_instance(response.headers_mut());
@@ -187,20 +184,6 @@ fn classify(error: hyper::Error) -> CallError {
             tracing::debug!(%error, "an instance did not answer");
             CallError::Closed
         }
-    }
-}
-
-/// Carries bytes both ways until both sides have ended or the time limit is reached.
-async fn tunnel(caller: OnUpgrade, instance: OnUpgrade) {
-    let joined = async {
-        let (caller, instance) = tokio::try_join!(caller, instance).map_err(io::Error::other)?;
-        let (mut caller, mut instance) = (TokioIo::new(caller), TokioIo::new(instance));
-        tokio::io::copy_bidirectional(&mut caller, &mut instance).await
-    };
-    match tokio::time::timeout(TUNNEL_LIMIT, joined).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "an upgraded connection ended"),
-        Err(_) => tracing::debug!("an upgraded connection was closed at its time limit"),
     }
 }
 

@@ -16,6 +16,7 @@ mod http1;
 mod process;
 mod ready;
 mod stdio;
+mod tunnel;
 mod vacant;
 mod watchdog;
 
@@ -33,6 +34,7 @@ use head::Reader;
 pub use body::{AnswerBody, Body, BodyFault, BodyWatch};
 pub use http1::{Lanes, enter_lane};
 pub use ready::NotReady;
+pub use tunnel::Carried;
 pub use vacant::Vacant;
 pub use watchdog::{Told, Watchdog};
 

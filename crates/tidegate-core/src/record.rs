@@ -254,6 +254,16 @@ impl Record {
         }
     }
 
+    /// Whether somebody who waited for an answer was turned away at the door: there was no room, or a quota is used up.
+    #[must_use]
+    pub fn is_turned_away(&self) -> bool {
+        let no_room = matches!(
+            self.outcome,
+            Outcome::Limit(Limit::Concurrency | Limit::Capacity | Limit::Quota)
+        );
+        no_room && self.instance.is_none() && self.class() == Class::Sampled
+    }
+
     /// The time from its arrival to its end, in microseconds.
     #[must_use]
     pub fn total_us(&self) -> u64 {

@@ -130,14 +130,15 @@ async fn attempt(
         request.body_mut().bound(limits.body, limits.stream_idle);
         let watch = request.body_mut().watch();
         flight.reads(request.body(), watch.as_ref());
+        let began = Instant::now();
         let info = CallInfo {
             id: context.id,
             prefix: context.prefix,
-            remaining: deadline.saturating_duration_since(Instant::now()),
+            remaining: deadline.saturating_duration_since(began),
             caller: context.caller.clone(),
         };
         let target = slot.target().clone();
-        flight.begin(slot, deadline, limits.stream_idle);
+        flight.begin(slot, began, deadline, limits.stream_idle);
         let head_by = context.received + limits.first_byte.min(limits.timeout);
         let error = match timeout_at(head_by, target.call(request, &info)).await {
             Ok(Ok(response)) => return Ok((response, None)),
@@ -203,7 +204,8 @@ async fn acquire(
     by_name: bool,
     context: &CallContext,
 ) -> Result<Slot, Failure> {
-    let asked = Instant::now();
+    // Most get a slot at once, and need no clock for it.
+    let mut asked = None;
     let lineage = Lineage {
         call: Some(context.id),
         depth: context.depth,
@@ -218,7 +220,7 @@ async fn acquire(
             Acquire::Queued(granted) => {
                 let limits = &pool.revision.spec.limits;
                 let until = (context.received + limits.first_byte.min(limits.timeout))
-                    .min(asked + host.options.max_wait);
+                    .min(*asked.get_or_insert_with(Instant::now) + host.options.max_wait);
                 match timeout_at(until, granted).await {
                     Ok(Ok(Ok(slot))) => return Ok(slot),
                     Ok(Ok(Err(refusal))) => refusal,
@@ -230,7 +232,7 @@ async fn acquire(
                             format!(
                                 "no instance of {} was free within {:?}; {}",
                                 function.key(),
-                                until.saturating_duration_since(asked),
+                                until.saturating_duration_since(asked.unwrap_or(until)),
                                 counts(pool)
                             ),
                         ));

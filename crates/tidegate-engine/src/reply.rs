@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
-use tidegate_contract::{AnswerBody, Body, BodyFault, BodyWatch};
+use tidegate_contract::{AnswerBody, Body, BodyFault, BodyWatch, Carried};
 use tidegate_core::record::{Cause, ColdStart, MAX_MESSAGE, Record, Times, TraceContext};
 use tidegate_core::{InstanceId, InvocationId, Limit, Outcome};
 use tokio::time::{Instant, Sleep};
@@ -158,13 +158,18 @@ impl Flight {
         self.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
     }
 
+    /// The connection was upgraded and is over.
+    pub(crate) fn carried(&mut self, carried: Carried) {
+        self.request = Request::Whole(self.request.bytes() + carried.to_instance);
+        self.bytes_out += carried.to_caller;
+    }
+
     /// The revision, as an answer carries it.
     pub(crate) fn label(&self) -> Option<HeaderValue> {
         self.pool.as_ref().map(|pool| pool.label.clone())
     }
 
-    pub(crate) fn begin(&mut self, slot: Slot, deadline: Instant, idle: Duration) {
-        let began = Instant::now();
+    pub(crate) fn begin(&mut self, slot: Slot, began: Instant, deadline: Instant, idle: Duration) {
         let unowned = slot.meter().begin(began);
         slot.pool().spent(Duration::ZERO, unowned);
         let cold = slot.cold();
@@ -202,11 +207,10 @@ impl Flight {
     }
 
     /// Looks at what the call took, once: when the instance is done with it, or it is given up.
-    fn measure(&mut self) {
+    fn measure(&mut self, now: Instant) {
         if let (Some(slot), Some(run)) = (&self.slot, &mut self.run)
             && run.over.is_none()
         {
-            let now = Instant::now();
             let took = now.saturating_duration_since(run.began);
             run.over = Some((took, slot.meter().end(now)));
         }
@@ -214,13 +218,13 @@ impl Flight {
 
     /// The instance is idle again as far as this call goes.
     pub(crate) fn release(&mut self) {
-        self.measure();
+        self.measure(Instant::now());
         self.slot = None;
     }
 
     /// The code may still be running.
     pub(crate) fn cancel(&mut self) {
-        self.measure();
+        self.measure(Instant::now());
         if let Some(slot) = self.slot.take() {
             slot.cancel(self.id);
         }
@@ -228,7 +232,7 @@ impl Flight {
 
     /// The instance takes no calls any more.
     pub(crate) fn discard(&mut self) {
-        self.measure();
+        self.measure(Instant::now());
         if let Some(slot) = self.slot.take() {
             slot.discard();
         }
@@ -270,8 +274,9 @@ impl Flight {
 
     fn account(&mut self, outcome: Outcome) {
         self.ended = true;
-        self.measure();
-        let took = self.received.elapsed();
+        let now = Instant::now();
+        self.measure(now);
+        let took = now.saturating_duration_since(self.received);
         let metrics = self.function.metrics();
         metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
         metrics.ended(outcome, took);
@@ -311,10 +316,7 @@ impl Flight {
                 outcome,
                 message: self.message.take(),
                 status: self.status.map(|status| status.as_u16()),
-                bytes_in: match &self.request {
-                    Request::Whole(bytes) => *bytes,
-                    Request::Streamed(watch) => watch.read(),
-                },
+                bytes_in: self.request.bytes(),
                 bytes_out: self.bytes_out,
                 used: measured.used,
                 memory_limit,
@@ -342,6 +344,16 @@ impl Flight {
             Poll::Pending => Poll::Pending,
             Poll::Ready(()) if self.is_late() => Poll::Ready(BodyFault::Deadline),
             Poll::Ready(()) => Poll::Ready(BodyFault::Idle(self.idle)),
+        }
+    }
+}
+
+impl Request {
+    /// Bytes that the instance has read.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Whole(bytes) => *bytes,
+            Self::Streamed(watch) => watch.read(),
         }
     }
 }
@@ -388,7 +400,7 @@ impl ReplyBody {
         if let Some(tunnel) = answer.take_tunnel() {
             // The upgraded connection holds the slot until both sides are done; the task ends with its own time limit.
             tokio::spawn(async move {
-                let _ = tunnel.await;
+                flight.carried(tunnel.await.unwrap_or_default());
                 flight.end(outcome);
             });
             return Self(Inner::Whole(answer));

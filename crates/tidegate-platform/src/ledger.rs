@@ -59,8 +59,10 @@ impl PlatformLedger {
 impl Ledger for PlatformLedger {
     fn account(&self, function: &Arc<FunctionKey>) -> Arc<dyn Account> {
         let records = self.recorder.account(function);
-        let said = self.levels.lock().get(&**function).copied();
-        records.set_level(said.unwrap_or(self.usual));
+        // Held meanwhile, or a level that is said now would be overwritten by the one before it.
+        let levels = self.levels.lock();
+        records.set_level(levels.get(&**function).copied().unwrap_or(self.usual));
+        drop(levels);
         Arc::new(FunctionAccount {
             records,
             allowance: self.allowances.of(&function.namespace),

@@ -10,8 +10,8 @@ use tidegate_core::{FunctionKey, Outcome};
 use crate::encode::{put_line, put_record};
 use crate::line::Line;
 use crate::pending::{Push, Pushed};
+use crate::share::Namespace;
 use crate::shared::Shared;
-use crate::today::Today;
 use crate::usage::{Totals, billed_us, hour_of};
 
 /// One function's account: its calls, what it prints and what it uses are added here, by any thread.
@@ -22,7 +22,7 @@ pub struct Account {
     number: u64,
     level: AtomicU64,
     shared: Arc<Shared>,
-    today: Arc<Today>,
+    namespace: Arc<Namespace>,
 }
 
 /// What [`Account::ended`] did with a record.
@@ -32,7 +32,8 @@ pub enum Fate {
     Recorded,
     /// The function's level does not ask for it. It counts towards usage.
     NotWanted,
-    /// There was no room. It counts towards usage.
+    /// There was no room, its namespace has left more than its share, or it was turned away as many before it. It counts
+    /// towards usage.
     GivenUp,
 }
 
@@ -45,14 +46,14 @@ impl Account {
         key: Arc<FunctionKey>,
         number: u64,
         shared: Arc<Shared>,
-        today: Arc<Today>,
+        namespace: Arc<Namespace>,
     ) -> Self {
         let account = Self {
             key,
             number,
             level: AtomicU64::new(0),
             shared,
-            today,
+            namespace,
         };
         account.set_level(Level::All);
         account
@@ -93,25 +94,41 @@ impl Account {
         let ended_us = record.received_us.saturating_add(record.total_us());
         let granularity = self.shared.granularity_us;
         let wanted = self.level().keeps(record.outcome, record.id);
-        self.today.add(
+        self.namespace.today.add(
             ended_us,
             billed_us(record, granularity),
             record.memory_limit,
         );
+        let encoded = wanted && self.may_leave(record, ended_us);
         let pushed = self.push(Push {
             number: self.number,
             key: &self.key,
             class: record.class(),
-            encode: wanted.then_some(|out: &mut Vec<u8>| put_record(out, self.number, record)),
+            encode: encoded.then_some(|out: &mut Vec<u8>| put_record(out, self.number, record)),
             count: Some((hour_of(ended_us), |totals: &mut Totals, recorded| {
                 totals.add_record(record, granularity, recorded);
             })),
         });
+        self.namespace.records.spend(pushed.bytes);
         match (wanted, pushed.taken) {
             (false, _) => Fate::NotWanted,
             (true, true) => Fate::Recorded,
             (true, false) => Fate::GivenUp,
         }
+    }
+
+    /// Whether the namespace may leave this record beside those that it left before.
+    fn may_leave(&self, record: &Record, ended_us: u64) -> bool {
+        let shared = &self.shared;
+        if record.is_turned_away() && !self.namespace.refusals.take(ended_us) {
+            shared.refusals.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        let allowed = !shared.is_shared() || self.namespace.records.allows(ended_us);
+        if !allowed {
+            shared.over_share.fetch_add(1, Ordering::Relaxed);
+        }
+        allowed
     }
 
     /// The function has printed a line, which is kept unless the level speaks against it: [`Level::None`] keeps none;
@@ -128,6 +145,11 @@ impl Account {
         if !wanted {
             return;
         }
+        let share = &self.namespace.lines;
+        if self.shared.is_shared() && !share.allows(line.time_us) {
+            self.shared.lines.shed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         let pushed = self.shared.lines.push(Push {
             number: self.number,
             key: &self.key,
@@ -135,6 +157,7 @@ impl Account {
             encode: Some(|out: &mut Vec<u8>| put_line(out, self.number, line)),
             count: None::<(u64, NoCount)>,
         });
+        share.spend(pushed.bytes);
         self.shared.wake(pushed.hurry);
     }
 
@@ -164,7 +187,7 @@ impl Account {
     /// bytes). It takes two loads, so it can be asked for every call.
     #[must_use]
     pub fn namespace_today(&self, now_us: u64) -> u64 {
-        self.today.gb_micro_seconds(now_us)
+        self.namespace.today.gb_micro_seconds(now_us)
     }
 
     fn count(&self, now_us: u64, add: impl FnOnce(&mut Totals)) {

@@ -13,7 +13,8 @@
 //! A record can be read the moment [`Account::ended`] has returned: whoever asks has the writer publish what is pending
 //! first, and a batch that is published and not yet written is read from memory. A full disk therefore changes nothing
 //! for readers or for calls, until the buffers are full: then records of successful calls are given up and counted, then
-//! the others, which is said just as loudly. Sums of usage are never given up.
+//! the others, which is said just as loudly. Sums of usage are never given up. What one namespace may fill of what is kept
+//! is bounded as well (`share.rs`), so that none pushes out what the others left.
 //!
 //! Nothing here knows HTTP, the engine or the store: records come in as values of the core.
 
@@ -30,8 +31,10 @@ mod options;
 mod pending;
 mod query;
 mod recorder;
+mod room;
 mod search;
 mod segment;
+mod share;
 mod shared;
 mod today;
 mod usage;

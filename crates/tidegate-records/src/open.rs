@@ -1,6 +1,5 @@
 //! Opening a folder: what is read, and what is made of what a crash left.
 
-use std::collections::HashMap;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -17,7 +16,6 @@ use crate::pending::Pending;
 use crate::recorder::{Accounts, Counters, Inner, READERS, Requests};
 use crate::segment::{FIRST_FRAME, FRAME_HEADER, Found, Scanner, Series};
 use crate::shared::Shared;
-use crate::today::Today;
 use crate::usage::{self, Place, Store};
 use crate::writer::{Writer, complain, now_us};
 use crate::{Error, OpenReport, Options};
@@ -66,13 +64,14 @@ pub(crate) fn open(
     damage.truncate(MAX_REPORTED);
     report.damage = damage;
 
-    let todays = todays(&usage)?;
     let shards = thread::available_parallelism().map_or(2, |n| n.get().clamp(2, MAX_SHARDS));
     let shared = Arc::new(Shared::new(
         Pending::new(shards, options.buffer_bytes),
         Pending::new(LINE_SHARDS, options.buffer_bytes),
         options.granularity.as_micros() as u64,
     ));
+    let mut accounts = Accounts::new(&options);
+    bill_today(&usage, &mut accounts, &shared)?;
     let inner = Arc::new(Inner {
         shared,
         options,
@@ -85,7 +84,7 @@ pub(crate) fn open(
         news: watch::channel(0).0,
         readers: Arc::new(Semaphore::new(READERS)),
         closed: AtomicBool::new(false),
-        accounts: Mutex::new(Accounts::new(todays)),
+        accounts: Mutex::new(accounts),
         lock,
     });
     let writer = Writer::new(inner.clone());
@@ -172,16 +171,15 @@ fn replay(
     Ok(())
 }
 
-/// What each namespace was billed today, before the server started.
-fn todays(usage: &Store) -> Result<HashMap<Arc<str>, Arc<Today>>, Error> {
+/// Adds what each namespace was billed today, before the server started.
+fn bill_today(usage: &Store, accounts: &mut Accounts, shared: &Shared) -> Result<(), Error> {
     let day = usage::hour_of(now_us()) / 24;
     let billed = usage.billed_on(day, &mut |found| {
         tracing::warn!(path = %found.path.display(), "some of today's usage is damaged and lost");
     })?;
-    let billed = billed.into_iter().map(|(namespace, byte_us)| {
-        let today = Today::default();
-        today.add_used(day, byte_us >> 20);
-        (namespace, Arc::new(today))
-    });
-    Ok(billed.collect())
+    for (name, byte_us) in billed {
+        let namespace = accounts.namespace(&name, shared);
+        namespace.today.add_used(day, byte_us >> 20);
+    }
+    Ok(())
 }

@@ -30,7 +30,8 @@ pub struct Retention {
     pub segment_age: Duration,
     /// Segments whose last entry is older are removed.
     pub keep_for: Duration,
-    /// The oldest segments are removed while all together have more bytes, indexes included.
+    /// The oldest segments are removed while all together have more bytes, indexes included. Where there are several
+    /// namespaces, one may fill half of it a day.
     pub keep_bytes: u64,
 }
 
@@ -113,10 +114,17 @@ pub struct Stats {
     /// Records of the class that is never shed that were lost all the same: the disk took nothing for so long that the
     /// buffer was full.
     pub lost: u64,
-    /// Lines given up because the buffer was full.
+    /// Records of calls that were turned away and left none, because many of their namespace were turned away before them
+    /// in the same second.
+    pub refusals: u64,
+    /// Records of namespaces that had left more than their share.
+    pub over_share: u64,
+    /// Lines given up because the buffer was full, or their namespace had printed more than its share.
     pub lines_shed: u64,
     /// Writes that failed; they are tried again.
     pub failed_writes: u64,
+    /// Segments that were removed before their time because the disk was full.
+    pub freed: u64,
     /// Why nothing can be written now; absent where all is well.
     pub failing: Option<String>,
     /// Places of damage that readers came across.

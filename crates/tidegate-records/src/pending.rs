@@ -34,7 +34,8 @@ pub(crate) struct Pending {
     shards: Box<[Shard]>,
     /// Bytes of a shard beyond which records of successful calls are given up.
     shed_at: usize,
-    /// Set while the disk takes nothing: then waiting for room is of no use.
+    /// Set while the disk takes nothing, or does not answer: then waiting for room is of no use. The writer clears it when
+    /// it has written something.
     pub(crate) stuck: AtomicBool,
     /// Given up.
     pub(crate) shed: AtomicU64,
@@ -68,6 +69,8 @@ type Sums = (Arc<FunctionKey>, Vec<(u64, Totals)>);
 pub(crate) struct Pushed {
     /// Whether it was taken.
     pub(crate) taken: bool,
+    /// Bytes that it takes.
+    pub(crate) bytes: usize,
     /// Whether the writer should not wait any longer.
     pub(crate) hurry: bool,
 }
@@ -137,12 +140,14 @@ impl Pending {
         if let Some((hour, add)) = push.count {
             add(of_hour(sums, hour), taken);
         }
+        let before = waiting.items.len();
         if let Some(encode) = push.encode.filter(|_| taken) {
             encode(&mut waiting.items);
             waiting.count += 1;
         }
         Pushed {
             taken,
+            bytes: waiting.items.len() - before,
             hurry: waiting.items.len() >= self.shed_at / 2,
         }
     }
@@ -157,6 +162,12 @@ impl Pending {
         if full(waiting) && !self.stuck.load(Ordering::Relaxed) {
             let until = Instant::now() + KEPT_WAIT;
             while full(waiting) && !shard.room.wait_until(waiting, until).timed_out() {}
+            // One end has waited in vain: the next ones need not.
+            if full(waiting) && !self.stuck.swap(true, Ordering::Relaxed) {
+                tracing::error!(
+                    "the disk has not taken records for {KEPT_WAIT:?}: until it does, ends of calls do not wait for it"
+                );
+            }
         }
         !full(waiting)
     }
@@ -220,5 +231,43 @@ impl Waiting {
         self.items.shrink_to(most);
         self.count = 0;
         self.functions.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::function;
+
+    #[test]
+    fn one_end_waits_for_a_disk_that_does_not_answer_and_the_next_do_not() {
+        const BYTES: usize = 4096;
+        let pending = Pending::new(1, BYTES);
+        let key = function("default", "hello");
+        let end = || {
+            pending.push(Push {
+                number: 1,
+                key: &key,
+                class: Class::Kept,
+                encode: Some(|out: &mut Vec<u8>| out.extend([0; 64])),
+                count: Some((1, |totals: &mut Totals, _| totals.queued += 1)),
+            })
+        };
+        while pending.lost.load(Ordering::Relaxed) == 0 {
+            end();
+        }
+        // Nobody takes anything; a wait each would be ten seconds.
+        let begun = Instant::now();
+        let taken = (0..100).filter(|_| end().taken).count();
+        assert_eq!(taken, 0);
+        assert!(begun.elapsed() < KEPT_WAIT * 50, "{:?}", begun.elapsed());
+        assert_eq!(pending.lost.load(Ordering::Relaxed), 101);
+        // All of them count.
+        let mut spare = Waiting::default();
+        let mut counted = 0;
+        pending.take(&mut spare, |waiting| {
+            counted += waiting.entries().map(|e| e.hours[0].1.queued).sum::<u64>();
+        });
+        assert_eq!(counted, BYTES as u64 / 64 + 101);
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidegate_core::record::Record;
@@ -16,8 +17,8 @@ use crate::encode::{Entry, Kind};
 use crate::follow::Follow;
 use crate::search::{self, Filter};
 use crate::segment::Series;
+use crate::share::Namespace;
 use crate::shared::Shared;
-use crate::today::Today;
 use crate::usage::{self, Place, Store};
 use crate::{
     Account, Error, Line, LineQuery, OpenReport, Options, Page, Query, Stats, UsageQuery, UsageRow,
@@ -71,18 +72,22 @@ pub(crate) struct Counters {
     pub(crate) lines: AtomicU64,
     pub(crate) bytes: AtomicU64,
     pub(crate) failed: AtomicU64,
+    /// Segments removed because the disk was full.
+    pub(crate) freed: AtomicU64,
     pub(crate) writer_cpu_us: AtomicU64,
 }
 
-/// Functions, and their namespaces' days.
-#[derive(Debug, Default)]
+/// Functions, and their namespaces.
+#[derive(Debug)]
 pub(crate) struct Accounts {
     functions: HashMap<Arc<FunctionKey>, Weak<Account>>,
     /// Look through them for those that nobody holds when there are so many.
     sweep_at: usize,
     /// The number that the last one got.
     last: u64,
-    todays: HashMap<Arc<str>, Arc<Today>>,
+    namespaces: HashMap<Arc<str>, Arc<Namespace>>,
+    /// Bytes of records and lines that are kept.
+    keep_bytes: [u64; 2],
 }
 
 /// What somebody waits for.
@@ -324,8 +329,8 @@ impl Recorder {
     #[must_use]
     pub fn namespace_today(&self, namespace: &str, now_us: u64) -> u64 {
         let accounts = self.inner().accounts.lock();
-        let today = accounts.todays.get(namespace);
-        today.map_or(0, |today| today.gb_micro_seconds(now_us))
+        let known = accounts.namespaces.get(namespace);
+        known.map_or(0, |known| known.today.gb_micro_seconds(now_us))
     }
 
     /// How many records of successful calls were given up since it was opened.
@@ -346,8 +351,11 @@ impl Recorder {
             bytes_written: load(&inner.counters.bytes),
             shed: self.shed(),
             lost: load(&inner.shared.records.lost),
+            refusals: load(&inner.shared.refusals),
+            over_share: load(&inner.shared.over_share),
             lines_shed: load(&inner.shared.lines.shed),
             failed_writes: load(&inner.counters.failed),
+            freed: load(&inner.counters.freed),
             failing: inner.failing.lock().clone(),
             damaged: load(&inner.records.damaged) + load(&inner.lines.damaged),
             segments: records.0 + lines.0,
@@ -384,11 +392,31 @@ impl Drop for Handle {
 }
 
 impl Accounts {
-    /// No functions yet, and what namespaces were billed today before the server started.
-    pub(crate) fn new(todays: HashMap<Arc<str>, Arc<Today>>) -> Self {
+    /// No functions yet, nor namespaces.
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
-            todays,
-            ..Self::default()
+            functions: HashMap::new(),
+            sweep_at: 0,
+            last: 0,
+            namespaces: HashMap::new(),
+            keep_bytes: [options.records.keep_bytes, options.lines.keep_bytes],
+        }
+    }
+
+    /// A namespace, made if it is new.
+    pub(crate) fn namespace(&mut self, name: &Arc<str>, shared: &Shared) -> &Arc<Namespace> {
+        if !self.namespaces.contains_key(name) && !self.namespaces.is_empty() {
+            shared.share();
+        }
+        let [records, lines] = self.keep_bytes;
+        let new = || Arc::new(Namespace::new(records, lines));
+        self.namespaces.entry(name.clone()).or_insert_with(new)
+    }
+
+    /// So much time has passed: namespaces may leave more.
+    pub(crate) fn refill(&self, passed: Duration) {
+        for namespace in self.namespaces.values() {
+            namespace.refill(passed);
         }
     }
 
@@ -402,9 +430,9 @@ impl Accounts {
                 .retain(|_, account| account.strong_count() > 0);
             self.sweep_at = self.functions.len() * 2 + 64;
         }
-        let today = self.todays.entry(function.namespace.clone()).or_default();
+        let namespace = self.namespace(&function.namespace, shared).clone();
         self.last += 1;
-        let account = Account::new(function.clone(), self.last, shared.clone(), today.clone());
+        let account = Account::new(function.clone(), self.last, shared.clone(), namespace);
         let account = Arc::new(account);
         self.functions
             .insert(function.clone(), Arc::downgrade(&account));

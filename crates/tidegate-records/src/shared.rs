@@ -1,7 +1,7 @@
 //! What serving threads, readers and the writer have in common.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::Thread;
 
 use crate::pending::Pending;
@@ -12,6 +12,11 @@ pub(crate) struct Shared {
     pub(crate) records: Pending,
     pub(crate) lines: Pending,
     pub(crate) granularity_us: u64,
+    /// Records that were not left: of calls turned away, and of namespaces beyond their share.
+    pub(crate) refusals: AtomicU64,
+    pub(crate) over_share: AtomicU64,
+    /// Whether there are several namespaces.
+    several: AtomicBool,
     writer: OnceLock<Thread>,
     /// Whether the writer knows that there is something. It sleeps without a timer when there is nothing.
     awake: AtomicBool,
@@ -25,10 +30,23 @@ impl Shared {
             records,
             lines,
             granularity_us,
+            refusals: AtomicU64::new(0),
+            over_share: AtomicU64::new(0),
+            several: AtomicBool::new(false),
             writer: OnceLock::new(),
             awake: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
         }
+    }
+
+    /// There is more than one namespace from now on.
+    pub(crate) fn share(&self) {
+        self.several.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether namespaces have to leave room to others.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.several.load(Ordering::Relaxed)
     }
 
     /// Says which thread writes.

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::encode::{self, Entry, Items};
 use crate::pending::{Pending, Waiting};
 use crate::recorder::{Inner, Request, Want};
+use crate::room::Room;
 use crate::segment::{FRAME_HEADER, Series};
 use crate::{Error, usage};
 
@@ -40,8 +41,13 @@ pub(crate) struct Writer {
     checkpointed: Instant,
     since_checkpoint: u64,
     chores_at: Instant,
-    /// What has been said of records given up: shed, lost, lines.
-    said: [u64; 3],
+    refilled: Instant,
+    /// When sealing may be tried again.
+    seal_at: Instant,
+    /// When something may be said of records given up, and what has been said: shed, lost, over a share, lines.
+    say_at: Instant,
+    said: [u64; 4],
+    room: Room,
     retry_at: Option<Instant>,
 }
 
@@ -77,7 +83,11 @@ impl Writer {
             checkpointed: now,
             since_checkpoint: 0,
             chores_at: now + CHORES,
-            said: [0; 3],
+            refilled: now,
+            seal_at: now,
+            say_at: now,
+            said: [0; 4],
+            room: Room::default(),
             retry_at: None,
         }
     }
@@ -86,6 +96,13 @@ impl Writer {
     pub(crate) fn run(mut self) {
         let inner = self.inner.clone();
         let _ended = Ended(inner.clone());
+        // Before anybody asks, which is when it would be made else.
+        for series in [&inner.records, &inner.lines] {
+            complain(
+                series.index_last(),
+                "the segment that was written last cannot be read",
+            );
+        }
         loop {
             self.wait();
             inner.shared.taking();
@@ -110,9 +127,9 @@ impl Writer {
             if inner.is_closed() {
                 return;
             }
-            if self.retry_at.is_none() {
-                self.look_after_files();
-            }
+            // On a disk that takes nothing, no index can be written; what is old goes all the same.
+            let sealed = self.retry_at.is_none() && self.seal_and_check();
+            self.do_chores(sealed);
             self.say_what_was_lost();
             let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
             let used = used.tv_sec as u64 * 1_000_000 + used.tv_nsec as u64 / 1000;
@@ -175,15 +192,14 @@ impl Writer {
 
     /// Writes what is published.
     fn write(&mut self) -> Result<(), Error> {
-        let inner = &self.inner;
-        let records = inner.records.write();
-        let lines = inner.lines.write();
-        let counters = &inner.counters;
-        for written in [&records, &lines].into_iter().flatten() {
-            counters.bytes.fetch_add(*written, Ordering::Relaxed);
+        let mut result = self.try_to_write();
+        while let Err(error) = &result
+            && self.room.make(&self.inner, error)
+        {
+            result = self.try_to_write();
         }
-        self.since_checkpoint += records.as_ref().copied().unwrap_or(0);
-        let result = records.and(lines).map(drop);
+        let inner = &self.inner;
+        let counters = &inner.counters;
         let stuck = result.is_err();
         inner.shared.records.stuck.store(stuck, Ordering::Relaxed);
         inner.shared.lines.stuck.store(stuck, Ordering::Relaxed);
@@ -206,6 +222,22 @@ impl Writer {
             }
         }
         result
+    }
+
+    fn try_to_write(&mut self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let count = |series: &Series| {
+            let before = series.resident_bytes();
+            let result = series.write();
+            // Some of it may have been written though not all was; nobody else publishes.
+            let written = (before - series.resident_bytes()) as u64;
+            inner.counters.bytes.fetch_add(written, Ordering::Relaxed);
+            (written, result)
+        };
+        let (written, records) = count(&inner.records);
+        let (_, lines) = count(&inner.lines);
+        self.since_checkpoint += written;
+        records.and(lines)
     }
 
     /// Answers those who wait for the disk, and closes if one of them asks for it.
@@ -231,13 +263,17 @@ impl Writer {
         }
     }
 
-    /// What files want, when all is written.
-    fn look_after_files(&mut self) {
+    /// What files want when all is written. Returns whether a segment was sealed.
+    fn seal_and_check(&mut self) -> bool {
         let inner = self.inner.clone();
         let mut sealed = false;
         for series in [&inner.records, &inner.lines] {
-            if series.is_due() {
-                complain(series.seal(), "a segment cannot be sealed");
+            if self.seal_at <= Instant::now() && series.is_due() {
+                let result = series.seal();
+                if result.is_err() {
+                    self.seal_at = Instant::now() + CHORES;
+                }
+                complain(result, "a segment cannot be sealed");
                 sealed = true;
             }
         }
@@ -246,6 +282,12 @@ impl Writer {
         if (old || far || sealed) && inner.usage.lock().changed() {
             self.checkpoint();
         }
+        sealed
+    }
+
+    /// Removes what is too old or too much, and lets time pass for shares.
+    fn do_chores(&mut self, sealed: bool) {
+        let inner = self.inner.clone();
         let due = self.chores_at <= Instant::now();
         if due || sealed {
             let needed = inner.usage.lock().needed();
@@ -262,7 +304,9 @@ impl Writer {
                 inner.usage.lock().retire(oldest),
                 "old usage cannot be removed",
             );
-            self.chores_at = Instant::now() + CHORES;
+            let now = Instant::now();
+            inner.accounts.lock().refill(now - self.refilled);
+            (self.refilled, self.chores_at) = (now, now + CHORES);
         }
     }
 
@@ -282,25 +326,29 @@ impl Writer {
 
     /// Says at most every [`CHORES`] that something was given up.
     fn say_what_was_lost(&mut self) {
-        if self.chores_at > Instant::now() + CHORES / 2 {
+        let now = Instant::now();
+        if now < self.say_at {
             return;
         }
         let shared = &self.inner.shared;
         let count = [
             &shared.records.shed,
             &shared.records.lost,
+            &shared.over_share,
             &shared.lines.shed,
         ];
         let count = count.map(|count| count.load(Ordering::Relaxed));
         if count != self.said {
-            let [shed, lost, lines] = [0, 1, 2].map(|at| count[at] - self.said[at]);
+            let [shed, lost, over_share, lines] = [0, 1, 2, 3].map(|at| count[at] - self.said[at]);
             tracing::warn!(
                 shed,
                 lost,
+                over_share,
                 lines,
                 "no room for records or lines: some were given up"
             );
             self.said = count;
+            self.say_at = now + CHORES;
         }
     }
 }

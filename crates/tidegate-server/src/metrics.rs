@@ -221,8 +221,23 @@ impl Collector for Reading {
                 recording.lost,
             ),
             (
+                "tidegate_records_refusals_unrecorded",
+                "Invocations turned away at the door without a record, as many of their namespace in the same second",
+                recording.refusals,
+            ),
+            (
+                "tidegate_records_over_share",
+                "Records given up because their namespace had left more than its share",
+                recording.over_share,
+            ),
+            (
+                "tidegate_records_segments_freed",
+                "Segments removed before their time because the disk was full",
+                recording.freed,
+            ),
+            (
                 "tidegate_record_lines_shed",
-                "Lines that functions printed and that were not kept, under load",
+                "Lines that functions printed and that were not kept, under load or beyond their namespace's share",
                 recording.lines_shed,
             ),
             (

@@ -382,7 +382,8 @@ impl FakeInstance {
             let service =
                 hyper::service::service_fn(move |request| answer(served.clone(), request));
             let connection = hyper::server::conn::http1::Builder::new()
-                .serve_connection(TokioIo::new(far), service);
+                .serve_connection(TokioIo::new(far), service)
+                .with_upgrades();
             // Dropping the connection closes it, as the end of a process does. Broken ones are part of the tests.
             let _ = gone
                 .run_until_cancelled(closing.run_until_cancelled(connection))
@@ -461,6 +462,21 @@ async fn answer(
         ("header", Some(name)) => {
             let value = request.headers().get(name).map(|v| v.as_bytes().to_vec());
             Script::whole(value.unwrap_or_default())
+        }
+        // Says back what it is sent, on an upgraded connection.
+        ("socket", None) => {
+            tokio::spawn(async move {
+                let _run = run;
+                let upgraded = hyper::upgrade::on(request).await.expect("an upgrade");
+                let (mut read, mut write) = tokio::io::split(TokioIo::new(upgraded));
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            });
+            let response = Response::builder()
+                .status(http::StatusCode::SWITCHING_PROTOCOLS)
+                .header("connection", "upgrade")
+                .header("upgrade", "echo");
+            let response = response.body(Script::whole(""));
+            return Ok(response.expect("a head"));
         }
         _ => panic!("no script for {path}"),
     };

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tidegate_contract::Body;
 use tidegate_core::record::{Cause, CauseKind, ColdStart, Used};
@@ -13,7 +15,8 @@ use tidegate_engine::{
     Account, Ended, Failure, Function, Ledger, LogLine, NoLedger, Spent, new_id,
 };
 use tidegate_instance::{LogSink as _, LogStream};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 
 use crate::fake::FakeInstance;
 use crate::world::{World, arriving, context, failure, get, options, post, read, revision, until};
@@ -333,4 +336,41 @@ async fn lines_are_told() {
         b"hello",
     );
     assert_eq!(*notes.lines.lock(), ["hello"]);
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_counts_what_it_carried() {
+    let (world, f, notes) = world(|_| {});
+    let (mut caller, listener) = UnixStream::pair().unwrap();
+    let engine = world.engine.clone();
+    tokio::spawn(async move {
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let (engine, f) = (engine.clone(), f.clone());
+            let request = request.map(|body| Body::incoming(body, u64::MAX, Duration::MAX));
+            async move { engine.call(&f, request, context()).await }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(listener), service)
+            .with_upgrades();
+        let _ = connection.await;
+    });
+    caller
+        .write_all(b"GET /socket HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .await
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(caller.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "));
+    caller.write_all(b"ebb and flow").await.unwrap();
+    let mut back = [0; 12];
+    caller.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"ebb and flow");
+    assert!(notes.ended.lock().is_empty());
+    drop(caller);
+    until("the call has ended", || !notes.ended.lock().is_empty()).await;
+    let record = notes.only().record;
+    assert_eq!((record.bytes_in, record.bytes_out), (12, 12));
+    assert_eq!(record.status, Some(101));
 }

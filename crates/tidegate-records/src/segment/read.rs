@@ -41,11 +41,15 @@ impl Series {
 
     /// What is in a segment, if that is known without reading it.
     pub(crate) fn summary(&self, number: u64) -> Option<Summary> {
-        let state = self.state.read();
-        match state.sealed.get(&number) {
-            Some(sealed) => sealed.summary(),
-            None => state.active.as_ref().map(|active| active.builder.summary),
-        }
+        let sealed = {
+            let state = self.state.read();
+            match state.sealed.get(&number) {
+                Some(sealed) => sealed.clone(),
+                None => return state.active.as_ref().map(|active| active.builder.summary),
+            }
+        };
+        // Somebody may be making its index, for which the thread that writes must not wait.
+        sealed.summary()
     }
 
     /// How many items were published, since it was opened, before the segment with this number and all later ones.

@@ -25,8 +25,21 @@ pub(crate) struct Sealed {
     pub(crate) index_bytes: AtomicU64,
     /// When it was last added to.
     pub(crate) changed: SystemTime,
-    /// What is in it; absent until somebody asked. Held while the index is made, so that it is made once.
-    known: Mutex<Option<Summary>>,
+    /// What is known of what is in it. Held while the index is made, so that it is made once.
+    known: Mutex<Known>,
+}
+
+/// What is known of a segment without reading it.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    /// Nobody asked yet.
+    Nothing,
+    /// Its index has no head that could be believed.
+    NoIndex,
+    /// The index's head says so, which has a checksum of its own; the rest has not been looked through.
+    Head(Summary),
+    /// The whole index is sound.
+    All(Summary),
 }
 
 impl Sealed {
@@ -44,7 +57,7 @@ impl Sealed {
             bytes,
             index_bytes: AtomicU64::new(index_bytes),
             changed,
-            known: Mutex::new(known),
+            known: Mutex::new(known.map_or(Known::Nothing, Known::All)),
         }
     }
 
@@ -56,9 +69,10 @@ impl Sealed {
         damage: &mut dyn FnMut(Damage),
     ) -> io::Result<(Index, Summary)> {
         let mut known = self.known.lock();
-        if let Some(index) = Index::open(&self.path, self.bytes, known.is_none())? {
+        let verify = !matches!(*known, Known::All(_));
+        if let Some(index) = Index::open(&self.path, self.bytes, verify)? {
             let summary = index.head().summary;
-            *known = Some(summary);
+            *known = Known::All(summary);
             self.index_bytes.store(index.bytes()?, Ordering::Relaxed);
             return Ok((index, summary));
         }
@@ -74,14 +88,23 @@ impl Sealed {
             return Err(io::ErrorKind::NotFound.into());
         }
         self.index_bytes.store(bytes, Ordering::Relaxed);
-        *known = Some(head.summary);
+        *known = Known::All(head.summary);
         let index = Index::open(&self.path, self.bytes, false)?;
         Ok((index.ok_or(io::ErrorKind::NotFound)?, head.summary))
     }
 
-    /// What is in it, if anybody asked before.
+    /// What is in it, if that can be told without reading much: most questions pass over most segments by this.
     pub(crate) fn summary(&self) -> Option<Summary> {
-        *self.known.lock()
+        let mut known = self.known.lock();
+        if matches!(*known, Known::Nothing) {
+            let head = Index::open(&self.path, self.bytes, false);
+            let head = head.ok().flatten().map(|index| index.head().summary);
+            *known = head.map_or(Known::NoIndex, Known::Head);
+        }
+        match *known {
+            Known::Nothing | Known::NoIndex => None,
+            Known::Head(summary) | Known::All(summary) => Some(summary),
+        }
     }
 
     /// Removes it and its index.
@@ -129,4 +152,62 @@ pub(crate) fn build(
         });
     }
     Ok(builder)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    use crate::encode::{Entry, Items, Kind, encode, put_record};
+    use crate::segment::{FRAME_HEADER, Series};
+    use crate::tests::{function, record};
+    use crate::usage::Place;
+
+    /// A series with one sealed segment, of one record.
+    fn series(folder: &std::path::Path) -> Series {
+        let retention = crate::Options::default().records;
+        let folder = folder.to_owned();
+        let opened = Series::open(Kind::Records, folder, retention, Place::default(), &mut |_| {});
+        let series = opened.unwrap().series;
+        let (mut frame, mut items) = (vec![0; FRAME_HEADER], Vec::new());
+        put_record(&mut items, 5, &record(1));
+        let entries = [Entry {
+            number: 5,
+            key: function("default", "hello"),
+            hours: Vec::new(),
+        }];
+        encode(&mut frame, Kind::Records, &entries, &[&items]);
+        series.publish(frame, &entries, Items::new(&items));
+        series.write().unwrap();
+        series.seal().unwrap();
+        series
+    }
+
+    #[test]
+    fn whoever_waits_for_an_index_does_not_hold_up_the_one_who_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let series = &series(dir.path());
+        let number = series.numbers()[0];
+        let sealed = series.state.read().sealed[&number].clone();
+        thread::scope(|scope| {
+            // As somebody does who makes its index.
+            let making = sealed.known.lock();
+            let (tell, told) = mpsc::channel();
+            let asking = scope.spawn(move || {
+                tell.send(()).unwrap();
+                series.summary(number)
+            });
+            told.recv().unwrap();
+            for _ in 0..1000 {
+                let turn = series.state.try_write_for(Duration::from_secs(5));
+                assert!(turn.is_some(), "a question has the lock");
+                drop(turn);
+                thread::yield_now();
+            }
+            drop(making);
+            assert_eq!(asking.join().unwrap().unwrap().items, 1);
+        });
+    }
 }

@@ -20,7 +20,7 @@ use super::sealed::{Sealed, build};
 use super::{FIRST_FRAME, INDEX_SUFFIX, MAGIC, Name, UNFINISHED_SUFFIX, index, index_path, seal};
 use crate::Error;
 use crate::encode::{Entry, Items, Kind};
-use crate::options::{Damage, MAX_SEGMENT_BYTES, Retention};
+use crate::options::{Damage, MAX_REPORTED, MAX_SEGMENT_BYTES, Retention};
 use crate::usage::Place;
 
 /// A last segment of at most so many bytes is read at start and added to; a larger one is left as it is. Keeps a server
@@ -179,7 +179,17 @@ impl Series {
         let builder = builder.map_err(Error::io("read", path))?;
         // Damage that reaches to the end is a write that a crash interrupted.
         let mut length = last.bytes;
-        if let Some(torn) = found.pop_if(|last| last.offset + last.bytes == length) {
+        let torn = found.pop_if(|last| last.offset + last.bytes == length);
+        if let Some(torn) = &torn
+            && counted.segment == last.name.number
+            && torn.offset < counted.offset
+        {
+            // It was whole once, and was counted: what would be written in its place would pass for counted as well.
+            found.push(torn.clone());
+            found.into_iter().for_each(damage);
+            return Ok(None);
+        }
+        if let Some(torn) = torn {
             length = torn.offset;
             *unfinished = torn.bytes;
             file.set_len(length).map_err(Error::io("shorten", path))?;
@@ -241,17 +251,16 @@ impl Series {
             .map_or(0, |active| active.resident_bytes)
     }
 
-    /// Writes what is published. Returns how many bytes.
-    pub(crate) fn write(&self) -> Result<u64, Error> {
-        let mut written = 0;
+    /// Writes what is published.
+    pub(crate) fn write(&self) -> Result<(), Error> {
         loop {
             let (path, file, next) = {
                 let state = self.state.read();
                 let Some(active) = &state.active else {
-                    return Ok(written);
+                    return Ok(());
                 };
                 let Some((offset, frame)) = active.resident.front() else {
-                    return Ok(written);
+                    return Ok(());
                 };
                 let next = (*offset, frame.clone());
                 (active.path.clone(), active.file.clone(), next)
@@ -262,7 +271,6 @@ impl Series {
             };
             file.write_all_at(&next.1, next.0)
                 .map_err(Error::io("write", &path))?;
-            written += next.1.len() as u64;
             if let Some(active) = &mut self.state.write().active {
                 active.resident.pop_front();
                 active.resident_bytes -= next.1.len();
@@ -299,6 +307,21 @@ impl Series {
             file.sync_data().map_err(Error::io("sync", &path))?;
         }
         Ok(())
+    }
+
+    /// Makes the index of the segment that was written last, where a crash left a large one without.
+    pub(crate) fn index_last(&self) -> Result<(), Error> {
+        let last = {
+            let state = self.state.read();
+            let last = state.sealed.last_key_value();
+            last.filter(|_| state.active.is_none())
+                .map(|(_, last)| last.clone())
+        };
+        let Some(last) = last.filter(|last| last.summary().is_none()) else {
+            return Ok(());
+        };
+        let made = last.index(self.kind, &mut |place| self.came_across(&place));
+        made.map(drop).map_err(Error::io("read", &last.path))
     }
 
     /// Whether the segment that is written should be sealed: it is all written, and large or old enough.
@@ -371,12 +394,28 @@ impl Series {
                 }
                 oldest.clone()
             };
-            oldest.remove().map_err(Error::io("remove", &oldest.path))?;
-            let mut state = self.state.write();
-            state.sealed.remove(&oldest.name.number);
-            state.before.remove(&oldest.name.number);
+            self.remove(&oldest)?;
             removed += 1;
         }
+    }
+
+    /// The oldest segment that could go for want of room: never one from segment `needed` on, nor the newest that is
+    /// sealed.
+    pub(crate) fn spare(&self, needed: u64) -> Option<Arc<Sealed>> {
+        let state = self.state.read();
+        let (number, oldest) = state.sealed.first_key_value()?;
+        (*number < needed && state.sealed.len() > 1).then(|| oldest.clone())
+    }
+
+    /// Removes a segment.
+    pub(crate) fn remove(&self, segment: &Sealed) -> Result<(), Error> {
+        let number = segment.name.number;
+        let removed = segment.remove();
+        removed.map_err(Error::io("remove", &segment.path))?;
+        let mut state = self.state.write();
+        state.sealed.remove(&number);
+        state.before.remove(&number);
+        Ok(())
     }
 
     /// Segments and bytes on disk.
@@ -412,13 +451,15 @@ impl Series {
     }
 
     pub(crate) fn came_across(&self, damage: &Damage) {
-        self.damaged.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(
-            path = %damage.path.display(),
-            offset = damage.offset,
-            bytes = damage.bytes,
-            "a batch of records or lines is damaged and lost"
-        );
+        // Every question may come across it again: beyond so many the count says it.
+        if self.damaged.fetch_add(1, Ordering::Relaxed) < MAX_REPORTED as u64 {
+            tracing::warn!(
+                path = %damage.path.display(),
+                offset = damage.offset,
+                bytes = damage.bytes,
+                "a batch of records or lines is damaged and lost"
+            );
+        }
     }
 }
 

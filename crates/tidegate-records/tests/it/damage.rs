@@ -96,6 +96,36 @@ async fn a_torn_end_is_unfinished_and_is_written_over() {
 }
 
 #[tokio::test]
+async fn a_damaged_end_that_was_counted_is_not_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    // The end counts everything in a checkpoint.
+    let written = write(dir.path(), Options::default(), 3).await;
+    let folder = dir.path().join("records");
+    let segment = files(&folder, ".records").pop().unwrap();
+    let length = fs::metadata(&segment).unwrap().len();
+    flip(&segment, length as usize - 20);
+    let (recorder, report) = Recorder::open(dir.path(), Options::default()).unwrap();
+    assert_eq!((report.damage.len(), report.unfinished_bytes), (1, 0));
+    let hello = function("default", "hello");
+    let account = recorder.account(&hello);
+    account.ended(&record(&hello, Outcome::Ok));
+    recorder.flush().await.unwrap();
+    // What a crash would leave now is what is on disk.
+    let crashed = tempfile::tempdir().unwrap();
+    for part in ["records", "lines", "usage"] {
+        fs::create_dir(crashed.path().join(part)).unwrap();
+        for file in files(&dir.path().join(part), "") {
+            let to = crashed.path().join(part).join(file.file_name().unwrap());
+            fs::copy(&file, to).unwrap();
+        }
+    }
+    let recorder = open(crashed.path(), Options::default());
+    assert_eq!(found(&recorder).await.len(), 21);
+    assert_eq!(found(&recorder).await[..20], written[..2].concat());
+    assert_eq!(counted(&recorder).await, 31);
+}
+
+#[tokio::test]
 async fn a_damaged_batch_of_an_old_segment_is_passed_over_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let written = write(dir.path(), small(), 90).await;

@@ -12,10 +12,12 @@ use tidegate_core::Outcome;
 use tidegate_core::record::Class;
 use tidegate_records::{Error, Fate, Options, Period, Query, Recorder, UsageQuery};
 
-use crate::{all, function, ids, record, until};
+use crate::{all, function, ids, record, small, until};
 
 const CHILD: &str = "TIDEGATE_RECORDS_FULL_TEST_FOLDER";
 const LIMIT: u64 = 64 * 1024;
+/// Bytes of the small file system.
+const SMALL: &str = "400k";
 
 #[tokio::test]
 async fn a_full_disk_is_waited_out() {
@@ -119,6 +121,69 @@ async fn full(folder: &Path) {
     let totals = recorder.usage(query).await.unwrap().pop().unwrap().totals;
     assert_eq!(totals.invocations(), ended);
     assert_eq!(totals.unrecorded, ended - taken.len() as u64);
+    #[expect(clippy::print_stdout, reason = "the parent reads it")]
+    {
+        println!("all is well");
+    }
+}
+
+/// The child has a small file system of its own, in namespaces of its own.
+#[tokio::test]
+async fn on_a_full_disk_the_oldest_goes_first() {
+    if let Some(folder) = std::env::var_os(CHILD) {
+        return overfill(Path::new(&folder)).await;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(
+        "mount -t tmpfs -o size={SMALL} none \"${CHILD}\" && exec \"$0\" full::on_a_full_disk_the_oldest_goes_first --exact --nocapture"
+    );
+    let child = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+        .arg(std::env::current_exe().unwrap())
+        .env(CHILD, dir.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    let complaint = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{said}\n{complaint}");
+    assert!(said.contains("all is well"), "{said}\n{complaint}");
+}
+
+async fn overfill(folder: &Path) {
+    // Whether it is too old or too much is never the reason for a segment to go.
+    let (recorder, _) = Recorder::open(folder, small()).unwrap();
+    let hello = function("default", "hello");
+    let account = recorder.account(&hello);
+    let mut written = Vec::new();
+    while recorder.stats().freed < 3 {
+        for _ in 0..20 {
+            let record = record(&hello, Outcome::Ok);
+            assert_eq!(account.ended(&record), Fate::Recorded);
+            written.push(record.id);
+        }
+        recorder.flush().await.unwrap();
+        assert!(written.len() < 100_000, "{:?}", recorder.stats());
+    }
+    let stats = recorder.stats();
+    assert_eq!((stats.shed, stats.lost), (0, 0), "{stats:?}");
+    let found = ids(&all(&recorder, Query::default()).await);
+    assert!(
+        found.len() > 500 && found.len() < written.len(),
+        "{stats:?}"
+    );
+    let newest: Vec<_> = written.iter().rev().take(found.len()).copied().collect();
+    assert_eq!(found, newest);
+    // What others take is not made up for by all that is kept.
+    std::fs::write(folder.join("others"), vec![7; 400 * 1024]).unwrap_err();
+    until("records cannot be written", || {
+        account.ended(&record(&hello, Outcome::Ok));
+        recorder.stats().failing.is_some()
+    })
+    .await;
+    assert!(recorder.stats().freed <= stats.freed + 1);
+    std::fs::remove_file(folder.join("others")).unwrap();
+    recorder.flush().await.unwrap();
+    assert_eq!(recorder.stats().failing, None);
     #[expect(clippy::print_stdout, reason = "the parent reads it")]
     {
         println!("all is well");

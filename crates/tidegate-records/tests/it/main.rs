@@ -7,6 +7,7 @@ mod lines;
 mod many;
 mod records;
 mod retention;
+mod share;
 mod usage;
 
 use std::path::Path;

@@ -1,8 +1,9 @@
 //! A start does not read what is kept.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tidegate_core::Outcome;
+use tidegate_core::{InvocationId, Outcome};
 use tidegate_records::{Options, Query};
 
 use crate::{files, function, open, record};
@@ -58,4 +59,59 @@ async fn a_start_with_many_records_reads_few_of_them() {
     assert!(recorder.stats().damaged > 0);
     // The last one may still be written to.
     assert!(files(&folder, ".index").len() >= segments.len() - 1);
+}
+
+#[tokio::test]
+async fn a_question_passes_over_what_cannot_have_the_answer_without_reading_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let hello = function("default", "hello");
+    let recorder = open(dir.path(), crate::small());
+    let account = recorder.account(&hello);
+    let mut last = record(&hello, Outcome::Ok);
+    for hour in 0..12_u64 {
+        for n in 0..400_u64 {
+            // Each segment is of a time of its own.
+            last.received_us = (1_000_000 + hour * 3600) * 1_000_000;
+            let made_ms = u128::from(last.received_us / 1000);
+            last.id = InvocationId::from_u128(made_ms << 80 | u128::from(n));
+            account.ended(&last);
+        }
+        recorder.flush().await.unwrap();
+    }
+    recorder.close().await.unwrap();
+    drop((recorder, account));
+    let indexes = files(&dir.path().join("records"), ".index");
+    assert!(indexes.len() > 8, "{indexes:?}");
+    // Whoever reads more than the head of one of these makes it anew.
+    let spoiled: Vec<_> = indexes[..8].iter().map(|path| spoil(path)).collect();
+    let recorder = open(dir.path(), crate::small());
+    assert_eq!(recorder.get(last.id).await.unwrap(), Some(last.clone()));
+    let late = Query {
+        since_us: Some(last.received_us),
+        ..Query::default()
+    };
+    assert_eq!(crate::all(&recorder, late).await.len(), 400);
+    let read: Vec<_> = indexes[..8]
+        .iter()
+        .map(|p| std::fs::read(p).unwrap())
+        .collect();
+    assert!(read == spoiled, "an index was read in vain");
+    assert_eq!(crate::all(&recorder, Query::default()).await.len(), 4800);
+    let read: Vec<_> = indexes[..8]
+        .iter()
+        .map(|p| std::fs::read(p).unwrap())
+        .collect();
+    assert!(
+        read.iter()
+            .zip(&spoiled)
+            .all(|(read, spoiled)| read != spoiled)
+    );
+}
+
+/// Flips a bit behind the head of an index; gives what it is now.
+fn spoil(path: &Path) -> Vec<u8> {
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[80] ^= 1;
+    std::fs::write(path, &bytes).unwrap();
+    bytes
 }
