@@ -191,7 +191,7 @@ fn shown(trigger: &Kept) -> Trigger {
         owner: trigger.owner().map(|owner| owner.name),
     };
     let spec = &trigger.spec;
-    let request = &spec.request;
+    let (request, retrying) = (&spec.request, &spec.retrying);
     Trigger {
         api_version: API_VERSION.to_owned(),
         kind: TRIGGER.to_owned(),
@@ -209,6 +209,14 @@ fn shown(trigger: &Kept) -> Trigger {
                 headers: request.headers.clone(),
                 content_type: request.content_type.clone(),
                 body: request.body.clone(),
+            },
+            later: crate::document::TriggerLater {
+                retries: retrying.retries,
+                retry_on: retrying.retry_on.clone(),
+                backoff: retrying.backoff.clone(),
+                max_backoff: retrying.max_backoff.clone(),
+                jitter: retrying.jitter.clone(),
+                max_age: retrying.max_age.clone(),
             },
         },
         status: Some(status),

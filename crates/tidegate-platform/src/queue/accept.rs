@@ -13,6 +13,7 @@ use http::header::{
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tidegate_contract::BodyFault;
+use tidegate_core::queue::Retrying;
 use tidegate_core::record::{Cause, TraceContext};
 use tidegate_core::{FunctionKey, InvocationId};
 use tidegate_engine::Failure;
@@ -68,7 +69,9 @@ pub struct Later {
     pub depth: u32,
     /// Not before this has passed.
     pub delay: Duration,
-    /// When it is given up, in place of what its function says.
+    /// What becomes of it if it does not succeed, over what its function says of that.
+    pub retrying: Retrying,
+    /// When it is given up, in place of all of that.
     pub max_age: Option<Duration>,
     /// See [`Submission::order_key`].
     pub order_key: Option<String>,
@@ -151,7 +154,10 @@ impl Platform {
             Kept::Spooled(spooled) => Some(*spooled),
             Kept::Inline(_) => None,
         };
-        let mut policy = rules.policy;
+        let mut policy = later
+            .retrying
+            .over(rules.policy)
+            .map_err(|e| NotAccepted::Invalid(e.to_string()))?;
         if let Some(age) = later.max_age {
             policy.max_age_ms = millis(age);
         }

@@ -17,6 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde::{Deserialize, Serialize};
+use tidegate_core::queue::{Policy, Retrying};
 use tidegate_core::record::{Cause, CauseKind};
 use tidegate_core::schedule::{Missed, Plan, UTC};
 use tidegate_core::{FunctionKey, FunctionRef, InvocationId, Name};
@@ -60,6 +61,13 @@ pub struct TriggerSpec {
     /// What the function is called with: a POST without a body where absent.
     #[serde(default, skip_serializing_if = "TriggerRequest::is_default")]
     pub request: TriggerRequest,
+    /// What becomes of its calls that do not succeed, over what its function says of that.
+    #[serde(
+        default,
+        rename = "async",
+        skip_serializing_if = "Retrying::is_default"
+    )]
+    pub retrying: Retrying,
 }
 
 /// A trigger.
@@ -106,6 +114,9 @@ impl TriggerSpec {
     pub fn check(&self) -> Result<(), LowerError> {
         Name::new(&self.function).map_err(|e| LowerError::new("spec.function", e.to_string()))?;
         self.plan(&Arc::from(""), Timestamp::UNIX_EPOCH)?;
+        self.retrying
+            .over(Policy::default())
+            .map_err(|e| LowerError::new(format!("spec.async.{}", e.field), e.why))?;
         self.request.check()
     }
 
@@ -229,6 +240,7 @@ impl Trigger {
             id: crate::new_id(),
             function: self.function()?,
             request: self.spec.request.clone(),
+            retrying: self.spec.retrying.clone(),
             cause: Cause {
                 kind: CauseKind::Schedule,
                 name: Some(name.into()),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidegate_contract::Body;
+use tidegate_core::queue::Retrying;
 use tidegate_core::record::Cause;
 use tidegate_core::{Backoff, FunctionKey, InvocationId};
 use tidegate_store::{Event, Query, ResourceVersion};
@@ -45,6 +46,8 @@ pub struct QueuedCall {
     pub function: FunctionKey,
     /// What with.
     pub request: TriggerRequest,
+    /// What becomes of it if it does not succeed, over what its function says of that.
+    pub retrying: Retrying,
     /// What led to it.
     pub cause: Cause,
     /// Tells it from every other.
@@ -97,6 +100,7 @@ impl Platform {
             method: request.method().to_owned(),
             path_and_query: request.path().to_owned(),
             headers: request.header_map(),
+            retrying: call.retrying,
             cause: call.cause,
             idempotency: call.idempotency,
             ..Later::default()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidegate_core::InvocationId;
+use tidegate_core::queue::Policy;
 use tidegate_core::record::CauseKind;
 use tidegate_platform::{
     Body, DispatchOptions, Enqueue, Error, Later, NotQueued, Object, ObjectKey, Parts, Put,
@@ -167,6 +168,7 @@ async fn the_durable_queue_has_each_tick_once() {
     let spec = serde_json::json!({
         "function": "f", "schedule": "@every 1s",
         "request": { "method": "PUT", "path": "/a?b=c", "headers": { "X-Of": "trigger" }, "body": "[1]" },
+        "async": { "retries": 7, "maxAge": "1m" },
     });
     put(&w, "t", spec).await.unwrap();
     until_state(&w, "t", |t| t.state.fired >= 2).await;
@@ -185,6 +187,13 @@ async fn the_durable_queue_has_each_tick_once() {
         ("PUT", "/a?b=c")
     );
     assert_eq!(kept.request.body_bytes(), 3);
+    // What the trigger says goes over what its function says; all else is as without.
+    let policy = Policy {
+        retries: 7,
+        max_age_ms: 60_000,
+        ..Policy::default()
+    };
+    assert_eq!(kept.policy, policy);
     let sent = ("x-of".to_owned(), b"trigger".to_vec());
     assert!(kept.request.headers.contains(&sent));
     // What a crash before the cursor was written comes to.
@@ -268,6 +277,14 @@ async fn what_is_not_accepted_waits_and_what_cannot_be_is_told() {
         (
             serde_json::json!({ "function": "f", "schedule": "@daily", "jitter": "2h" }),
             "spec.jitter: jitter \"2h\"",
+        ),
+        (
+            serde_json::json!({ "function": "f", "schedule": "@daily", "async": { "maxAge": "90d" } }),
+            "spec.async.maxAge: \"90d\" is longer than 30d",
+        ),
+        (
+            serde_json::json!({ "function": "f", "schedule": "@daily", "async": { "rate": 5 } }),
+            "spec: unknown field `rate`",
         ),
         (
             serde_json::json!({ "function": "nobody", "schedule": "@daily" }),
