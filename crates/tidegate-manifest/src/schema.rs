@@ -178,7 +178,11 @@ pub(crate) const DOCUMENT: &[Key] = &[
 /// A list of documents of the API.
 pub(crate) const LIST: &[Key] = &[
     key("apiVersion", Kind::Word(&["tidegate.dev/v1"]), "the API"),
-    key("kind", Kind::Word(&["FunctionList", "TriggerList", "List"]), "what it is"),
+    key(
+        "kind",
+        Kind::Word(&["FunctionList", "TriggerList", "List"]),
+        "what it is",
+    ),
     key("items", Kind::Ignored, "the documents"),
     key("resourceVersion", Kind::Ignored, "left out"),
 ];

@@ -90,7 +90,11 @@ impl Export {
             Format::Yaml => yaml(&[documents, triggers].concat())?,
             Format::Toml => toml(&documents, &triggers)?,
             Format::Json => {
-                let kind = if triggers.is_empty() { "FunctionList" } else { "List" };
+                let kind = if triggers.is_empty() {
+                    "FunctionList"
+                } else {
+                    "List"
+                };
                 let items = [documents, triggers].concat();
                 let list = json!({ "apiVersion": API_VERSION, "kind": kind, "items": items });
                 format!("{list:#}\n")
@@ -98,7 +102,7 @@ impl Export {
             // Written from another list.
             Format::Openfaas => String::new(),
         };
-        context.bytes(text.as_bytes())
+        context.text(&text)
     }
 
     /// What calls these functions by a schedule, but for what follows from a function's own document.
@@ -165,7 +169,7 @@ impl Export {
         if objects.is_empty() {
             context.note("no functions");
         }
-        context.bytes(yaml(&objects)?.as_bytes())
+        context.text(&yaml(&objects)?)
     }
 }
 

@@ -387,7 +387,9 @@ fn retrying(later: &TriggerLater) -> String {
         ("jitter", later.jitter.clone()),
         ("max age", later.max_age.clone()),
     ];
-    let said = said.into_iter().filter_map(|(word, value)| Some(format!("{word} {}", value?)));
+    let said = said
+        .into_iter()
+        .filter_map(|(word, value)| Some(format!("{word} {}", value?)));
     said.collect::<Vec<_>>().join(", ")
 }
 

@@ -196,7 +196,11 @@ mod tests {
             ("retryOn", "some", "retryOn: \"some\" is none of \"never\""),
             ("jitter", "some", "jitter: \"some\" is none of \"full\""),
             ("backoff", "soon", "backoff: \"soon\" is not a duration"),
-            ("maxBackoff", "31d", "maxBackoff: \"31d\" is longer than 30d"),
+            (
+                "maxBackoff",
+                "31d",
+                "maxBackoff: \"31d\" is longer than 30d",
+            ),
             ("maxAge", "90d", "maxAge: \"90d\" is longer than 30d"),
         ] {
             let told = said(field, text);

@@ -1,5 +1,7 @@
 //! What was accepted to run later, and what was given up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes};
@@ -38,6 +40,9 @@ const UNHURRIED: u32 = 1_000_000;
 
 /// Bytes of a body that are shown.
 const SHOWN: usize = 4096;
+
+/// How often is told how many dead letters were sent again until then.
+const TELL: Duration = Duration::from_secs(1);
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -264,12 +269,26 @@ pub(crate) async fn redrive_dead_letters(
         ));
     }
     let rate = wanted.rate.unwrap_or(UNHURRIED);
-    let work = async move {
-        let sent = platform.redrive(filter, rate).await?;
-        let told = DeadCount { count: sent };
-        Ok::<_, Error>(logs::text(std::iter::once(told)))
-    };
-    let told = Body::from_stream(stream::once(work));
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = sent.clone();
+    let work = Box::pin(async move {
+        let told = |count| counted.store(count, Ordering::Relaxed);
+        platform.redrive(filter, rate, told).await
+    });
+    // How many until now, again and again, and at the end how many.
+    let told = stream::unfold(Some(work), move |work| {
+        let sent = sent.clone();
+        async move {
+            let mut work = work?;
+            let (count, work) = tokio::select! {
+                done = &mut work => (done, None),
+                () = tokio::time::sleep(TELL) => (Ok(sent.load(Ordering::Relaxed)), Some(work)),
+            };
+            let line = count.map(|count| logs::text(std::iter::once(DeadCount { count })));
+            Some((line, work))
+        }
+    });
+    let told = Body::from_stream(told);
     Ok(([(CONTENT_TYPE, NDJSON)], told).into_response())
 }
 

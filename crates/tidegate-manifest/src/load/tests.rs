@@ -139,7 +139,10 @@ labels = { app = "shop" }
     let [nightly, often] = &loaded.triggers[..] else {
         panic!("two triggers");
     };
-    assert_eq!((nightly.name.as_str(), nightly.function()), ("nightly", "report"));
+    assert_eq!(
+        (nightly.name.as_str(), nightly.function()),
+        ("nightly", "report")
+    );
     // That of the function that it calls.
     assert_eq!(nightly.namespace.as_ref().unwrap().as_str(), "office");
     assert_eq!(nightly.annotations[MANIFEST], "shop");
@@ -191,7 +194,10 @@ headers = "none"
                  spec: {function: f}\n";
     let said = told("x.yaml", twice);
     assert!(said.contains("spec has no schedule"), "{said}");
-    assert!(said.contains("trigger a stands already at x.yaml:1"), "{said}");
+    assert!(
+        said.contains("trigger a stands already at x.yaml:1"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -270,8 +270,14 @@ impl Platform {
     ///
     /// # Errors
     /// The queue cannot be read or written; what was sent until then stays sent.
-    pub async fn redrive(&self, filter: DeadFilter, per_second: u32) -> Result<u64, Error> {
-        Ok(self.queue()?.redrive(filter, per_second).await?)
+    pub async fn redrive(
+        &self,
+        filter: DeadFilter,
+        per_second: u32,
+        told: impl Fn(u64) + Send,
+    ) -> Result<u64, Error> {
+        let queue = self.queue()?;
+        Ok(queue.redrive_telling(filter, per_second, told).await?)
     }
 
     /// Sends one dead letter again.

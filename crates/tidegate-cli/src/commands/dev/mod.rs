@@ -218,5 +218,5 @@ fn show(context: &mut Context, line: &LogLine) -> Result {
     } else {
         line.text.clone()
     };
-    context.bytes(format!("{text}\n").as_bytes())
+    context.text(&format!("{text}\n"))
 }

@@ -191,7 +191,10 @@ impl Target {
                     }
                     return Err(error);
                 }
-                let wanted = loaded.triggers.iter().filter(|t| t.function() == name.as_str());
+                let wanted = loaded
+                    .triggers
+                    .iter()
+                    .filter(|t| t.function() == name.as_str());
                 follow(context, client, wanted, triggers).await?;
                 if unchanged && *ready {
                     return Ok(Shipped::Same);

@@ -92,7 +92,7 @@ impl Show {
         });
         text.push_str(&drawn.unwrap_or_else(|| tree.table()));
         text.push('\n');
-        context.bytes(text.as_bytes())?;
+        context.text(&text)?;
         if cut {
             context.note(format!(
                 "more hangs together with it than the {MAX_NODES} shown; 'tidegate records --parent ID' lists what one asked for"
@@ -111,7 +111,7 @@ impl Show {
                     line.text
                 ));
             }
-            context.bytes(text.as_bytes())?;
+            context.text(&text)?;
         }
         Ok(())
     }
