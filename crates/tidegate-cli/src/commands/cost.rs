@@ -44,8 +44,8 @@ Examples:
   tidegate cost --function thumbnail --by hour --since 12h
   tidegate cost --by function -A -o csv > cost.csv
 
-Prices are the server's, its settings 'prices.*'; without any, usage is told and costs nothing. Where the prices are of no
-currency ('prices.currency'), costs are plain numbers.";
+Prices are the server's, its settings 'prices.*'; without any, usage is told and costs nothing.
+Without 'prices.currency', costs are plain numbers.";
 
 /// Show what functions used, and what that costs
 ///

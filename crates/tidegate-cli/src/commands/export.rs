@@ -19,7 +19,7 @@ const DIALECT: &str = "/metadata/annotations/tidegate.dev~1dialect";
 /// What Tidegate notes on functions.
 const OURS: &str = "tidegate.dev/";
 
-/// Write functions and what calls them by a schedule as a manifest that 'apply' accepts
+/// Write functions and their triggers as a manifest that 'apply' accepts
 ///
 /// Code is named by its digest, so the manifest is for servers that have it; secrets are named and not told.
 #[derive(Args)]

@@ -85,7 +85,8 @@ impl Logs {
                 let function = path(&context.namespace, name.as_str());
                 match client.get::<Function>(&function, &[], ANSWER).await {
                     Err(e) if e.status() == Some(404) => {
-                        Err(missing(&client, e, &context.namespace, name.as_str()).await)
+                        context.note(format!("function {name} is no longer there"));
+                        Ok(())
                     }
                     _ => Err(stopped(&client).await),
                 }

@@ -186,6 +186,7 @@ fn triggers() {
         json!({
             "function": "thumb", "schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "missed": "all", "jitter": "30s",
             "request": { "headers": { "x-of": "cron" }, "body": "{\"kind\": \"nightly\"}" },
+            "async": { "retries": 5, "retryOn": "all", "maxAge": "1h" },
         })
     );
 }

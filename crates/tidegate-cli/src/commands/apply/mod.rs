@@ -428,8 +428,9 @@ fn tell(context: &mut Context, outcome: Outcome, how: &How) -> Result {
     };
     let style = outcome.action.style();
     let verb = context.styled_out(style, verb);
-    match &outcome.url {
-        Some(url) if !how.dry_run => context.line(format!("{verb} {shown}  {url}"))?,
+    let place = outcome.url.as_ref().or(outcome.next.as_ref());
+    match place {
+        Some(place) if !how.dry_run => context.line(format!("{verb} {shown}  {place}"))?,
         _ => context.line(format!("{verb} {shown}"))?,
     }
     for line in outcome.difference.lines() {

@@ -39,6 +39,8 @@ pub(crate) struct Outcome {
     pub(crate) action: Action,
     pub(crate) revision: Option<String>,
     pub(crate) url: Option<String>,
+    /// When a trigger that was written is due next; or that it is paused.
+    pub(crate) next: Option<String>,
     pub(crate) warnings: Vec<String>,
     /// The last lines that the code wrote, where it failed.
     pub(crate) log: Vec<String>,
@@ -100,6 +102,7 @@ impl Outcome {
             action: Action::Unchanged,
             revision: None,
             url: None,
+            next: None,
             warnings: Vec::new(),
             log: Vec::new(),
             notes: Vec::new(),
@@ -137,6 +140,7 @@ impl Outcome {
         let optional = [
             ("revision", self.revision.clone()),
             ("url", self.url.clone()),
+            ("next", self.next.clone()),
             (
                 "difference",
                 Some(self.difference.clone()).filter(|d| !d.is_empty()),

@@ -63,8 +63,8 @@ impl TriggerWork<'_> {
         let written: Trigger = written?;
         let status = written.status.unwrap_or_default();
         match status.upcoming.first() {
-            Some(next) => outcome.notes.push(format!("next at {next}")),
-            None if written.spec.paused => outcome.notes.push("it is paused".to_owned()),
+            Some(next) => outcome.next = Some(next.clone()),
+            None if written.spec.paused => outcome.next = Some("paused".to_owned()),
             None => {
                 let warning = "it is never due: that moment is past";
                 outcome.warnings.push(warning.to_owned());

@@ -249,9 +249,9 @@ async fn follow(
             made.insert(outcome.name);
         }
         if outcome.action != Action::Unchanged {
-            let notes = outcome.notes.iter().map(|note| format!(", {note}"));
-            let notes: String = notes.collect();
-            context.note(format!("{} {shown}{notes}", outcome.action.done()));
+            let next = outcome.next.map(|next| format!(", next at {next}"));
+            let next = next.unwrap_or_default();
+            context.note(format!("{} {shown}{next}", outcome.action.done()));
         }
     }
     for name in left_over {

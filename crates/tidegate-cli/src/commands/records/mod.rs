@@ -7,7 +7,7 @@ mod tree;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Deserialize;
 use tidegate_core::Name;
-use tidegate_document::{Missed, Record, RecordList, ServerInfo};
+use tidegate_document::{Missed, Record, RecordList};
 
 use super::functions::get;
 use super::logs::request;
@@ -222,7 +222,7 @@ impl List {
 /// What to say where the server ended what has no end.
 pub(super) async fn stopped(client: &Client) -> Error {
     let told = Error::failed(format!("the server at {} ended the stream", client.shown()));
-    match client.get::<ServerInfo>("/", &[], ANSWER).await {
+    match client.get::<serde_json::Value>("/", &[], ANSWER).await {
         Ok(_) => told
             .hint("it is perhaps about to end; the same command with --since goes on from there"),
         Err(error) => told.because(&error),
