@@ -165,6 +165,33 @@ impl TriggerRequest {
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The method, in capitals.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.method.as_deref().unwrap_or("POST")
+    }
+
+    /// The path below the function, with the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or("/")
+    }
+
+    /// What the body is said to be, where there is anything to say.
+    #[must_use]
+    pub fn body_type(&self) -> Option<&str> {
+        match (&self.content_type, &self.body) {
+            (Some(kind), _) => Some(kind.as_str()),
+            (None, None) => None,
+            (None, Some(body)) if is_json(body) => Some("application/json"),
+            (None, Some(_)) => Some("text/plain; charset=utf-8"),
+        }
+    }
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 impl TriggerLater {

@@ -33,7 +33,7 @@ use crate::queue::{QueueOptions, Queued, Rules};
 use crate::records::{self, RecordOptions};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
-use crate::{Enqueue, Error, Holds, Lower, Scratch, Status};
+use crate::{Error, Holds, Lower, Scratch, Status};
 
 /// Objects read at once when a list is read whole.
 const PAGE: usize = 500;
@@ -68,9 +68,7 @@ pub struct Parts {
     pub kinds: Vec<Arc<dyn Lower>>,
     /// The kinds of documents that are none, and name code all the same.
     pub holders: Vec<Arc<dyn Holds>>,
-    /// Who accepts what comes of triggers in place of the queue; without either, no trigger is acted on.
-    pub acceptor: Option<Arc<dyn Enqueue>>,
-    /// The queue of calls that are made later; where absent, none is accepted but by `acceptor`.
+    /// The queue of calls that are made later; where absent, none is accepted, and no trigger is acted on.
     pub queue: Option<QueueOptions>,
 }
 
@@ -114,7 +112,6 @@ impl Parts {
             revisions: 3,
             kinds: Vec::new(),
             holders: Vec::new(),
-            acceptor: None,
             queue: None,
         }
     }
@@ -138,7 +135,6 @@ struct Inner {
     egress_lists: EgressLists,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
-    acceptor: Option<Arc<dyn Enqueue>>,
     queued: OnceLock<Queued>,
     rules: Rules,
     controller: Controller,
@@ -197,7 +193,6 @@ impl Platform {
                 egress_lists: EgressLists::default(),
                 kinds: parts.kinds,
                 holders: parts.holders,
-                acceptor: parts.acceptor,
                 queued: OnceLock::new(),
                 rules: Rules::default(),
                 controller: Controller::default(),
@@ -654,10 +649,6 @@ impl Platform {
 
     pub(crate) fn rules(&self) -> &Rules {
         &self.0.rules
-    }
-
-    pub(crate) fn acceptor(&self) -> Option<&Arc<dyn Enqueue>> {
-        self.0.acceptor.as_ref()
     }
 
     pub(crate) fn store(&self) -> &Store {

@@ -214,6 +214,7 @@ impl Rows<'_> {
             ended_ms: self.now_ms,
             tries: 0,
             answer: None,
+            last: None,
         };
         self.connection
             .prepare_cached(
@@ -413,6 +414,7 @@ impl Table for Rows<'_> {
                 ended_ms: self.now_ms,
                 tries,
                 answer: leaving.and_then(|leaving| leaving.answer.clone()),
+                last: dead.and(leaving).and_then(|leaving| leaving.ended),
             });
             if keep_ms > 0 {
                 self.keep_result(keep_ms, &finished, found.id)?;

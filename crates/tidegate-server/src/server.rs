@@ -172,7 +172,6 @@ impl Server {
             revisions: settings.revisions,
             kinds: vec![Arc::new(Native), Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],
-            acceptor: None,
             queue: Some(queue_options(settings, &queue_door)),
         })
         .await?;

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::queue::Reason;
 use tidegate_core::{FunctionKey, InvocationId, Name, ParseIdError};
 use tidegate_platform::{
-    Answer as Kept, DeadFilter, DeadLetter as Letter, Ending, Error, Finished, KeptBody,
-    MAX_QUEUED, QueueEntry, QueueFilter, Shown, canonical_namespace,
+    Answer as Kept, DOOR_HEADERS, DeadFilter, DeadLetter as Letter, Ending, Error, Finished,
+    KeptBody, MAX_QUEUED, QueueEntry, QueueFilter, Shown, canonical_namespace,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -210,6 +210,7 @@ pub(crate) async fn get_dead_letter(
                 headers: request
                     .headers
                     .into_iter()
+                    .filter(|(name, _)| !name.starts_with(DOOR_HEADERS))
                     .map(|(name, value)| {
                         let is_hidden = HIDDEN.contains(&name.as_str());
                         let value = match is_hidden {
@@ -416,7 +417,10 @@ fn queued(entry: &QueueEntry) -> Queued {
 fn finished(finished: &Finished) -> Queued {
     let (state, outcome, reason) = match finished.ended {
         Ending::Done(ended) => (QueueState::Done, Some(ended.outcome), None),
-        Ending::Dead(reason) => (QueueState::Dead, None, Some(reason)),
+        Ending::Dead(reason) => {
+            let last = finished.last.map(|last| last.outcome);
+            (QueueState::Dead, last, Some(reason))
+        }
         Ending::Cancelled => (QueueState::Cancelled, None, None),
     };
     Queued {
@@ -447,7 +451,7 @@ fn letter_of(letter: &Letter) -> DeadLetter {
         namespace: finished.function.namespace.to_string(),
         function: finished.function.name.to_string(),
         reason: letter.reason.as_str().to_owned(),
-        outcome: None,
+        outcome: finished.last.map(|last| last.outcome.as_str().to_owned()),
         status: finished.answer.as_ref().map(|answer| answer.status),
         message: finished.message.clone(),
         accepted: (letter.accepted_ms > 0).then(|| timestamp(letter.accepted_ms)),
