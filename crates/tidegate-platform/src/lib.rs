@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bill;
 mod builds;
 mod bundles;
 mod call_body;

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::bill::Bill;
 use crate::builds::{BuildOptions, Builds, joined};
 use crate::bundles::Bundles;
 use crate::controller::Controller;
@@ -107,6 +108,7 @@ impl Parts {
                 keep: crate::KeepOptions::default(),
                 level: Level::All,
                 prices: crate::Prices::default(),
+                bill: false,
             },
             outlets: None,
             revisions: 3,
@@ -178,7 +180,11 @@ impl Platform {
         })?;
         let images = ImageStore::open(parts.images).await?;
         let recorder = records::open(&parts.records).await?;
-        let ledger = Arc::new(PlatformLedger::new(recorder, parts.records.level));
+        let ledger = Arc::new(PlatformLedger::new(
+            recorder,
+            parts.records.level,
+            parts.records.bill,
+        ));
         let platform = Self(Arc::new_cyclic(|weak| {
             let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
             Inner {
@@ -374,7 +380,17 @@ impl Platform {
         request: Request<Body>,
         context: CallContext,
     ) -> Result<Response<ReplyBody>, Failure> {
-        self.0.engine.call(function, request, context).await
+        let bill = self.bill(&context);
+        let answer = self.0.engine.call(function, request, context).await?;
+        match bill {
+            None => Ok(answer),
+            Some(bill) => self.billed(answer, bill).await,
+        }
+    }
+
+    fn bill(&self, context: &CallContext) -> Option<Bill> {
+        let bills = self.0.ledger.bills.as_ref()?;
+        Some(bills.expect(context.id))
     }
 
     /// A revision of a function by its own word, a tag, or `latest`: any that is kept.
@@ -396,10 +412,15 @@ impl Platform {
         request: Request<Body>,
         context: CallContext,
     ) -> Result<Response<ReplyBody>, Failure> {
-        self.0
-            .engine
+        let bill = self.bill(&context);
+        let engine = &self.0.engine;
+        let answer = engine
             .call_chosen(function, chosen, request, context)
-            .await
+            .await?;
+        match bill {
+            None => Ok(answer),
+            Some(bill) => self.billed(answer, bill).await,
+        }
     }
 
     /// The revisions of a function that are at work, with their parts, instances and calls.

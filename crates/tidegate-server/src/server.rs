@@ -164,6 +164,7 @@ impl Server {
                 keep: settings.records.keep.clone(),
                 level: settings.records.level,
                 prices: settings.records.prices.clone(),
+                bill: settings.records.bill,
             },
             outlets: settings
                 .outbound

@@ -36,8 +36,8 @@ use crate::{Body, Error, Platform};
 pub use accept::{Later, Named, NotAccepted};
 pub use marks::DOOR_HEADERS;
 pub use rules::QueueRules;
-pub(crate) use runner::PlatformRunner;
 pub use runner::{ATTEMPT, MAX_DEPTH, WHO_CALLS};
+pub(crate) use runner::{PlatformRunner, of_fault};
 
 /// The queue of a platform.
 pub struct QueueOptions {

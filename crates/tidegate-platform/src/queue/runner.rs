@@ -449,7 +449,7 @@ fn by_code(ran: Ran, codes: &[u16]) -> Ran {
     }
 }
 
-fn of_fault(fault: BodyFault) -> Outcome {
+pub(crate) fn of_fault(fault: BodyFault) -> Outcome {
     match fault {
         BodyFault::InstanceGone => Outcome::Function,
         BodyFault::Deadline => Outcome::Limit(Limit::Timeout),

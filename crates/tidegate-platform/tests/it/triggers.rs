@@ -33,7 +33,7 @@ async fn world_of(folder: &Path, items: u64) -> World {
     World::made_of(folder, Arc::<Fake>::default(), change).await
 }
 
-async fn world(folder: &Path) -> World {
+pub(crate) async fn world(folder: &Path) -> World {
     world_of(folder, 1000).await
 }
 
