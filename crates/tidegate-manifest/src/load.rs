@@ -380,7 +380,13 @@ impl FileReader<'_> {
     }
 
     fn project(&self) -> String {
-        let folder = std::path::absolute(self.folder)
+        // That of a file beside which one stands has no name of its own.
+        let here = Path::new(".");
+        let folder = match self.folder.as_os_str().is_empty() {
+            true => here,
+            false => self.folder,
+        };
+        let folder = std::path::absolute(folder)
             .ok()
             .and_then(|f| f.canonicalize().ok());
         folder

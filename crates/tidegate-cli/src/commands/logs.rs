@@ -6,7 +6,7 @@ use tidegate_core::{InvocationId, Name};
 use tidegate_document::{Function, LogLine};
 
 use super::functions::{missing, path};
-use super::records::{stopped, unkept};
+use super::records::stopped;
 use crate::client::{ANSWER, Client, Lines};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -129,7 +129,12 @@ impl Logs {
 /// What an invocation wrote, as it is kept on disk.
 pub(super) async fn of_record(client: &Client, id: &str) -> Result<Lines> {
     let lines = client.lines(&format!("/records/{id}/logs"), &[]).await;
-    lines.map_err(|e| unkept(e, id))
+    lines.map_err(|e| match e.status() {
+        Some(404) => Error::from(e).hint(format!(
+            "'tidegate records show {id}' shows its tries and what they wrote, if it was accepted to run later"
+        )),
+        _ => e.into(),
+    })
 }
 
 /// Reads an invocation's id.

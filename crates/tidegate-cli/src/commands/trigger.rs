@@ -265,7 +265,11 @@ impl Create {
         };
         let made: Document = match made {
             Err(e) if e.status() == Some(409) && !self.replace => {
-                return Err(Error::from(e).hint("--replace takes the place of one that is there"));
+                return Err(Error::failed(format!(
+                    "trigger {} is there already in namespace {}",
+                    self.name, context.namespace
+                ))
+                .hint("--replace takes its place"));
             }
             made => made?,
         };

@@ -324,6 +324,26 @@ fn a_function_stands_once() {
 }
 
 #[test]
+fn a_project_has_its_folders_name() {
+    let nothing = |_: &str| None;
+    let loader = Loader {
+        env: &nothing,
+        env_files: Vec::new(),
+    };
+    // As a file is named that one stands beside, and as its folder is.
+    for folder in ["", "."] {
+        let input = Input::Text {
+            name: "tidegate.toml".to_owned(),
+            text: "[functions.f]".to_owned(),
+            folder: PathBuf::from(folder),
+        };
+        let loaded = loader.load(&[input]).unwrap();
+        let projects: Vec<&str> = loaded.projects.iter().map(String::as_str).collect();
+        assert_eq!(projects, ["tidegate-manifest"], "{folder:?}");
+    }
+}
+
+#[test]
 fn folders_files_and_their_variables() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);

@@ -72,7 +72,15 @@ impl Show {
         let (tree, cut) = gather(&client, &self.id, asked.clone()).await?;
         let lines = match &asked {
             Some(_) => lines(&client, &self.id).await?,
-            None => Vec::new(),
+            // What its tries wrote.
+            None => {
+                let mut all = Vec::new();
+                for child in &tree.nodes[tree.asked].children {
+                    all.extend(lines(&client, &tree.nodes[*child].id).await?);
+                    all.truncate(MAX_LINES);
+                }
+                all
+            }
         };
         if self.output == Output::Json {
             let related: Vec<&Record> = tree
