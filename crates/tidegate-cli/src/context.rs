@@ -2,6 +2,7 @@
 //!
 //! Commands never look at the process themselves, so a test gives them other values and reads what they wrote.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -13,6 +14,7 @@ use serde::Serialize;
 use crate::doctor::Diagnosis;
 use crate::error::{Error, Result};
 use crate::run::DEFAULT_NAMESPACE;
+use crate::safe::safe;
 
 /// Checks of this machine that the assembled program adds to `doctor`.
 pub type Checks = Vec<Box<dyn Fn() -> Vec<Diagnosis>>>;
@@ -119,11 +121,20 @@ impl Context {
 
     /// A line of data.
     pub(crate) fn line(&mut self, text: impl Display) -> Result {
-        writeln!(self.process.stdout, "{text}")?;
+        let text = text.to_string();
+        writeln!(self.process.stdout, "{}", self.shown_out(&text))?;
         Ok(())
     }
 
-    /// Bytes of data as they come.
+    /// Text of whole lines, at once.
+    pub(crate) fn text(&mut self, text: &str) -> Result {
+        let shown = self.shown_out(text);
+        self.process.stdout.write_all(shown.as_bytes())?;
+        self.process.stdout.flush()?;
+        Ok(())
+    }
+
+    /// Bytes of data as they come, whatever they do to a terminal.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result {
         self.process.stdout.write_all(bytes)?;
         self.process.stdout.flush()?;
@@ -149,33 +160,51 @@ impl Context {
     /// A line for people, not in the way of the data. Nobody may be listening, so a failure to write it is no failure.
     pub(crate) fn note(&mut self, text: impl Display) {
         if !self.quiet {
-            let _ = writeln!(self.process.stderr, "{text}");
+            self.aside(text);
         }
     }
 
     /// A line that is not data but was asked for, so that it is written however quiet the rest is to be.
     pub(crate) fn aside(&mut self, text: impl Display) {
-        let _ = writeln!(self.process.stderr, "{text}");
+        let text = text.to_string();
+        let shown = self.shown_err(&text);
+        let _ = writeln!(self.process.stderr, "{shown}");
     }
 
     /// Something that is not as it should be, though the command goes on.
     pub(crate) fn warn(&mut self, text: impl Display) {
         let label = self.styled(WARNING, "warning:");
-        let _ = writeln!(self.process.stderr, "{label} {text}");
+        self.aside(format_args!("{label} {text}"));
     }
 
     /// The last words of a failed command.
     pub(crate) fn report(&mut self, error: &Error) {
         if !error.message.is_empty() {
             let label = self.styled(ERROR, "error:");
-            let _ = writeln!(self.process.stderr, "{label} {}", error.message);
+            self.aside(format_args!("{label} {}", error.message));
         }
         for cause in &error.causes {
-            let _ = writeln!(self.process.stderr, "  Caused by: {cause}");
+            self.aside(format_args!("  Caused by: {cause}"));
         }
         for hint in &error.hints {
             let label = self.styled(HINT, "hint:");
-            let _ = writeln!(self.process.stderr, "{label} {hint}");
+            self.aside(format_args!("{label} {hint}"));
+        }
+    }
+
+    /// Text as standard output shows it.
+    fn shown_out<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.process.terminal.stdout {
+            true => safe(text, self.colored_stdout()),
+            false => Cow::Borrowed(text),
+        }
+    }
+
+    /// The same of standard error.
+    fn shown_err<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.process.terminal.stderr {
+            true => safe(text, self.colored_stderr()),
+            false => Cow::Borrowed(text),
         }
     }
 

@@ -23,6 +23,7 @@ mod openfaas;
 pub mod paths;
 mod progress;
 mod run;
+mod safe;
 mod table;
 mod time;
 mod units;

@@ -18,6 +18,11 @@ impl Spinner {
         }
         Self(bar)
     }
+
+    /// Says something else from now on.
+    pub(crate) fn say(&self, text: String) {
+        self.0.set_message(text);
+    }
 }
 
 impl Drop for Spinner {

@@ -16,12 +16,14 @@
 //! in which they came; failures of the function are bounded by the policy, everything else by the greatest age.
 
 mod policy;
+mod retrying;
 mod shard;
 
 #[cfg(test)]
 mod explorer;
 
 pub use policy::{Answers, Ended, Next, Policy, Progress, Reason, Retried, Spread};
+pub use retrying::{Retrying, RetryingError};
 pub use shard::{
     Accepted, AllGuards, End, Guard, Guards, Item, Lease, NotLeased, Renewed, Seq, Settled, Shard,
     Table, Verdict,

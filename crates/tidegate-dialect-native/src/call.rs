@@ -229,18 +229,13 @@ pub async fn call(
     let answered = match routed.function {
         Err(refused) => Err(*refused),
         Ok(function) if later::is_wanted(request.headers()) => {
-            let is_named = routed.named.is_some();
-            let answered = accept(
-                platform,
-                &function,
-                routed.prefix,
-                routed.led,
-                is_named,
-                request,
-                id,
-            )
-            .await;
-            match answered {
+            let asked = Asked {
+                prefix: routed.prefix,
+                named: routed.named,
+                led: routed.led,
+                caller,
+            };
+            match accept(platform, &function, asked, request, id).await {
                 Ok(response) => return response,
                 Err(refused) => Err(refused),
             }
@@ -297,23 +292,33 @@ pub async fn call(
     }
 }
 
-/// Has the call made later.
+/// What is known of a call that is to be made later, beside its request.
+struct Asked {
+    prefix: Prefix,
+    named: Option<Box<Named>>,
+    led: Led,
+    caller: Option<Caller>,
+}
+
+/// Has the call made later. A revision that it names is looked for now, so that a mistake is told, and again then.
 async fn accept(
     platform: &Platform,
-    function: &Function,
-    prefix: Prefix,
-    led: Led,
-    is_named: bool,
+    function: &Arc<Function>,
+    asked: Asked,
     request: Request<Body>,
     id: InvocationId,
 ) -> Result<Response<CallBody>, ApiError> {
-    if is_named {
-        return Err(ApiError::invalid(
-            "a call that is made later goes to whichever revision takes calls then: leave the revision out",
-        ));
+    if let Some(named) = &asked.named {
+        choose(platform, function, named).await?;
     }
     let (mut parts, body) = request.into_parts();
-    let path = &parts.uri.path()[prefix.len..];
+    if !parts.headers.contains_key(header::HOST)
+        && let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
+    let path = &parts.uri.path()[asked.prefix.len..];
     let query = parts.uri.query().map(|q| format!("?{q}"));
     let path = match path {
         "" => "/",
@@ -322,9 +327,14 @@ async fn accept(
     let path = format!("{path}{}", query.unwrap_or_default());
     let wanted = later::wanted(&parts.method, path, &mut parts.headers)?;
     let wanted = Later {
-        cause: led.cause,
-        trace: led.trace,
-        depth: led.depth,
+        cause: asked.led.cause,
+        trace: asked.led.trace,
+        depth: asked.led.depth,
+        caller: asked.caller,
+        revision: asked.named.map(|named| tidegate_platform::Named {
+            word: named.word,
+            may_be_private: named.is_admin,
+        }),
         ..wanted
     };
     let accepted = platform.enqueue(id, function.key(), wanted, body).await;

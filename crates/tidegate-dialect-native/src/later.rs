@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
-use tidegate_core::queue::{Answers, Policy, Spread};
+use tidegate_core::queue::{Policy, Retrying};
 use tidegate_core::{FunctionKey, InvocationId, Limit, Name, parse_duration};
 use tidegate_platform::{
     Accepted, BodyFault, CallBody, Destination, Later, LowerError, MAX_KEY_BYTES, NotAccepted,
@@ -28,8 +28,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// What asks for it.
 const RESPOND_ASYNC: &str = "respond-async";
 
-/// Most tries after the first: with the longest delays that is days.
-const MAX_RETRIES: u32 = 1000;
 /// Longest delay, and longest age.
 const MAX_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Most calls of one function at once.
@@ -152,42 +150,17 @@ pub(crate) fn rules(
     let Some(said) = said else {
         return Ok(QueueRules::default());
     };
-    let usual = Policy::default();
-    let mut policy = usual;
-    if let Some(retries) = said.retries {
-        if retries > MAX_RETRIES {
-            return Err(refuse(
-                "retries",
-                format!("{retries} is more than {MAX_RETRIES}"),
-            ));
-        }
-        policy.retries = retries;
-    }
-    policy.retried.answers = match said.retry_on.as_deref() {
-        None => usual.retried.answers,
-        Some("never") => Answers::Never,
-        Some("unavailable") => Answers::Unavailable,
-        Some("server") => Answers::Server,
-        Some("all") => Answers::All,
-        Some(other) => {
-            return Err(refuse(
-                "retryOn",
-                format!("{other:?} is none of \"never\", \"unavailable\", \"server\" and \"all\""),
-            ));
-        }
+    let retrying = Retrying {
+        retries: said.retries,
+        retry_on: said.retry_on.clone(),
+        backoff: said.backoff.clone(),
+        max_backoff: said.max_backoff.clone(),
+        jitter: said.jitter.clone(),
+        max_age: said.max_age.clone(),
     };
-    policy.spread = match said.jitter.as_deref() {
-        None => usual.spread,
-        Some("full") => Spread::Full,
-        Some("equal") => Spread::Equal,
-        Some("none") => Spread::Exponential,
-        Some(other) => {
-            return Err(refuse(
-                "jitter",
-                format!("{other:?} is none of \"full\", \"equal\" and \"none\""),
-            ));
-        }
-    };
+    let policy = retrying
+        .over(Policy::default())
+        .map_err(|e| refuse(e.field, e.why))?;
     let time = |field: &str, text: &Option<String>| match text {
         None => Ok(None),
         Some(text) => match parse_duration(text) {
@@ -196,17 +169,6 @@ pub(crate) fn rules(
             Err(error) => Err(refuse(field, error.to_string())),
         },
     };
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    if let Some(backoff) = time("backoff", &said.backoff)? {
-        policy.min_delay_ms = ms(backoff).max(1);
-        policy.max_delay_ms = policy.max_delay_ms.max(policy.min_delay_ms);
-    }
-    if let Some(backoff) = time("maxBackoff", &said.max_backoff)? {
-        policy.max_delay_ms = ms(backoff).max(policy.min_delay_ms);
-    }
-    if let Some(age) = time("maxAge", &said.max_age)? {
-        policy.max_age_ms = ms(age);
-    }
     for (field, count) in [("concurrency", said.concurrency), ("rate", said.rate)] {
         if let Some(count) = count
             && !(1..=MAX_CONCURRENCY).contains(&count)

@@ -33,7 +33,8 @@ pub use records::{
     Usage, UsageList, Used,
 };
 pub use triggers::{
-    TRIGGER, Trigger, TriggerFired, TriggerList, TriggerRequest, TriggerSpec, TriggerStatus,
+    TRIGGER, Trigger, TriggerFired, TriggerLater, TriggerList, TriggerRequest, TriggerSpec,
+    TriggerStatus,
 };
 pub use versions::{
     Promotion, Rate, Revision, RevisionList, RevisionPhase, RevisionSpec, RevisionStatus, Rollback,

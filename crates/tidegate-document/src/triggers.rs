@@ -57,6 +57,38 @@ pub struct TriggerSpec {
     /// What the function is called with: a POST of `/` without a body where absent.
     #[serde(default, skip_serializing_if = "TriggerRequest::is_default")]
     pub request: TriggerRequest,
+    /// What becomes of its calls that do not succeed, in place of what the function says of that.
+    #[serde(
+        default,
+        rename = "async",
+        skip_serializing_if = "TriggerLater::is_default"
+    )]
+    pub later: TriggerLater,
+}
+
+/// What becomes of a trigger's calls that do not succeed. What is absent is as its function says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct TriggerLater {
+    /// How often a call is made again after a failure of the function.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// Which answers are failures: `never`, `unavailable` (429, 502 to 504), `server` (429 and all from 500) or `all` from
+    /// 400. Crashes and limits always are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_on: Option<String>,
+    /// The delay after the first failure, which doubles: `1s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backoff: Option<String>,
+    /// The longest delay: `5m`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_backoff: Option<String>,
+    /// How much chance is in delays: `full`, `equal` or `none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter: Option<String>,
+    /// A call that has not succeeded by then is given up: `6h`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
 }
 
 /// What a trigger calls its function with.
@@ -128,6 +160,41 @@ pub struct TriggerFired {
 }
 
 impl TriggerRequest {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The method, in capitals.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.method.as_deref().unwrap_or("POST")
+    }
+
+    /// The path below the function, with the query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.path.as_deref().unwrap_or("/")
+    }
+
+    /// What the body is said to be, where there is anything to say.
+    #[must_use]
+    pub fn body_type(&self) -> Option<&str> {
+        match (&self.content_type, &self.body) {
+            (Some(kind), _) => Some(kind.as_str()),
+            (None, None) => None,
+            (None, Some(body)) if is_json(body) => Some("application/json"),
+            (None, Some(_)) => Some("text/plain; charset=utf-8"),
+        }
+    }
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+impl TriggerLater {
     /// Whether it says nothing.
     #[must_use]
     pub fn is_default(&self) -> bool {

@@ -390,6 +390,12 @@ impl Wait {
 // === impl ReplyBody ===
 
 impl ReplyBody {
+    /// A body that is whole, of a call that has ended.
+    #[must_use]
+    pub fn full(bytes: Bytes) -> Self {
+        Self(Inner::Whole(AnswerBody::full(bytes)))
+    }
+
     /// `buffered` says that whoever reads takes up to [`DIRECT`] bytes however slow its own reader is.
     pub(crate) fn new(
         mut answer: AnswerBody,

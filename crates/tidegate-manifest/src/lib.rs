@@ -1,4 +1,4 @@
-//! From `tidegate.toml` and YAML to the functions that are wanted.
+//! From `tidegate.toml` and YAML to the functions that are wanted, and the triggers that call them.
 //!
 //! Three stages, each with a type of its own. A file of whichever format becomes one tree of nodes that know where they
 //! stand ([`node`]). In its texts, and only there, variables are put in ([`substitute`]). Then one table of every key
@@ -29,4 +29,4 @@ pub use mistake::{Mistake, Mistakes};
 pub use near::near;
 pub use schema::{Reference, reference};
 pub use substitute::{SubstituteError, escape, substitute};
-pub use wanted::{MANIFEST, Origin, Source, Wanted};
+pub use wanted::{MANIFEST, Origin, Source, Wanted, WantedTrigger};

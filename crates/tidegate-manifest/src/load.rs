@@ -1,4 +1,6 @@
-//! From files to functions.
+//! From files to functions and triggers.
+
+mod triggers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -15,13 +17,16 @@ use crate::mistake::{Mistake, Mistakes};
 use crate::node::{self, Entry, Node, Value};
 use crate::read::Reader;
 use crate::schema;
-use crate::wanted::{MANIFEST, Origin, Source, Wanted};
+use crate::wanted::{MANIFEST, Origin, Source, Wanted, WantedTrigger};
 
 /// Largest manifest in bytes: a thousand functions at a KiB each.
 pub const MAX_MANIFEST: u64 = 1 << 20;
 
 /// Most functions of one command; beyond that a list is generated, and can be given in parts.
 const MAX_FUNCTIONS: usize = 1000;
+
+/// Most triggers of one command.
+const MAX_TRIGGERS: usize = 1000;
 
 /// Most files taken from one folder.
 const MAX_FILES: usize = 100;
@@ -83,6 +88,8 @@ pub struct Loader<'a> {
 pub struct Loaded {
     /// The functions, in the order in which they stand.
     pub functions: Vec<Wanted>,
+    /// The triggers, in the order in which they stand.
+    pub triggers: Vec<WantedTrigger>,
     /// The projects whose manifests were read.
     pub projects: BTreeSet<String>,
     /// One line each.
@@ -161,7 +168,7 @@ impl Loader<'_> {
     pub fn load(&self, inputs: &[Input]) -> Result<Loaded, Mistakes> {
         let mut mistakes = Mistakes::default();
         let mut loaded = Loaded::default();
-        let mut seen = BTreeMap::new();
+        let mut seen = Seen::default();
         for input in inputs {
             for text in open(input, &mut mistakes) {
                 let Text { name, text, folder } = text;
@@ -174,6 +181,15 @@ impl Loader<'_> {
                 format!(
                     "{} functions are more than {MAX_FUNCTIONS}; apply them in parts",
                     loaded.functions.len()
+                ),
+            ));
+        }
+        if loaded.triggers.len() > MAX_TRIGGERS {
+            mistakes.push(Mistake::whole(
+                &loaded.triggers[MAX_TRIGGERS].origin.file,
+                format!(
+                    "{} triggers are more than {MAX_TRIGGERS}; apply them in parts",
+                    loaded.triggers.len()
                 ),
             ));
         }
@@ -190,7 +206,7 @@ impl Loader<'_> {
         text: &str,
         folder: &Path,
         loaded: &mut Loaded,
-        seen: &mut BTreeMap<(Option<Name>, Name), Origin>,
+        seen: &mut Seen,
         mistakes: &mut Mistakes,
     ) {
         let before = mistakes.0.len();
@@ -204,7 +220,7 @@ impl Loader<'_> {
         text: &str,
         folder: &Path,
         loaded: &mut Loaded,
-        seen: &mut BTreeMap<(Option<Name>, Name), Origin>,
+        seen: &mut Seen,
         mistakes: &mut Mistakes,
     ) {
         let variables = match self.variables(folder) {
@@ -233,6 +249,7 @@ impl Loader<'_> {
             },
             folder,
             found: Vec::new(),
+            triggers: Vec::new(),
             projects: BTreeSet::new(),
         };
         for document in &documents {
@@ -241,6 +258,7 @@ impl Loader<'_> {
         let FileReader {
             mut reader,
             found,
+            triggers,
             projects,
             ..
         } = file;
@@ -255,16 +273,18 @@ impl Loader<'_> {
             }
         }
         for (wanted, at) in found {
-            let key = (wanted.namespace.clone(), wanted.name.clone());
-            if let Some(earlier) = seen.get(&key) {
-                reader.mistake(
-                    &at,
-                    format!("function {} stands already at {earlier}", wanted.name),
-                );
-                continue;
+            let earlier = seen.note("function", &wanted.namespace, &wanted.name, &wanted.origin);
+            match earlier {
+                Some(why) => reader.mistake(&at, why),
+                None => loaded.functions.push(wanted),
             }
-            seen.insert(key, wanted.origin.clone());
-            loaded.functions.push(wanted);
+        }
+        for (wanted, at) in triggers {
+            let earlier = seen.note("trigger", &wanted.namespace, &wanted.name, &wanted.origin);
+            match earlier {
+                Some(why) => reader.mistake(&at, why),
+                None => loaded.triggers.push(wanted),
+            }
         }
     }
 
@@ -288,11 +308,34 @@ impl Loader<'_> {
     }
 }
 
+/// What was read so far, by its kind, namespace and name.
+#[derive(Default)]
+struct Seen(BTreeMap<(&'static str, Option<Name>, Name), Origin>);
+
+impl Seen {
+    /// Notes one, or says where it stands already.
+    fn note(
+        &mut self,
+        kind: &'static str,
+        namespace: &Option<Name>,
+        name: &Name,
+        origin: &Origin,
+    ) -> Option<String> {
+        let key = (kind, namespace.clone(), name.clone());
+        if let Some(earlier) = self.0.get(&key) {
+            return Some(format!("{kind} {name} stands already at {earlier}"));
+        }
+        self.0.insert(key, origin.clone());
+        None
+    }
+}
+
 /// Reads the documents of one file.
 struct FileReader<'a> {
     reader: Reader<'a>,
     folder: &'a Path,
     found: Vec<(Wanted, Range<usize>)>,
+    triggers: Vec<(WantedTrigger, Range<usize>)>,
     projects: BTreeSet<String>,
 }
 
@@ -307,7 +350,7 @@ impl FileReader<'_> {
             _ => "",
         };
         match kind {
-            "FunctionList" | "List" => {
+            "FunctionList" | "TriggerList" | "List" => {
                 let _ = self.reader.map(node, schema::LIST, "");
                 if let Some(Value::List(items)) = node.get("items").map(|i| &i.value) {
                     for item in items {
@@ -337,7 +380,13 @@ impl FileReader<'_> {
     }
 
     fn project(&self) -> String {
-        let folder = std::path::absolute(self.folder)
+        // That of a file beside which one stands has no name of its own.
+        let here = Path::new(".");
+        let folder = match self.folder.as_os_str().is_empty() {
+            true => here,
+            false => self.folder,
+        };
+        let folder = std::path::absolute(folder)
             .ok()
             .and_then(|f| f.canonicalize().ok());
         folder
@@ -366,14 +415,19 @@ impl FileReader<'_> {
             Some(Json::Object(map)) => map.clone(),
             _ => Map::new(),
         };
-        let Some(functions) = node.get("functions") else {
+        let (functions, triggers) = (node.get("functions"), node.get("triggers"));
+        if functions.is_none() && triggers.is_none() {
             self.reader.mistake(
                 &(node.at.start..node.at.start),
                 "no functions; write [functions.NAME], or functions: and NAME: below it".to_owned(),
             );
             return;
+        }
+        let of_map = |this: &mut Self| match functions {
+            Some(functions) => this.reader.entries(functions, "functions"),
+            None => &[],
         };
-        for entry in self.reader.entries(functions, "functions") {
+        for entry in of_map(self) {
             let path = format!("functions.{}", entry.key);
             let mut own = self.reader.map(&entry.value, schema::FUNCTION, &path);
             if own.contains_key("path") && own.contains_key("code") {
@@ -417,10 +471,17 @@ impl FileReader<'_> {
                 entry, &path, metadata, &code, entry_file, settings, &project,
             );
         }
+        if let Some(triggers) = triggers {
+            self.triggers(triggers, top.get("namespace"), &project);
+        }
     }
 
     /// A document as the API has it.
     fn api_document(&mut self, node: &Node) {
+        let kind = node.get("kind").map(|k| &k.value);
+        if matches!(kind, Some(Value::Text(kind)) if kind == tidegate_document::TRIGGER) {
+            return self.trigger_document(node);
+        }
         let mut document = self.reader.map(node, schema::DOCUMENT, "");
         let project = self.project();
         self.projects.insert(project.clone());

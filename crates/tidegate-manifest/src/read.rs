@@ -137,7 +137,7 @@ impl Reader<'_> {
             Kind::Flag => self.flag(node, path),
             Kind::Count(least, most) => self.count(node, path, *least, *most),
             Kind::Share => self.share(node, path),
-            Kind::Functions | Kind::Ignored => None,
+            Kind::Functions | Kind::TriggersByName | Kind::Ignored => None,
             Kind::Text
             | Kind::Name
             | Kind::Size
@@ -215,7 +215,14 @@ impl Reader<'_> {
             return None;
         };
         let word = self.text(kind, path)?;
-        if !TRIGGERS.contains(&word.as_str()) {
+        if ["schedule", "cron", "timer"].contains(&word.as_str()) {
+            self.mistake(
+                &kind.at,
+                format!(
+                    "{path}: schedules stand beside the functions: [triggers.NAME] with function and schedule"
+                ),
+            );
+        } else if !TRIGGERS.contains(&word.as_str()) {
             self.mistake(
                 &kind.at,
                 format!(

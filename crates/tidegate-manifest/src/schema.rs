@@ -44,6 +44,8 @@ pub(crate) enum Kind {
     Map(&'static [Key]),
     /// Functions by name.
     Functions,
+    /// Triggers by name.
+    TriggersByName,
     /// Written by the server: accepted and left out.
     Ignored,
 }
@@ -85,6 +87,11 @@ pub(crate) const FILE: &[Key] = &[
         "settings of every function that does not say otherwise",
     ),
     key("functions", Kind::Functions, "the functions by name"),
+    key(
+        "triggers",
+        Kind::TriggersByName,
+        "what calls functions by a schedule, by name",
+    ),
 ];
 
 macro_rules! common {
@@ -162,7 +169,7 @@ pub(crate) const FUNCTION: &[Key] = noted![
 /// A document of the API.
 pub(crate) const DOCUMENT: &[Key] = &[
     key("apiVersion", Kind::Word(&["tidegate.dev/v1"]), "the API"),
-    key("kind", Kind::Word(&["Function"]), "what it is"),
+    key("kind", Kind::Word(&["Function", "Trigger"]), "what it is"),
     key("metadata", Kind::Map(METADATA), "name and notes"),
     key("spec", Kind::Map(SPEC), "what is wanted"),
     key("status", Kind::Ignored, "left out"),
@@ -171,7 +178,11 @@ pub(crate) const DOCUMENT: &[Key] = &[
 /// A list of documents of the API.
 pub(crate) const LIST: &[Key] = &[
     key("apiVersion", Kind::Word(&["tidegate.dev/v1"]), "the API"),
-    key("kind", Kind::Word(&["FunctionList", "List"]), "what it is"),
+    key(
+        "kind",
+        Kind::Word(&["FunctionList", "TriggerList", "List"]),
+        "what it is",
+    ),
     key("items", Kind::Ignored, "the documents"),
     key("resourceVersion", Kind::Ignored, "left out"),
 ];
@@ -297,29 +308,49 @@ const TRAFFIC: &[Key] = &[
     key("tag", Kind::Name, "a name of its own to call it by"),
 ];
 
+const RETRIES: Key = key(
+    "retries",
+    Kind::Count(0, 1000),
+    "how often a call is made again after a failure of the function; 2 where absent",
+);
+const RETRY_ON: Key = key(
+    "retryOn",
+    Kind::Word(&["never", "unavailable", "server", "all"]),
+    "which answers are failures: unavailable is 429 and 502 to 504, server is 429 and all from 500, all is from 400",
+);
+const BACKOFF: Key = key(
+    "backoff",
+    Kind::Time,
+    "the pause after the first failure, which doubles",
+);
+const MAX_BACKOFF: Key = key("maxBackoff", Kind::Time, "the longest pause");
+const JITTER: Key = key(
+    "jitter",
+    Kind::Word(&["full", "equal", "none"]),
+    "how much chance is in pauses",
+);
+const MAX_AGE: Key = key("maxAge", Kind::Time, "when a call is given up");
+
+/// What a trigger says in place of its function.
+const RETRYING: &[Key] = &[
+    Key {
+        about: "how often a call is made again after a failure; as the function says where absent, like all of these",
+        ..RETRIES
+    },
+    RETRY_ON,
+    BACKOFF,
+    MAX_BACKOFF,
+    JITTER,
+    MAX_AGE,
+];
+
 const LATER: &[Key] = &[
-    key(
-        "retries",
-        Kind::Count(0, 1000),
-        "how often a call is made again after a failure of the function; 2 where absent",
-    ),
-    key(
-        "retryOn",
-        Kind::Word(&["never", "unavailable", "server", "all"]),
-        "which answers are failures: unavailable is 429 and 502 to 504, server is 429 and all from 500, all is from 400",
-    ),
-    key(
-        "backoff",
-        Kind::Time,
-        "the pause after the first failure, which doubles",
-    ),
-    key("maxBackoff", Kind::Time, "the longest pause"),
-    key(
-        "jitter",
-        Kind::Word(&["full", "equal", "none"]),
-        "how much chance is in pauses",
-    ),
-    key("maxAge", Kind::Time, "when a call is given up"),
+    RETRIES,
+    RETRY_ON,
+    BACKOFF,
+    MAX_BACKOFF,
+    JITTER,
+    MAX_AGE,
     key("concurrency", Kind::Count(1, u32::MAX), "calls at once"),
     key(
         "rate",
@@ -347,6 +378,75 @@ const LATER: &[Key] = &[
         "how long results can be asked for",
     ),
 ];
+
+macro_rules! ticking {
+    ($($more:expr),* $(,)?) => {
+        &[
+            key("function", Kind::Name, "the function that is called, by its name"),
+            key("schedule", Kind::Text, "when: minute, hour, day of the month, month and day of the week, or @hourly, @daily, @every 90s, @at a moment"),
+            key("timeZone", Kind::Text, "whose time of day the schedule speaks of, such as Europe/Berlin; UTC where absent"),
+            key("missed", Kind::Word(&["skip", "once", "all"]), "which ticks are made up for that were missed: none, the last one, which is so where absent, or all"),
+            key("jitter", Kind::Time, "by how much each tick is late at most, at most 1h"),
+            key("paused", Kind::Flag, "whether nothing happens for now; as it was set by hand where absent"),
+            $($more,)*
+            key("async", Kind::Map(RETRYING), "what becomes of its calls that do not succeed, in place of what the function says"),
+        ]
+    };
+}
+
+const METHOD: Key = key(
+    "method",
+    Kind::Text,
+    "how the function is called; POST where absent",
+);
+const PATH: Key = key("path", Kind::Text, "the path and query; / where absent");
+const HEADERS: Key = key("headers", Kind::Notes, "headers of the call");
+const CONTENT_TYPE: Key = key(
+    "contentType",
+    Kind::Text,
+    "what the body is; application/json where it is JSON, else plain text",
+);
+const BODY: Key = key(
+    "body",
+    Kind::Text,
+    "the body of the call, at most 128 KiB; none where absent",
+);
+
+/// One trigger under `triggers`.
+pub(crate) const TRIGGER: &[Key] = ticking![
+    METHOD,
+    PATH,
+    HEADERS,
+    CONTENT_TYPE,
+    BODY,
+    key(
+        "name",
+        Kind::Name,
+        "the trigger's name, where it is not the key"
+    ),
+    key(
+        "namespace",
+        Kind::Name,
+        "the namespace; that of its function where absent"
+    ),
+    key("labels", Kind::Notes, "labels, for selecting"),
+    key("annotations", Kind::Notes, "notes"),
+];
+
+/// A trigger's document of the API.
+pub(crate) const TRIGGER_DOCUMENT: &[Key] = &[
+    key("apiVersion", Kind::Word(&["tidegate.dev/v1"]), "the API"),
+    key("kind", Kind::Word(&["Trigger"]), "what it is"),
+    key("metadata", Kind::Map(METADATA), "name and notes"),
+    key("spec", Kind::Map(TRIGGER_SPEC), "what is wanted"),
+    key("status", Kind::Ignored, "left out"),
+];
+
+const TRIGGER_SPEC: &[Key] = ticking![key(
+    "request",
+    Kind::Map(&[METHOD, PATH, HEADERS, CONTENT_TYPE, BODY]),
+    "what the function is called with"
+)];
 
 const ROLLOUT: &[Key] = &[
     key("over", Kind::Time, "how long taking over lasts"),
@@ -404,6 +504,7 @@ pub fn reference() -> Vec<Reference> {
     let mut lines = Vec::new();
     describe("", FILE, &mut lines);
     describe("functions.NAME.", FUNCTION, &mut lines);
+    describe("triggers.NAME.", TRIGGER, &mut lines);
     lines
 }
 
@@ -453,6 +554,7 @@ impl Kind {
             Self::List(_) => "a list of maps".to_owned(),
             Self::Map(_) => "a map".to_owned(),
             Self::Functions => "a map of functions by name".to_owned(),
+            Self::TriggersByName => "a map of triggers by name".to_owned(),
             Self::Ignored => "anything".to_owned(),
         }
     }

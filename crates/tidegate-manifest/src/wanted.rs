@@ -1,4 +1,4 @@
-//! One function that is wanted.
+//! One function, or one trigger, that is wanted.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value as Json};
 use tidegate_core::Name;
 
-/// The annotation that says which project's manifest a function is from.
+/// The annotation that says which project's manifest a function or trigger is from.
 pub const MANIFEST: &str = "tidegate.dev/manifest";
 
 /// A function as a manifest wants it.
@@ -26,6 +26,32 @@ pub struct Wanted {
     pub spec: Map<String, Json>,
     /// Where it is wanted.
     pub origin: Origin,
+}
+
+/// A trigger as a manifest wants it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WantedTrigger {
+    /// Its name.
+    pub name: Name,
+    /// Its namespace, where one is named for it or for its function.
+    pub namespace: Option<Name>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations, [`MANIFEST`] among them.
+    pub annotations: BTreeMap<String, String>,
+    /// `spec` of its document.
+    pub spec: Map<String, Json>,
+    /// Where it is wanted.
+    pub origin: Origin,
+}
+
+impl WantedTrigger {
+    /// The function that it calls.
+    #[must_use]
+    pub fn function(&self) -> &str {
+        let function = self.spec.get("function").and_then(Json::as_str);
+        function.unwrap_or_default()
+    }
 }
 
 /// Where code is.

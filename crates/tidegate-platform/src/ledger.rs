@@ -14,6 +14,7 @@ use tidegate_engine::{Account, Ended, Failure, Ledger, LogLine, Spent};
 use tidegate_instance::LogStream;
 use tidegate_records::{Line, Recorder, Stream};
 
+use crate::bill::Bills;
 use crate::quotas::{Allowance, Allowances};
 
 /// The one ledger of a platform.
@@ -24,20 +25,24 @@ pub(crate) struct PlatformLedger {
     usual: Level,
     /// What functions say of that themselves.
     levels: Mutex<HashMap<FunctionKey, Level>>,
+    /// Who waits for what a call cost, where answers say so.
+    pub(crate) bills: Option<Bills>,
 }
 
 struct FunctionAccount {
     records: Arc<tidegate_records::Account>,
     allowance: Arc<Allowance>,
+    bills: Option<Bills>,
 }
 
 impl PlatformLedger {
-    pub(crate) fn new(recorder: Recorder, usual: Level) -> Self {
+    pub(crate) fn new(recorder: Recorder, usual: Level, bill: bool) -> Self {
         Self {
             recorder,
             allowances: Allowances::default(),
             usual,
             levels: Mutex::default(),
+            bills: bill.then(Bills::default),
         }
     }
 
@@ -66,6 +71,7 @@ impl Ledger for PlatformLedger {
         Arc::new(FunctionAccount {
             records,
             allowance: self.allowances.of(&function.namespace),
+            bills: self.bills.clone(),
         })
     }
 }
@@ -85,6 +91,9 @@ impl Account for FunctionAccount {
             self.records.cpu(now_us(), ended.cpu_us);
         }
         self.records.ended(&ended.record);
+        if let Some(bills) = &self.bills {
+            bills.ended(&ended.record);
+        }
     }
 
     fn line(&self, line: &LogLine) {

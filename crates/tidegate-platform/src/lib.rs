@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bill;
 mod builds;
 mod bundles;
 mod call_body;
@@ -48,21 +49,22 @@ pub use images::{
 pub use lower::{GradualRollout, Holds, Lower, LowerError, Lowered, Switch, key_of};
 pub use namespaces::{DEFAULT_NAMESPACE, EGRESS, NamespaceChange, canonical_namespace};
 pub use platform::{Attended, DEFAULT_REVISIONS, Parts, Platform};
-pub use queue::{Later, NotAccepted, QueueDoor, QueueOptions, QueueRules, WHO_CALLS};
+pub use queue::{
+    ATTEMPT, DOOR_HEADERS, Later, MAX_DEPTH, Named, NotAccepted, QueueDoor, QueueOptions,
+    QueueRules, WHO_CALLS,
+};
 pub use quotas::QUOTA_ANNOTATION;
 pub use records::RecordOptions;
 pub use revisions::{KeptRevision, RevisionPhase};
 pub use secrets::SecretInfo;
 pub use status::{Phase, Status};
 pub use traffic::{Rollout, RolloutPhase, TrafficPart};
-pub use triggers::{
-    Enqueue, FiredTrigger, MAX_TRIGGER_BODY, NotQueued, QueuedCall, Scheduled, Trigger,
-    TriggerRequest, TriggerSpec,
-};
+pub use triggers::{FiredTrigger, MAX_TRIGGER_BODY, NotQueued, Scheduled, Trigger};
 pub use views::View;
 
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, ContractError, Prefix};
+pub use tidegate_document::{TriggerRequest, TriggerSpec};
 pub use tidegate_engine::{
     BUCKETS_SECONDS, CallContext, Chosen, Failure, Function, FunctionMetrics, Led, Lineage,
     LogLine, LogQuery, LogTail, Member, OUTCOMES, PoolCounts, ReplyBody, UnknownRevision, new_id,

@@ -23,6 +23,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use crate::bill::Bill;
 use crate::builds::{BuildOptions, Builds, joined};
 use crate::bundles::Bundles;
 use crate::controller::Controller;
@@ -33,7 +34,7 @@ use crate::queue::{QueueOptions, Queued, Rules};
 use crate::records::{self, RecordOptions};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
-use crate::{Enqueue, Error, Holds, Lower, Scratch, Status};
+use crate::{Error, Holds, Lower, Scratch, Status};
 
 /// Objects read at once when a list is read whole.
 const PAGE: usize = 500;
@@ -68,9 +69,7 @@ pub struct Parts {
     pub kinds: Vec<Arc<dyn Lower>>,
     /// The kinds of documents that are none, and name code all the same.
     pub holders: Vec<Arc<dyn Holds>>,
-    /// Who accepts what comes of triggers in place of the queue; without either, no trigger is acted on.
-    pub acceptor: Option<Arc<dyn Enqueue>>,
-    /// The queue of calls that are made later; where absent, none is accepted but by `acceptor`.
+    /// The queue of calls that are made later; where absent, none is accepted, and no trigger is acted on.
     pub queue: Option<QueueOptions>,
 }
 
@@ -109,12 +108,12 @@ impl Parts {
                 keep: crate::KeepOptions::default(),
                 level: Level::All,
                 prices: crate::Prices::default(),
+                bill: false,
             },
             outlets: None,
             revisions: 3,
             kinds: Vec::new(),
             holders: Vec::new(),
-            acceptor: None,
             queue: None,
         }
     }
@@ -138,7 +137,6 @@ struct Inner {
     egress_lists: EgressLists,
     kinds: Vec<Arc<dyn Lower>>,
     holders: Vec<Arc<dyn Holds>>,
-    acceptor: Option<Arc<dyn Enqueue>>,
     queued: OnceLock<Queued>,
     rules: Rules,
     controller: Controller,
@@ -182,7 +180,11 @@ impl Platform {
         })?;
         let images = ImageStore::open(parts.images).await?;
         let recorder = records::open(&parts.records).await?;
-        let ledger = Arc::new(PlatformLedger::new(recorder, parts.records.level));
+        let ledger = Arc::new(PlatformLedger::new(
+            recorder,
+            parts.records.level,
+            parts.records.bill,
+        ));
         let platform = Self(Arc::new_cyclic(|weak| {
             let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
             Inner {
@@ -197,7 +199,6 @@ impl Platform {
                 egress_lists: EgressLists::default(),
                 kinds: parts.kinds,
                 holders: parts.holders,
-                acceptor: parts.acceptor,
                 queued: OnceLock::new(),
                 rules: Rules::default(),
                 controller: Controller::default(),
@@ -379,7 +380,17 @@ impl Platform {
         request: Request<Body>,
         context: CallContext,
     ) -> Result<Response<ReplyBody>, Failure> {
-        self.0.engine.call(function, request, context).await
+        let bill = self.bill(&context);
+        let answer = self.0.engine.call(function, request, context).await?;
+        match bill {
+            None => Ok(answer),
+            Some(bill) => self.billed(answer, bill).await,
+        }
+    }
+
+    fn bill(&self, context: &CallContext) -> Option<Bill> {
+        let bills = self.0.ledger.bills.as_ref()?;
+        Some(bills.expect(context.id))
     }
 
     /// A revision of a function by its own word, a tag, or `latest`: any that is kept.
@@ -401,10 +412,15 @@ impl Platform {
         request: Request<Body>,
         context: CallContext,
     ) -> Result<Response<ReplyBody>, Failure> {
-        self.0
-            .engine
+        let bill = self.bill(&context);
+        let engine = &self.0.engine;
+        let answer = engine
             .call_chosen(function, chosen, request, context)
-            .await
+            .await?;
+        match bill {
+            None => Ok(answer),
+            Some(bill) => self.billed(answer, bill).await,
+        }
     }
 
     /// The revisions of a function that are at work, with their parts, instances and calls.
@@ -654,10 +670,6 @@ impl Platform {
 
     pub(crate) fn rules(&self) -> &Rules {
         &self.0.rules
-    }
-
-    pub(crate) fn acceptor(&self) -> Option<&Arc<dyn Enqueue>> {
-        self.0.acceptor.as_ref()
     }
 
     pub(crate) fn store(&self) -> &Store {

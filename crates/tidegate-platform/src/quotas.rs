@@ -16,6 +16,7 @@ use tidegate_core::quota::{Quota, QuotaLimit, until_tomorrow};
 use tidegate_core::{FunctionSpec, Limit, format_bytes, parse_bytes};
 use tidegate_engine::Failure;
 use tidegate_store::{Digest, Object, ObjectKey, Query};
+use tokio::sync::Notify;
 
 use crate::ledger::now_us;
 use crate::{Error, Platform};
@@ -55,7 +56,14 @@ pub(crate) struct Allowance {
     full_at: AtomicU64,
     epoch: Instant,
     refused: [AtomicU64; QuotaLimit::ALL.len()],
+    /// Places that are held for invocations on their way into the queue.
+    reserved: Mutex<u64>,
+    /// Notified when one is given back.
+    given_back: Notify,
 }
+
+/// A place among what a namespace may have queued, given back when it is dropped.
+pub(crate) struct Reserved(Arc<Allowance>);
 
 impl Allowances {
     /// That of a namespace, made if it is new.
@@ -107,6 +115,8 @@ impl Allowance {
             full_at: AtomicU64::new(0),
             epoch: Instant::now(),
             refused: Default::default(),
+            reserved: Mutex::new(0),
+            given_back: Notify::new(),
         }
     }
 
@@ -130,22 +140,55 @@ impl Allowance {
         self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Lets an invocation in that is to run later, beside so many that wait already.
-    pub(crate) fn admit_queued(&self, waiting: u64) -> Result<(), Failure> {
-        let quota = self.quota.load();
-        let Some(most) = quota.as_deref().and_then(|quota| quota.queued) else {
-            return Ok(());
-        };
-        if waiting < most {
-            return Ok(());
+    /// Whether one more invocation may be accepted that is to run later, beside so many that wait already.
+    fn admit_queued(&self, waiting: impl Fn() -> u64) -> Result<(), Failure> {
+        match self.most_queued() {
+            Some(most) if waiting() >= most => Err(self.refuse_queued(most)),
+            _ => Ok(()),
         }
+    }
+
+    /// Holds a place for one more; nothing where there is no bound. `waiting` counts what was accepted, and must count a
+    /// new one before its place is given back: so what is accepted and what is about to be are never more than there may be.
+    async fn reserve_queued(
+        self: &Arc<Self>,
+        waiting: impl Fn() -> u64,
+    ) -> Result<Option<Reserved>, Failure> {
+        loop {
+            let mut given_back = std::pin::pin!(self.given_back.notified());
+            given_back.as_mut().enable();
+            {
+                let mut reserved = self.reserved.lock();
+                let Some(most) = self.most_queued() else {
+                    return Ok(None);
+                };
+                let waiting = waiting();
+                if waiting + *reserved < most {
+                    *reserved += 1;
+                    return Ok(Some(Reserved(self.clone())));
+                }
+                if waiting >= most || *reserved == 0 {
+                    return Err(self.refuse_queued(most));
+                }
+            }
+            // The last places are held by some that are being written, which may yet come to nothing.
+            given_back.await;
+        }
+    }
+
+    fn most_queued(&self) -> Option<u64> {
+        let quota = self.quota.load();
+        quota.as_deref().and_then(|quota| quota.queued)
+    }
+
+    fn refuse_queued(&self, most: u64) -> Failure {
         self.count(QuotaLimit::Queued);
-        Err(self.refuse(
+        self.refuse(
             QuotaLimit::Queued,
             &format!("{most} invocations that wait to run"),
             "the next is let in when one of them has ended",
             SOON,
-        ))
+        )
     }
 
     fn check(
@@ -234,6 +277,13 @@ impl Allowance {
     }
 }
 
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        *self.0.reserved.lock() -= 1;
+        self.0.given_back.notify_waiters();
+    }
+}
+
 /// What a namespace's document says that it may use: `spec.quotas`, and annotations for what is not said there.
 ///
 /// # Errors
@@ -294,19 +344,19 @@ pub(crate) fn quota_of(object: &Object) -> Result<Quota, Error> {
 }
 
 impl Platform {
-    /// Whether what a namespace may have queued is limited.
-    pub(crate) fn limits_queued(&self, namespace: &str) -> bool {
-        let quota = self.ledger().allowances.of(namespace).quota.load_full();
-        quota.is_some_and(|quota| quota.queued.is_some())
+    /// Whether an invocation of this namespace may be accepted now that is to run later.
+    pub(crate) fn admit_queued(&self, namespace: &str) -> Result<(), Failure> {
+        let allowance = self.ledger().allowances.of(namespace);
+        allowance.admit_queued(|| self.queued_in(namespace))
     }
 
-    /// Whether an invocation of this namespace may be accepted that is to run later, beside so many that wait already.
-    ///
-    /// # Errors
-    /// It may not.
-    pub fn admit_queued(&self, namespace: &str, waiting: u64) -> Result<(), Failure> {
-        let allowances = &self.ledger().allowances;
-        allowances.of(namespace).admit_queued(waiting)
+    /// A place for one among what the namespace may have queued; nothing where that is not limited.
+    pub(crate) async fn reserve_queued(
+        &self,
+        namespace: &str,
+    ) -> Result<Option<Reserved>, Failure> {
+        let allowance = self.ledger().allowances.of(namespace);
+        allowance.reserve_queued(|| self.queued_in(namespace)).await
     }
 
     /// How many calls were refused, by namespace and limit, since the server started.
@@ -531,19 +581,36 @@ mod tests {
         assert_eq!(team.under_way.load(Ordering::Relaxed), 1);
     }
 
-    #[test]
-    fn what_waits_to_run_is_bounded() {
+    #[tokio::test]
+    async fn what_waits_to_run_is_bounded_however_many_come_at_once() {
         let team = allowance(Quota {
-            queued: Some(1),
+            queued: Some(2),
             ..Quota::default()
         });
-        assert!(team.admit_queued(0).is_ok());
-        assert!(
-            team.admit_queued(1)
-                .unwrap_err()
-                .message
-                .contains("(quota queued)")
-        );
+        let waiting = Arc::new(AtomicU64::new(0));
+        let count = || waiting.load(Ordering::Relaxed);
+        assert!(team.admit_queued(count).is_ok());
+        let first = team.reserve_queued(count).await.unwrap();
+        let second = team.reserve_queued(count).await.unwrap();
+        // Whether there is room for a third is known when what becomes of these is.
+        let (third, fourth) = (team.reserve_queued(count), team.reserve_queued(count));
+        let mut third = std::pin::pin!(third);
+        let mut fourth = std::pin::pin!(fourth);
+        assert!(futures_util::poll!(&mut third).is_pending());
+        assert!(futures_util::poll!(&mut fourth).is_pending());
+        waiting.store(1, Ordering::Relaxed);
+        drop(first);
+        assert!(futures_util::poll!(&mut third).is_pending());
+        // The second came to nothing.
+        drop(second);
+        let third = third.await.unwrap();
+        assert!(third.is_some());
+        assert!(futures_util::poll!(&mut fourth).is_pending());
+        waiting.store(2, Ordering::Relaxed);
+        drop(third);
+        let refused = fourth.await.err().unwrap();
+        assert!(refused.message.contains("(quota queued)"), "{refused}");
+        assert!(team.admit_queued(count).is_err());
     }
 
     #[test]

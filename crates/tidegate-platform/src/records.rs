@@ -23,6 +23,8 @@ pub struct RecordOptions {
     pub level: Level,
     /// What usage costs.
     pub prices: Prices,
+    /// Whether answers say what they cost.
+    pub bill: bool,
 }
 
 impl Platform {

@@ -162,11 +162,24 @@ impl Queue {
     /// # Errors
     /// What keeps the file from being read or written; what was sent until then stays sent.
     pub async fn redrive(&self, filter: DeadFilter, per_second: u32) -> Result<u64, Error> {
+        self.redrive_telling(filter, per_second, |_| ()).await
+    }
+
+    /// The same, telling again and again how many were sent until then.
+    ///
+    /// # Errors
+    /// As [`Queue::redrive`].
+    pub async fn redrive_telling(
+        &self,
+        filter: DeadFilter,
+        per_second: u32,
+        told: impl Fn(u64) + Send,
+    ) -> Result<u64, Error> {
         let batch = usize::try_from(per_second / 10)
             .unwrap_or(REDRIVE)
             .clamp(1, REDRIVE);
         let pause = Duration::from_secs_f64(batch as f64 / f64::from(per_second.max(1)));
-        self.each_dead(filter, batch, Some(pause), Command::Redrive)
+        self.each_dead(filter, batch, Some(pause), Command::Redrive, told)
             .await
     }
 
@@ -187,7 +200,7 @@ impl Queue {
     /// # Errors
     /// What keeps the file from being read or written; what was thrown away until then is gone.
     pub async fn purge(&self, filter: DeadFilter) -> Result<u64, Error> {
-        self.each_dead(filter, listing::MAX_PAGE, None, Command::Purge)
+        self.each_dead(filter, listing::MAX_PAGE, None, Command::Purge, |_| ())
             .await
     }
 
@@ -218,6 +231,7 @@ impl Queue {
         batch: usize,
         pause: Option<Duration>,
         command: impl Fn(Vec<i64>) -> Command,
+        told: impl Fn(u64) + Send,
     ) -> Result<u64, Error> {
         let (mut from, mut total) = (None, 0);
         loop {
@@ -227,6 +241,7 @@ impl Queue {
                 && let Reply::Count(count) = self.send(command(numbers)).await?
             {
                 total += count as u64;
+                told(total);
             }
             from = page.next;
             if from.is_none() {

@@ -348,10 +348,18 @@ pub(crate) fn encode_finished(finished: &Finished) -> Vec<u8> {
             out.u8(outcome_number(ended.outcome));
             out.option(ended.status, Out::u16);
         }
-        Ending::Dead(reason) => {
-            out.u8(1);
-            out.u8(reason_number(reason));
-        }
+        Ending::Dead(reason) => match finished.last {
+            None => {
+                out.u8(1);
+                out.u8(reason_number(reason));
+            }
+            Some(last) => {
+                out.u8(3);
+                out.u8(reason_number(reason));
+                out.u8(outcome_number(last.outcome));
+                out.option(last.status, Out::u16);
+            }
+        },
         Ending::Cancelled => out.u8(2),
     }
     out.option(finished.message.as_deref(), Out::text);
@@ -368,14 +376,14 @@ pub(crate) fn encode_finished(finished: &Finished) -> Vec<u8> {
 pub(crate) fn decode_finished(id: InvocationId, bytes: &[u8]) -> Option<Finished> {
     let mut input = open(FINISHED, bytes, &id.as_u128().to_be_bytes())?;
     let function = read_key(&mut input)?;
-    let ended = match input.u8()? {
-        0 => Ending::Done(Ended {
-            outcome: *OUTCOMES.get(usize::from(input.u8()?))?,
-            status: input.option(In::u16)?,
-            retry_after_ms: None,
-        }),
-        1 => Ending::Dead(reason(input.u8()?)?),
-        2 => Ending::Cancelled,
+    let (ended, last) = match input.u8()? {
+        0 => (Ending::Done(read_ended(&mut input)?), None),
+        1 => (Ending::Dead(reason(input.u8()?)?), None),
+        2 => (Ending::Cancelled, None),
+        3 => {
+            let reason = reason(input.u8()?)?;
+            (Ending::Dead(reason), Some(read_ended(&mut input)?))
+        }
         _ => return None,
     };
     Some(Finished {
@@ -392,6 +400,15 @@ pub(crate) fn decode_finished(id: InvocationId, bytes: &[u8]) -> Option<Finished
                 body: Bytes::copy_from_slice(input.bytes()?),
             })
         })?,
+        last,
+    })
+}
+
+fn read_ended(input: &mut In<'_>) -> Option<Ended> {
+    Some(Ended {
+        outcome: *OUTCOMES.get(usize::from(input.u8()?))?,
+        status: input.option(In::u16)?,
+        retry_after_ms: None,
     })
 }
 

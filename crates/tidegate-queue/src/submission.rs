@@ -136,6 +136,8 @@ pub struct Finished {
     pub tries: u32,
     /// The last answer, where there was one that was small enough to keep.
     pub answer: Option<Answer>,
+    /// How the last attempt ended, where what was given up was given up after one.
+    pub last: Option<Ended>,
 }
 
 /// The ways in which an invocation ends for good.

@@ -330,6 +330,7 @@ impl Rows<'_> {
             ended_ms: self.now_ms,
             tries: 0,
             answer: None,
+            last: None,
         };
         self.connection
             .prepare_cached("DELETE FROM items WHERE seq = ?1")?
@@ -356,6 +357,7 @@ impl Rows<'_> {
             let why = "its answer was not kept: the queue has no room";
             message = Some(message.map_or_else(|| why.to_owned(), |said| format!("{said}; {why}")));
         }
+        let is_dead = matches!(ended, Ending::Dead(_));
         Finished {
             id: found.id,
             function: self.whose(found.lane),
@@ -364,6 +366,9 @@ impl Rows<'_> {
             ended_ms: self.now_ms,
             tries: found.state.item.progress.tries + u32::from(leaving.is_some()),
             answer,
+            last: leaving
+                .filter(|_| is_dead)
+                .and_then(|leaving| leaving.ended),
         }
     }
 

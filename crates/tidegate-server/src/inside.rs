@@ -15,16 +15,13 @@ use tidegate_core::{FunctionKey, InstanceId};
 use tidegate_dialect_native::{ApiError, call, inside, route_inside};
 use tidegate_egress::{Inside, Seat};
 use tidegate_instance::INSTANCE;
-use tidegate_platform::{Body, Caller, Function, Lineage, Platform, WHO_CALLS};
+use tidegate_platform::{ATTEMPT, Body, Caller, Function, Lineage, MAX_DEPTH, Platform, WHO_CALLS};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use crate::body::ServerBody;
 use crate::service::{Service, error};
 use crate::worker::{Accepted, Workers};
-
-/// Functions that may call one another, one the next, until it is taken for a circle. Real chains have a handful.
-const MAX_DEPTH: u32 = 32;
 
 /// The function that calls: `namespace/name`. Unlike what the platform says to language hosts, whose headers begin with
 /// `x-tidegate-`, this and the next are for the code.
@@ -143,6 +140,7 @@ fn is_gateway(name: &str) -> bool {
 pub(crate) fn forget(headers: &mut HeaderMap) {
     headers.remove(CALLER);
     headers.remove(CAUSE);
+    headers.remove(ATTEMPT);
 }
 
 /// Answers a request of a function's.

@@ -164,6 +164,7 @@ impl Server {
                 keep: settings.records.keep.clone(),
                 level: settings.records.level,
                 prices: settings.records.prices.clone(),
+                bill: settings.records.bill,
             },
             outlets: settings
                 .outbound
@@ -172,7 +173,6 @@ impl Server {
             revisions: settings.revisions,
             kinds: vec![Arc::new(Native), Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],
-            acceptor: None,
             queue: Some(queue_options(settings, &queue_door)),
         })
         .await?;

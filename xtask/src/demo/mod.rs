@@ -5,6 +5,7 @@ mod examples;
 mod openfaas;
 mod picture;
 mod projects;
+mod schedule;
 mod versions;
 
 use std::net::TcpListener;
@@ -126,6 +127,8 @@ impl<'a> Demo<'a> {
         println!("{} …", openfaas::NAME);
         self.openfaas(&mut rows);
         self.versions(&mut rows);
+        println!("{} …", schedule::NAME);
+        self.schedule(&mut rows);
         rows.push(timed("", "tidegate list", || self.listed()));
         rows.push(timed("", "no such function", || self.unknown()));
         Ok(account(&rows))
@@ -210,6 +213,18 @@ impl<'a> Demo<'a> {
         let mut versions = versions::Versions::default();
         for (what, step) in versions::STEPS {
             let row = timed(versions::NAME, what, || step(&mut versions, self));
+            let good = row.result.is_ok();
+            rows.push(row);
+            if !good {
+                return;
+            }
+        }
+    }
+
+    /// What a schedule calls; later steps stand on the earlier ones.
+    fn schedule(&self, rows: &mut Vec<Row>) {
+        for (what, step) in schedule::STEPS {
+            let row = timed(schedule::NAME, what, || step(self));
             let good = row.result.is_ok();
             rows.push(row);
             if !good {

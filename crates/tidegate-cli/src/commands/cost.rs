@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use anstyle::{AnsiColor, Style};
 use clap::{Args, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tidegate_core::Name;
 use tidegate_document::{CostPage, CostRow};
@@ -22,6 +23,9 @@ use crate::units::{amount, bytes};
 
 /// Where nobody says since when: what most bills speak of.
 const SINCE: &str = "30d";
+
+/// Rows of a chart at most: the hours for which a server keeps usage, unless told otherwise.
+const MAX_ROWS: usize = 400 * 24;
 
 /// Columns of a chart where output is no terminal.
 const CHART: usize = 80;
@@ -40,7 +44,8 @@ Examples:
   tidegate cost --function thumbnail --by hour --since 12h
   tidegate cost --by function -A -o csv > cost.csv
 
-Prices are the server's, its settings 'prices.*'; without any, usage is told and costs nothing.";
+Prices are the server's, its settings 'prices.*'; without any, usage is told and costs nothing.
+Without 'prices.currency', costs are plain numbers.";
 
 /// Show what functions used, and what that costs
 ///
@@ -164,13 +169,18 @@ impl Cost {
             context.note("nothing was used in that time");
             return Ok(());
         }
+        // Prices may be of no currency that anybody named.
+        let unit = match (page.currency.as_str(), total == Money::default()) {
+            ("", true) => None,
+            (currency, _) => Some(currency),
+        };
         let text = if self.chart {
-            chart(context, &groups, &page.currency)
+            chart(context, &self.without_gaps(groups), unit)
         } else {
-            self.table(&groups, &page.currency, total).render()
+            self.table(&groups, unit, total).render()
         };
         context.line(text)?;
-        if page.currency.is_empty() {
+        if unit.is_none() {
             context.note("nothing has a price; the server's settings 'prices.*' give them");
         }
         Ok(())
@@ -214,7 +224,37 @@ impl Cost {
         Ok(groups)
     }
 
-    fn table(&self, groups: &[Group], currency: &str, total: Money) -> Table {
+    /// With a group of nothing for each hour or day between two in which something was used, so that a chart is to scale.
+    fn without_gaps(&self, groups: Vec<Group>) -> Vec<Group> {
+        let step = match self.by {
+            By::Hour => SignedDuration::from_hours(1),
+            By::Day => SignedDuration::from_hours(24),
+            By::Function | By::Namespace => return groups,
+        };
+        let mut all: Vec<Group> = Vec::new();
+        let time = |group: &Group| group.start.as_deref()?.parse::<Timestamp>().ok();
+        for group in groups {
+            let mut next = all
+                .last()
+                .and_then(time)
+                .and_then(|t| t.checked_add(step).ok());
+            while let (Some(gap), Some(here)) = (next, time(&group))
+                && gap < here
+                && all.len() < MAX_ROWS
+            {
+                all.push(Group {
+                    start: Some(gap.to_string()),
+                    ..Group::default()
+                });
+                next = gap.checked_add(step).ok();
+            }
+            all.push(group);
+        }
+        all
+    }
+
+    /// `unit`: the currency of the prices, perhaps without a name; nothing where nothing has a price.
+    fn table(&self, groups: &[Group], unit: Option<&str>, total: Money) -> Table {
         let names = groups[0].names();
         let mut headings: Vec<String> = names.iter().map(|(n, _)| n.to_uppercase()).collect();
         headings.extend(
@@ -229,10 +269,11 @@ impl Cost {
             ]
             .map(str::to_owned),
         );
-        let priced = !currency.is_empty();
-        if priced {
-            headings.push(currency.to_owned());
-        }
+        let priced = unit.is_some();
+        headings.extend(unit.map(|unit| match unit {
+            "" => "COST".to_owned(),
+            currency => currency.to_owned(),
+        }));
         let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
         let mut table = Table::new(&headings);
         for group in groups {
@@ -321,8 +362,8 @@ fn short(start: &str) -> String {
     format!("{head}Z")
 }
 
-fn chart(context: &Context, groups: &[Group], currency: &str) -> String {
-    let priced = !currency.is_empty();
+fn chart(context: &Context, groups: &[Group], unit: Option<&str>) -> String {
+    let priced = unit.is_some();
     let value = |g: &Group| {
         if priced {
             g.money.as_f64()
@@ -330,7 +371,7 @@ fn chart(context: &Context, groups: &[Group], currency: &str) -> String {
             g.gb_seconds
         }
     };
-    let unit = if priced { currency } else { "GB-seconds" };
+    let unit = unit.unwrap_or("GB-seconds");
     let most = groups.iter().map(value).fold(0.0, f64::max);
     let mut table = Table::new(&["", ""]);
     for group in groups {
@@ -339,7 +380,8 @@ fn chart(context: &Context, groups: &[Group], currency: &str) -> String {
             true => group.money.to_string(),
             false => amount(group.gb_seconds),
         };
-        table.row(vec![names.join("/"), format!("{shown} {unit}")]);
+        let shown = format!("{shown} {unit}");
+        table.row(vec![names.join("/"), shown.trim_end().to_owned()]);
     }
     let width = context.size().map_or(CHART, |(width, _)| width);
     let room = width.saturating_sub(table.width() + 2);

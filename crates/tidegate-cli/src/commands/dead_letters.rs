@@ -1,5 +1,7 @@
 //! `dead-letters`.
 
+use std::time::{Duration, Instant};
+
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use tidegate_core::Name;
@@ -15,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::progress::Spinner;
 use crate::table::Table;
 use crate::time::when;
-use crate::units::bytes;
+use crate::units::{amount, bytes};
 
 /// Entries shown where nobody says how many.
 const USUAL: u32 = 50;
@@ -147,7 +149,7 @@ impl DeadLetters {
                     return context.json(&letter);
                 }
                 let text = page(&letter, Timestamp::now());
-                context.bytes(text.as_bytes())
+                context.text(&text)
             }
             Command::Redrive { chosen, rate } => chosen.redrive(context, rate).await,
             Command::Purge { chosen } => chosen.purge(context).await,
@@ -230,9 +232,10 @@ impl Chosen {
                 });
             }
         };
-        let mut done = DeadCount::default();
+        let (mut done, began) = (DeadCount::default(), Instant::now());
         while let Some(count) = lines.next::<DeadCount>().await? {
             done = count;
+            spinner.say(progress(done.count, began.elapsed()));
         }
         drop(spinner);
         self::done(context, "sent again", done);
@@ -249,11 +252,18 @@ impl Chosen {
             DeadCount { count: 1 }
         } else {
             let query = self.which.query(&context.namespace);
+            let _spinner = Spinner::new(context.draws(), "throwing them away".to_owned());
             client.delete_told("/dead-letters", &query).await?
         };
         self::done(context, "thrown away", done);
         Ok(())
     }
+}
+
+/// How many were sent again so far, and how fast that goes.
+fn progress(count: u64, took: Duration) -> String {
+    let rate = count as f64 / took.as_secs_f64().max(1.0);
+    format!("{count} sent again, {} a second", amount(rate))
 }
 
 fn done(context: &mut Context, what: &str, done: DeadCount) {

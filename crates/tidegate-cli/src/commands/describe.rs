@@ -40,7 +40,7 @@ impl Describe {
             return context.json(&function);
         }
         let text = describe(&function, &url(&client, &function), Timestamp::now());
-        context.bytes(text.as_bytes())
+        context.text(&text)
     }
 
     async fn one(&self, context: &mut Context, client: &Client, revision: &str) -> Result {
@@ -55,7 +55,7 @@ impl Describe {
             return context.json(&revision);
         }
         let text = describe_revision(name, &revision, Timestamp::now());
-        context.bytes(text.as_bytes())
+        context.text(&text)
     }
 }
 

@@ -3,12 +3,12 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value as Json, json};
 use tidegate_core::Name;
-use tidegate_document::{API_VERSION, FUNCTION};
+use tidegate_document::{API_VERSION, FUNCTION, TRIGGER};
 use tidegate_manifest::escape;
 
 use super::apply::gateway;
 use super::functions::{list, missing, path};
-use crate::client::ANSWER;
+use crate::client::{ANSWER, Client};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::run::DEFAULT_NAMESPACE;
@@ -19,7 +19,7 @@ const DIALECT: &str = "/metadata/annotations/tidegate.dev~1dialect";
 /// What Tidegate notes on functions.
 const OURS: &str = "tidegate.dev/";
 
-/// Write functions as a manifest that 'apply' accepts
+/// Write functions and their triggers as a manifest that 'apply' accepts
 ///
 /// Code is named by its digest, so the manifest is for servers that have it; secrets are named and not told.
 #[derive(Args)]
@@ -76,6 +76,7 @@ impl Export {
                 None => documents.push(exported(&function)),
             }
         }
+        let triggers = self.triggers(context, &client, &documents).await?;
         if !left_out.is_empty() {
             context.note(format!(
                 "left out, since they are of other APIs: {}; '--output openfaas' writes those of OpenFaaS's",
@@ -86,20 +87,51 @@ impl Export {
             context.note("no functions");
         }
         let text = match self.output {
-            Format::Yaml => yaml(&documents)?,
-            Format::Toml => toml(&documents)?,
+            Format::Yaml => yaml(&[documents, triggers].concat())?,
+            Format::Toml => toml(&documents, &triggers)?,
             Format::Json => {
-                let list = json!({
-                    "apiVersion": API_VERSION,
-                    "kind": "FunctionList",
-                    "items": documents,
-                });
+                let kind = if triggers.is_empty() {
+                    "FunctionList"
+                } else {
+                    "List"
+                };
+                let items = [documents, triggers].concat();
+                let list = json!({ "apiVersion": API_VERSION, "kind": kind, "items": items });
                 format!("{list:#}\n")
             }
             // Written from another list.
             Format::Openfaas => String::new(),
         };
-        context.bytes(text.as_bytes())
+        context.text(&text)
+    }
+
+    /// What calls these functions by a schedule, but for what follows from a function's own document.
+    async fn triggers(
+        &self,
+        context: &Context,
+        client: &Client,
+        functions: &[Json],
+    ) -> Result<Vec<Json>> {
+        let path = match self.all {
+            true => "/triggers".to_owned(),
+            false => format!("/namespaces/{}/triggers", context.namespace),
+        };
+        let all: Json = match client.get(&path, &[], ANSWER).await {
+            Ok(all) => all,
+            // A namespace that is not there has none.
+            Err(e) if e.status() == Some(404) => return Ok(Vec::new()),
+            Err(e) => return Err(e.into()),
+        };
+        let all = all.get("items").and_then(Json::as_array);
+        let wanted = all.into_iter().flatten().filter(|trigger| {
+            let calls = |function: &&Json| {
+                function["metadata"]["name"] == trigger["spec"]["function"]
+                    && function["metadata"]["namespace"] == trigger["metadata"]["namespace"]
+            };
+            let is_owned = trigger.pointer("/status/owner").is_some();
+            !is_owned && (self.names.is_empty() || functions.iter().any(|f| calls(&f)))
+        });
+        Ok(wanted.map(exported).collect())
     }
 
     /// The same in OpenFaaS's words, from OpenFaaS's API.
@@ -137,7 +169,7 @@ impl Export {
         if objects.is_empty() {
             context.note("no functions");
         }
-        context.bytes(yaml(&objects)?.as_bytes())
+        context.text(&yaml(&objects)?)
     }
 }
 
@@ -190,20 +222,20 @@ fn object(function: &Json) -> Option<Json> {
 }
 
 /// What people wrote of a document, with dollar signs that stay dollar signs.
-fn exported(function: &Json) -> Json {
+fn exported(document: &Json) -> Json {
     let mut metadata = Map::new();
     for key in ["name", "namespace", "labels", "annotations"] {
-        let value = function.pointer(&format!("/metadata/{key}"));
+        let value = document.pointer(&format!("/metadata/{key}"));
         metadata.extend(value.map(|v| (key.to_owned(), escaped(v))));
     }
-    let mut spec = escaped(&function["spec"]);
+    let mut spec = escaped(&document["spec"]);
     if let Json::Object(spec) = &mut spec {
         // The server's own note.
         spec.remove("imageDigest");
     }
     json!({
         "apiVersion": API_VERSION,
-        "kind": FUNCTION,
+        "kind": if document["kind"] == TRIGGER { TRIGGER } else { FUNCTION },
         "metadata": metadata,
         "spec": spec,
     })
@@ -236,28 +268,42 @@ fn yaml(documents: &[Json]) -> Result<String> {
     Ok(text)
 }
 
-/// `[functions.KEY]` tables; the key is the name, with the namespace before it where two are of one name.
-fn toml(documents: &[Json]) -> Result<String> {
-    let mut functions = Map::new();
+/// `[functions.KEY]` and `[triggers.KEY]` tables.
+fn toml(functions: &[Json], triggers: &[Json]) -> Result<String> {
+    let mut all = json!({ "functions": tables(functions) });
+    if !triggers.is_empty() {
+        all["triggers"] = Json::Object(tables(triggers));
+    }
+    toml::to_string_pretty(&all).map_err(|e| Error::unexpected("cannot write TOML").because(&e))
+}
+
+/// The key is the name, with the namespace before it where two are of one name.
+fn tables(documents: &[Json]) -> Map<String, Json> {
+    let mut tables = Map::new();
     for document in documents {
         let metadata = &document["metadata"];
         let name = metadata["name"].as_str().unwrap_or_default();
         let namespace = metadata["namespace"].as_str().unwrap_or_default();
-        let mut function = match &document["spec"] {
+        let mut table = match &document["spec"] {
             Json::Object(spec) => spec.clone(),
             _ => Map::new(),
         };
+        // What a trigger calls its function with stands among its other settings.
+        if document["kind"] == TRIGGER
+            && let Some(Json::Object(request)) = table.remove("request")
+        {
+            table.extend(request);
+        }
         let mut key = name.to_owned();
-        if functions.contains_key(&key) {
+        if tables.contains_key(&key) {
             key = format!("{namespace}-{name}");
-            function.insert("name".to_owned(), json!(name));
+            table.insert("name".to_owned(), json!(name));
         }
         for member in ["namespace", "labels", "annotations"] {
             let value = metadata.get(member).cloned();
-            function.extend(value.map(|v| (member.to_owned(), v)));
+            table.extend(value.map(|v| (member.to_owned(), v)));
         }
-        functions.insert(key, Json::Object(function));
+        tables.insert(key, Json::Object(table));
     }
-    toml::to_string_pretty(&json!({ "functions": functions }))
-        .map_err(|e| Error::unexpected("cannot write TOML").because(&e))
+    tables
 }

@@ -3,11 +3,11 @@
 use anstyle::{AnsiColor, Style};
 use clap::Args;
 use tidegate_core::{InvocationId, Name};
-use tidegate_document::LogLine;
+use tidegate_document::{Function, LogLine};
 
 use super::functions::{missing, path};
-use super::records::unkept;
-use crate::client::{Client, Lines};
+use super::records::stopped;
+use crate::client::{ANSWER, Client, Lines};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::time::when;
@@ -73,13 +73,26 @@ impl Logs {
                 context.json_line(&line)?;
             } else {
                 let text = self.text(context, &line);
-                context.bytes(text.as_bytes())?;
+                context.text(&text)?;
             }
         }
         if none && self.record.is_some() {
             context.note("it wrote nothing");
         }
-        Ok(())
+        match &self.name {
+            Some(name) if self.follow => {
+                // They end with their function too.
+                let function = path(&context.namespace, name.as_str());
+                match client.get::<Function>(&function, &[], ANSWER).await {
+                    Err(e) if e.status() == Some(404) => {
+                        context.note(format!("function {name} is no longer there"));
+                        Ok(())
+                    }
+                    _ => Err(stopped(&client).await),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn of_function(&self, context: &Context, client: &Client, name: &str) -> Result<Lines> {
@@ -116,7 +129,12 @@ impl Logs {
 /// What an invocation wrote, as it is kept on disk.
 pub(super) async fn of_record(client: &Client, id: &str) -> Result<Lines> {
     let lines = client.lines(&format!("/records/{id}/logs"), &[]).await;
-    lines.map_err(|e| unkept(e, id))
+    lines.map_err(|e| match e.status() {
+        Some(404) => Error::from(e).hint(format!(
+            "'tidegate records show {id}' shows its tries and what they wrote, if it was accepted to run later"
+        )),
+        _ => e.into(),
+    })
 }
 
 /// Reads an invocation's id.

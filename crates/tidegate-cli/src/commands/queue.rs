@@ -132,7 +132,7 @@ impl Queue {
                     return context.json(&found);
                 }
                 let text = page(&found, Timestamp::now());
-                context.bytes(text.as_bytes())
+                context.text(&text)
             }
             Command::Cancel { ids } => cancel(context, &ids).await,
             Command::Result { id, wait, timeout } => {

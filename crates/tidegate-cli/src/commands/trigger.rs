@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use tidegate_core::Name;
 use tidegate_core::schedule::{Missed, Schedule, UTC};
 use tidegate_document::{
-    API_VERSION, Metadata, TRIGGER, Trigger as Document, TriggerFired, TriggerList, TriggerRequest,
-    TriggerSpec,
+    API_VERSION, Metadata, TRIGGER, Trigger as Document, TriggerFired, TriggerLater, TriggerList,
+    TriggerRequest, TriggerSpec,
 };
 
 use super::describe::Page;
@@ -21,6 +21,9 @@ use crate::table::Table;
 
 /// Largest body that is read, in bytes. The server's own limit; more would not be sent.
 const MAX_BODY: u64 = 128 * 1024;
+
+/// The head of the options that say how often a call is made.
+const RETRYING: &str = "Retrying";
 
 /// Call functions by a schedule
 ///
@@ -125,6 +128,24 @@ struct Create {
     /// What follows the function's own address: /rest?query
     #[arg(long, value_name = "PATH")]
     path: Option<String>,
+    /// How often a call is made again after a failure, in place of what the function says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=1000), help_heading = RETRYING)]
+    retries: Option<u32>,
+    /// Which answers are failures: none, 429 and 502 to 504, 429 and all from 500, or all from 400
+    #[arg(long, value_parser = ["never", "unavailable", "server", "all"], help_heading = RETRYING)]
+    retry_on: Option<String>,
+    /// The pause after the first failure, which doubles: 10s
+    #[arg(long, value_name = "TIME", help_heading = RETRYING)]
+    backoff: Option<String>,
+    /// The longest pause: 5m
+    #[arg(long, value_name = "TIME", help_heading = RETRYING)]
+    max_backoff: Option<String>,
+    /// How much chance is in pauses
+    #[arg(long, value_parser = ["full", "equal", "none"], help_heading = RETRYING)]
+    retry_jitter: Option<String>,
+    /// When a call that has not succeeded is given up: 1h
+    #[arg(long, value_name = "TIME", help_heading = RETRYING)]
+    max_age: Option<String>,
     /// Take the place of a trigger of this name, if there is one
     #[arg(long)]
     replace: bool,
@@ -224,6 +245,14 @@ impl Create {
                     content_type: self.content_type,
                     body,
                 },
+                later: TriggerLater {
+                    retries: self.retries,
+                    retry_on: self.retry_on,
+                    backoff: self.backoff,
+                    max_backoff: self.max_backoff,
+                    jitter: self.retry_jitter,
+                    max_age: self.max_age,
+                },
             },
             status: None,
         };
@@ -236,7 +265,11 @@ impl Create {
         };
         let made: Document = match made {
             Err(e) if e.status() == Some(409) && !self.replace => {
-                return Err(Error::from(e).hint("--replace takes the place of one that is there"));
+                return Err(Error::failed(format!(
+                    "trigger {} is there already in namespace {}",
+                    self.name, context.namespace
+                ))
+                .hint("--replace takes its place"));
             }
             made => made?,
         };
@@ -331,6 +364,7 @@ fn show(trigger: &Document) -> String {
     if let Some(body) = &request.body {
         page.row("Body", &format!("{} bytes", body.len()));
     }
+    page.row("Retrying", &retrying(&spec.later));
     page.row("Created", &meta.creation_timestamp);
     page.row("Fired", &status.fired.to_string());
     let known = |time: &Option<String>| time.clone().unwrap_or_default();
@@ -345,6 +379,22 @@ fn show(trigger: &Document) -> String {
         name = "";
     }
     page.text()
+}
+
+/// What is said of retrying, in the words of the flags; nothing where its function decides.
+fn retrying(later: &TriggerLater) -> String {
+    let said = [
+        ("retries", later.retries.map(|n| n.to_string())),
+        ("on", later.retry_on.clone()),
+        ("backoff", later.backoff.clone()),
+        ("max backoff", later.max_backoff.clone()),
+        ("jitter", later.jitter.clone()),
+        ("max age", later.max_age.clone()),
+    ];
+    let said = said
+        .into_iter()
+        .filter_map(|(word, value)| Some(format!("{word} {}", value?)));
+    said.collect::<Vec<_>>().join(", ")
 }
 
 async fn ask(context: &mut Context, base: &str, name: &Name, what: &str) -> Result<Document> {

@@ -263,6 +263,19 @@ fn what_is_exported_is_accepted_again() {
         json!({ "tidegate.dev/manifest": "theirs", "note": "it's \"so\"" });
     let mut team = odd.clone();
     team["metadata"]["namespace"] = json!("team");
+    let tick = |namespace: &str| {
+        let spec = json!({
+            "function": "odd", "schedule": "TZ=UTC */5 * * * *", "missed": "once", "async": { "retries": 1 },
+            "request": { "body": "5$ ${X}\n", "headers": { "X-Of": "tick" } },
+        });
+        let mut tick = trigger("tick", &spec);
+        tick["metadata"]["namespace"] = json!(namespace);
+        tick
+    };
+    let mut of_its_function = tick("default");
+    of_its_function["metadata"]["name"] = json!("odd-schedule-1");
+    of_its_function["status"]["owner"] = json!("odd");
+    let triggers = json!({ "items": [tick("default"), of_its_function, tick("team")] });
     let here = "GET /namespaces/default/functions/odd";
     let there = "GET /namespaces/team/functions/odd";
     let server = || {
@@ -274,6 +287,13 @@ fn what_is_exported_is_accepted_again() {
             )
             .on(here, 200, &odd)
             .on(there, 200, &team)
+            .on("GET /triggers", 200, &triggers)
+            .on(
+                "GET /namespaces/default/triggers/tick",
+                200,
+                &tick("default"),
+            )
+            .on("GET /namespaces/team/triggers/tick", 200, &tick("team"))
     };
     for format in ["yaml", "toml", "json"] {
         let said = home.run(&server(), &["export", "--all", "-o", format]);
@@ -285,7 +305,7 @@ fn what_is_exported_is_accepted_again() {
         let fake = server();
         let again = home.with_input(&fake, &["apply", "-f", "-"], manifest);
         assert!(
-            again.contains("2 unchanged in"),
+            again.contains("4 unchanged in"),
             "{format}:\n{manifest}\n{again}"
         );
         assert!(fake.asked().iter().all(|a| a.line.starts_with("GET")));
@@ -352,4 +372,114 @@ fn a_split_made_by_hand_outlives_an_apply_that_changes_nothing_else() {
     let put = fake.the("PUT");
     let sent: Value = serde_json::from_slice(&put.body).unwrap();
     assert_eq!(sent["spec"]["traffic"], Value::Null);
+}
+
+const TRIGGERS: &str = r#"
+project = "shop"
+[triggers.new]
+function = "report"
+schedule = "@every 90s"
+body = "{}"
+async = { retries = 5 }
+[triggers.old]
+function = "report"
+schedule = "@hourly"
+[triggers.same]
+function = "report"
+schedule = "@daily"
+"#;
+
+const ITS_TRIGGERS: &str = "/namespaces/default/triggers";
+
+/// A trigger as the manifest's project has applied it.
+fn trigger(name: &str, spec: &Value) -> Value {
+    json!({
+        "apiVersion": "tidegate.dev/v1", "kind": "Trigger",
+        "metadata": {
+            "name": name, "namespace": "default", "resourceVersion": "41",
+            "annotations": { "tidegate.dev/manifest": "shop" },
+        },
+        "spec": spec,
+        "status": { "fired": 3, "nextTick": "2030-01-01T00:00:00Z", "upcoming": ["2030-01-01T00:00:00+00:00"] },
+    })
+}
+
+fn with_triggers() -> Fake {
+    let every = trigger(
+        "new",
+        &json!({ "function": "report", "schedule": "@every 90s" }),
+    );
+    let old = json!({ "function": "report", "schedule": "@daily", "paused": true });
+    let same = json!({ "function": "report", "schedule": "@daily", "missed": "once", "request": { "method": "POST" } });
+    let gone = trigger("gone", &same);
+    let mut others = gone.clone();
+    others["metadata"]["name"] = json!("others");
+    others["metadata"]["annotations"] = json!({ "tidegate.dev/manifest": "theirs" });
+    let all = json!({ "items": [gone, trigger("old", &old), others, trigger("same", &same)] });
+    Fake::new()
+        .on(&format!("PUT {ITS_TRIGGERS}/new"), 201, &every)
+        .on(
+            &format!("GET {ITS_TRIGGERS}/old"),
+            200,
+            &trigger("old", &old),
+        )
+        .on(
+            &format!("PUT {ITS_TRIGGERS}/old"),
+            200,
+            &trigger("old", &old),
+        )
+        .on(
+            &format!("GET {ITS_TRIGGERS}/same"),
+            200,
+            &trigger("same", &same),
+        )
+        .on(&format!("DELETE {ITS_TRIGGERS}/gone"), 204, &json!({}))
+        .on(&format!("GET {ITS_TRIGGERS}"), 200, &all)
+        .on(&format!("GET {WHERE}?limit=500"), 200, &list(&[]))
+}
+
+#[test]
+fn triggers_are_made_changed_and_pruned_like_functions() {
+    let home = Home::new();
+    let path = home.file("tidegate.toml", TRIGGERS);
+    let fake = with_triggers();
+    let mut said = home.run(&fake, &["apply", "-f", &path, "--prune", "--dry-run"]);
+    said.push_str(&home.run(&fake, &["apply", "-f", &path, "--prune"]));
+    said.push_str(&home.run(&fake, &["apply", "-f", &path, "--json"]));
+    check("apply-triggers", &said);
+    let sent = |name: &str| -> Value {
+        let line = format!("PUT /tidegate/v1{ITS_TRIGGERS}/{name}");
+        let asked = fake.asked();
+        let put = asked.iter().find(|a| a.line == line).unwrap();
+        serde_json::from_slice(&put.body).unwrap()
+    };
+    assert_eq!(
+        sent("new")["spec"],
+        json!({
+            "function": "report", "schedule": "@every 90s",
+            "request": { "body": "{}" }, "async": { "retries": 5 },
+        })
+    );
+    // Whoever paused it meant that.
+    let old = sent("old");
+    assert_eq!(old["spec"]["paused"], true);
+    assert_eq!(old["metadata"]["resourceVersion"], "41");
+}
+
+#[test]
+fn a_trigger_that_is_refused_fails_the_apply() {
+    let home = Home::new();
+    let path = home.file(
+        "tidegate.toml",
+        TRIGGERS.split("[triggers.old]").next().unwrap(),
+    );
+    let refused = error(
+        "spec.function: function \"report\" does not exist in namespace \"default\"; deploy it first",
+        "invalid",
+    );
+    let fake = Fake::new().on(&format!("PUT {ITS_TRIGGERS}/new"), 400, &refused);
+    check(
+        "apply-triggers-refused",
+        &home.run(&fake, &["apply", "-f", &path, "--prune"]),
+    );
 }

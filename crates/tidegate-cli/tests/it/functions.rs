@@ -98,7 +98,9 @@ fn logs() {
         .lines(
             &format!("GET {WHERE}/wc/logs?tail=2&since=5m&request={id}&follow=true"),
             &lines,
-        );
+        )
+        .on("GET /", 200, &json!({}))
+        .on(&format!("GET {WHERE}/wc"), 200, &function("wc", "Ready"));
     let mut said = home.run(&fake, &["logs", "wc"]);
     said.push_str(&home.run(
         &fake,
@@ -118,6 +120,21 @@ fn logs() {
     said.push_str(&home.run(&fake, &["logs", "wc", "--json"]));
     said.push_str(&home.run(&fake, &["logs", "wc", "--since", "yesterday"]));
     check("logs", &said);
+}
+
+#[test]
+fn what_a_function_wrote_does_nothing_to_a_terminal() {
+    let home = Home::new();
+    let text = "a\u{1b}]0;title\u{7} b\u{1b}[2J \u{1b}[31mred";
+    let line = json!({ "time": "2026-01-01T00:00:00Z", "instance": "i7", "stream": "stdout", "text": text });
+    let logs = format!("GET {WHERE}/wc/logs");
+    let fake = Fake::new().lines(&logs, &[line]);
+    let shown = home.on_terminal(&fake, &["logs", "wc", "--color", "always"]);
+    let safe = "a\\u{1b}]0;title\\u{7} b\\u{1b}[2J ESC[31mredESC[0m\n";
+    assert!(shown.contains(safe), "{shown:?}");
+    let shown = home.on_terminal(&fake, &["logs", "wc", "--color", "never"]);
+    assert!(shown.contains("\\u{1b}[2J red\n"), "{shown:?}");
+    assert!(home.run(&fake, &["logs", "wc"]).contains(text));
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn triggers() {
         "spec": {
             "function": "thumb", "schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "missed": "all", "jitter": "30s",
             "request": { "headers": { "x-of": "cron" }, "body": "{}" },
+            "async": { "retries": 5, "retryOn": "all", "maxAge": "1h" },
         },
         "status": {
             "fired": 2, "lastTick": "2026-11-22T01:30:00Z", "lastFired": "2026-11-22T01:30:12.5Z",
@@ -153,6 +154,12 @@ fn triggers() {
         "30s",
         "-H",
         "X-Of: cron",
+        "--retries",
+        "5",
+        "--retry-on",
+        "all",
+        "--max-age",
+        "1h",
         "--data",
         &data,
     ];
@@ -179,6 +186,7 @@ fn triggers() {
         json!({
             "function": "thumb", "schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "missed": "all", "jitter": "30s",
             "request": { "headers": { "x-of": "cron" }, "body": "{\"kind\": \"nightly\"}" },
+            "async": { "retries": 5, "retryOn": "all", "maxAge": "1h" },
         })
     );
 }

@@ -120,6 +120,15 @@ fn a_list_goes_on_over_pages_until_there_are_enough() {
 }
 
 #[test]
+fn an_invocation_that_asked_for_nothing_is_named() {
+    let home = Home::new();
+    let asked = format!("GET /records?parent={}&limit=50", id(1));
+    let fake = Fake::new().on(&asked, 200, &page(&[]));
+    let said = home.run(&fake, &["records", "--parent", &id(1)]);
+    check("records-parent-none", &said);
+}
+
+#[test]
 fn records_are_followed() {
     let home = Home::new();
     let came = [
@@ -130,6 +139,8 @@ fn records_are_followed() {
     let fake = Fake::new()
         .lines("GET /records?namespace=default&follow=true", &came)
         .lines("GET /records?namespace=default&limit=5&follow=true", &came);
+    // The first time the server answers still, the second time it is gone.
+    let fake = fake.on("GET /", 200, &json!({ "name": "tidegate" }));
     let mut said = home.run(&fake, &["records", "--follow"]);
     said.push_str(&home.run(&fake, &["records", "-f", "--limit", "5", "-o", "json"]));
     check("records-follow", &said);
@@ -273,6 +284,19 @@ fn costs(currency: &str) -> Value {
         ),
     ];
     json!({ "currency": currency, "items": rows, "total": "0.500000006" })
+}
+
+#[test]
+fn what_has_no_price_is_told_all_the_same() {
+    let home = Home::new();
+    let mut free = costs("");
+    for row in free["items"].as_array_mut().unwrap() {
+        row["cost"]["total"] = json!("0");
+    }
+    let fake = Fake::new().on("GET /cost?by=total&namespace=default&since=30d", 200, &free);
+    let mut said = home.run(&fake, &["cost"]);
+    said.push_str(&home.run(&fake, &["cost", "--chart"]));
+    check("cost-free", &said);
 }
 
 #[test]

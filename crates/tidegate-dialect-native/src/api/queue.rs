@@ -1,5 +1,7 @@
 //! What was accepted to run later, and what was given up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use axum::body::{Body, Bytes};
@@ -15,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::queue::Reason;
 use tidegate_core::{FunctionKey, InvocationId, Name, ParseIdError};
 use tidegate_platform::{
-    Answer as Kept, DeadFilter, DeadLetter as Letter, Ending, Error, Finished, KeptBody,
-    MAX_QUEUED, QueueEntry, QueueFilter, Shown, canonical_namespace,
+    Answer as Kept, DOOR_HEADERS, DeadFilter, DeadLetter as Letter, Ending, Error, Finished,
+    KeptBody, MAX_QUEUED, QueueEntry, QueueFilter, Shown, canonical_namespace,
 };
 use utoipa::{IntoParams, ToSchema};
 
@@ -38,6 +40,9 @@ const UNHURRIED: u32 = 1_000_000;
 
 /// Bytes of a body that are shown.
 const SHOWN: usize = 4096;
+
+/// How often is told how many dead letters were sent again until then.
+const TELL: Duration = Duration::from_secs(1);
 
 const NDJSON: &str = "application/x-ndjson";
 
@@ -205,6 +210,7 @@ pub(crate) async fn get_dead_letter(
                 headers: request
                     .headers
                     .into_iter()
+                    .filter(|(name, _)| !name.starts_with(DOOR_HEADERS))
                     .map(|(name, value)| {
                         let is_hidden = HIDDEN.contains(&name.as_str());
                         let value = match is_hidden {
@@ -264,12 +270,26 @@ pub(crate) async fn redrive_dead_letters(
         ));
     }
     let rate = wanted.rate.unwrap_or(UNHURRIED);
-    let work = async move {
-        let sent = platform.redrive(filter, rate).await?;
-        let told = DeadCount { count: sent };
-        Ok::<_, Error>(logs::text(std::iter::once(told)))
-    };
-    let told = Body::from_stream(stream::once(work));
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = sent.clone();
+    let work = Box::pin(async move {
+        let told = |count| counted.store(count, Ordering::Relaxed);
+        platform.redrive(filter, rate, told).await
+    });
+    // How many until now, again and again, and at the end how many.
+    let told = stream::unfold(Some(work), move |work| {
+        let sent = sent.clone();
+        async move {
+            let mut work = work?;
+            let (count, work) = tokio::select! {
+                done = &mut work => (done, None),
+                () = tokio::time::sleep(TELL) => (Ok(sent.load(Ordering::Relaxed)), Some(work)),
+            };
+            let line = count.map(|count| logs::text(std::iter::once(DeadCount { count })));
+            Some((line, work))
+        }
+    });
+    let told = Body::from_stream(told);
     Ok(([(CONTENT_TYPE, NDJSON)], told).into_response())
 }
 
@@ -397,7 +417,10 @@ fn queued(entry: &QueueEntry) -> Queued {
 fn finished(finished: &Finished) -> Queued {
     let (state, outcome, reason) = match finished.ended {
         Ending::Done(ended) => (QueueState::Done, Some(ended.outcome), None),
-        Ending::Dead(reason) => (QueueState::Dead, None, Some(reason)),
+        Ending::Dead(reason) => {
+            let last = finished.last.map(|last| last.outcome);
+            (QueueState::Dead, last, Some(reason))
+        }
         Ending::Cancelled => (QueueState::Cancelled, None, None),
     };
     Queued {
@@ -428,7 +451,7 @@ fn letter_of(letter: &Letter) -> DeadLetter {
         namespace: finished.function.namespace.to_string(),
         function: finished.function.name.to_string(),
         reason: letter.reason.as_str().to_owned(),
-        outcome: None,
+        outcome: finished.last.map(|last| last.outcome.as_str().to_owned()),
         status: finished.answer.as_ref().map(|answer| answer.status),
         message: finished.message.clone(),
         accepted: (letter.accepted_ms > 0).then(|| timestamp(letter.accepted_ms)),

@@ -12,7 +12,7 @@ use tidegate_platform::{ObjectKey, Put, Trigger as Kept, canonical_namespace};
 use super::accept::{check_identity, stored};
 use super::{Answer, Context, parse};
 use crate::document::{
-    API_VERSION, ErrorBody, TRIGGER, Trigger, TriggerFired, TriggerList, TriggerSpec, TriggerStatus,
+    API_VERSION, ErrorBody, TRIGGER, Trigger, TriggerFired, TriggerList, TriggerStatus,
 };
 use crate::error::ApiError;
 
@@ -190,27 +190,11 @@ fn shown(trigger: &Kept) -> Trigger {
             .collect(),
         owner: trigger.owner().map(|owner| owner.name),
     };
-    let spec = &trigger.spec;
-    let request = &spec.request;
     Trigger {
         api_version: API_VERSION.to_owned(),
         kind: TRIGGER.to_owned(),
         metadata: crate::render::metadata(&trigger.object),
-        spec: TriggerSpec {
-            function: spec.function.clone(),
-            schedule: spec.schedule.clone(),
-            time_zone: spec.time_zone.clone(),
-            missed: spec.missed.clone(),
-            jitter: spec.jitter.clone(),
-            paused: spec.paused,
-            request: crate::document::TriggerRequest {
-                method: request.method.clone(),
-                path: request.path.clone(),
-                headers: request.headers.clone(),
-                content_type: request.content_type.clone(),
-                body: request.body.clone(),
-            },
-        },
+        spec: trigger.spec.clone(),
         status: Some(status),
     }
 }

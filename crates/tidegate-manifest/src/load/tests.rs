@@ -113,6 +113,94 @@ fn a_manifest_becomes_functions() {
 }
 
 #[test]
+fn triggers_stand_beside_functions() {
+    let text = r#"
+project = "shop"
+namespace = "team"
+[functions.report]
+path = "./report"
+namespace = "office"
+[triggers.nightly]
+function = "report"
+schedule = "30 2 * * *"
+timeZone = "Europe/Berlin"
+jitter = "30s"
+body = '{"day":"$DAY"}'
+headers = { X-From = "nightly" }
+async = { retries = 5, maxAge = "1h" }
+[triggers.elsewhere]
+name = "often"
+function = "mail"
+schedule = "@every 90s"
+paused = true
+labels = { app = "shop" }
+"#;
+    let loaded = load("tidegate.toml", text, &[("DAY", "monday")]).unwrap();
+    let [nightly, often] = &loaded.triggers[..] else {
+        panic!("two triggers");
+    };
+    assert_eq!(
+        (nightly.name.as_str(), nightly.function()),
+        ("nightly", "report")
+    );
+    // That of the function that it calls.
+    assert_eq!(nightly.namespace.as_ref().unwrap().as_str(), "office");
+    assert_eq!(nightly.annotations[MANIFEST], "shop");
+    assert_eq!(nightly.origin.to_string(), "tidegate.toml:7");
+    assert_eq!(
+        Json::Object(nightly.spec.clone()),
+        json!({
+            "function": "report", "schedule": "30 2 * * *", "timeZone": "Europe/Berlin", "jitter": "30s",
+            "request": { "body": "{\"day\":\"monday\"}", "headers": { "X-From": "nightly" } },
+            "async": { "retries": 5, "maxAge": "1h" },
+        })
+    );
+    assert_eq!(often.name.as_str(), "often");
+    assert_eq!(often.namespace.as_ref().unwrap().as_str(), "team");
+    assert_eq!(often.spec["paused"], true);
+    assert_eq!(often.labels["app"], "shop");
+    let document = "kind: Trigger\nmetadata: {name: nightly, namespace: office}\nspec: {function: report, \
+                    schedule: '@daily', request: {method: PUT}}\nstatus: {fired: 3}\n";
+    let loaded = load("x.yaml", document, &[]).unwrap();
+    assert!(loaded.functions.is_empty());
+    assert_eq!(
+        Json::Object(loaded.triggers[0].spec.clone()),
+        json!({ "function": "report", "schedule": "@daily", "request": { "method": "PUT" } })
+    );
+}
+
+#[test]
+fn mistakes_of_triggers_have_their_place() {
+    let toml = r#"
+[functions.f]
+triggers = [{ kind = "schedule", cron = "* * * * *" }]
+[triggers.a]
+function = "f"
+schedule = "0 25 * * *"
+jitter = "2h"
+missed = "some"
+[triggers.b]
+shedule = "@daily"
+timeZone = "Mars"
+[triggers.c]
+function = "f"
+schedule = "@daily"
+timeZone = "Mars/Base"
+async = { concurrency = 1, retries = 2000 }
+headers = "none"
+"#;
+    insta::assert_snapshot!("mistakes-triggers", told("tidegate.toml", toml));
+    let twice = "triggers: {a: {function: f, schedule: '@daily'}}\n---\nkind: Trigger\nmetadata: {name: a}\n\
+                 spec: {function: f}\n";
+    let said = told("x.yaml", twice);
+    assert!(said.contains("spec has no schedule"), "{said}");
+    assert!(
+        said.contains("trigger a stands already at x.yaml:1"),
+        "{said}"
+    );
+}
+
+#[test]
 fn yaml_says_the_same_in_any_number_of_documents() {
     let yaml = r"
 namespace: team
@@ -233,6 +321,26 @@ fn a_function_stands_once() {
         said.starts_with("function a stands already at x.yaml:1\n"),
         "{said}"
     );
+}
+
+#[test]
+fn a_project_has_its_folders_name() {
+    let nothing = |_: &str| None;
+    let loader = Loader {
+        env: &nothing,
+        env_files: Vec::new(),
+    };
+    // As a file is named that one stands beside, and as its folder is.
+    for folder in ["", "."] {
+        let input = Input::Text {
+            name: "tidegate.toml".to_owned(),
+            text: "[functions.f]".to_owned(),
+            folder: PathBuf::from(folder),
+        };
+        let loaded = loader.load(&[input]).unwrap();
+        let projects: Vec<&str> = loaded.projects.iter().map(String::as_str).collect();
+        assert_eq!(projects, ["tidegate-manifest"], "{folder:?}");
+    }
 }
 
 #[test]

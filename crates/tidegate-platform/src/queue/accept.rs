@@ -12,8 +12,9 @@ use http::header::{
 };
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use tidegate_contract::BodyFault;
-use tidegate_core::record::{Cause, TraceContext};
+use tidegate_contract::{BodyFault, Caller};
+use tidegate_core::queue::Retrying;
+use tidegate_core::record::{Cause, CauseKind, TraceContext};
 use tidegate_core::{FunctionKey, InvocationId};
 use tidegate_engine::Failure;
 use tidegate_queue::{
@@ -21,7 +22,10 @@ use tidegate_queue::{
     Target,
 };
 use tidegate_store::BlobError;
+use tokio::sync::oneshot;
 
+use super::marks::Marks;
+use crate::quotas::Reserved;
 use crate::{Body, Error, NotQueued, Platform};
 
 /// What belongs to a connection, or to the way that a body came.
@@ -47,7 +51,7 @@ const BODY_IDLE: Duration = Duration::from_secs(60);
 const LEAST_AGE: Duration = Duration::from_secs(1);
 
 /// The key by which everything of a function that is ordered is ordered.
-const ALL: &str = "";
+pub(super) const ALL: &str = "";
 
 /// A call that is to be made later.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +64,10 @@ pub struct Later {
     pub path_and_query: String,
     /// Those of the request.
     pub headers: HeaderMap,
+    /// Who called, where the function is to be told as if it were called directly.
+    pub caller: Option<Caller>,
+    /// Which revision it is for, where it is for one.
+    pub revision: Option<Named>,
     /// What led to it.
     pub cause: Cause,
     /// Where that stands in a distributed trace.
@@ -68,7 +76,9 @@ pub struct Later {
     pub depth: u32,
     /// Not before this has passed.
     pub delay: Duration,
-    /// When it is given up, in place of what its function says.
+    /// What becomes of it if it does not succeed, over what its function says of that.
+    pub retrying: Retrying,
+    /// When it is given up, in place of all of that.
     pub max_age: Option<Duration>,
     /// See [`Submission::order_key`].
     pub order_key: Option<String>,
@@ -76,6 +86,15 @@ pub struct Later {
     pub idempotency: Option<String>,
     /// Who gets the answer.
     pub callback: Option<String>,
+}
+
+/// A revision that a call is for, looked for when the call is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its own word, a tag, or `latest`.
+    pub word: String,
+    /// Whether whoever asked may call private ones.
+    pub may_be_private: bool,
 }
 
 /// Why a call was not accepted. It will not be made.
@@ -127,7 +146,13 @@ impl Platform {
         let queued = self.in_queue().ok_or(NotAccepted::NoQueue)?;
         let queue = &queued.queue;
         let rules = self.rules().of(function);
-        self.admit_later(function)?;
+        // Ticks of schedules count, and are accepted all the same: nobody is there to send them again.
+        let is_limited = later.cause.kind != CauseKind::Schedule;
+        if is_limited {
+            // Before a byte of the body is read; what counts is asked again when it is there.
+            self.admit_queued(&function.namespace)
+                .map_err(NotAccepted::Quota)?;
+        }
         if let Some(url) = &later.callback {
             self.check_callback(url).map_err(NotAccepted::Invalid)?;
         }
@@ -151,7 +176,10 @@ impl Platform {
             Kept::Spooled(spooled) => Some(*spooled),
             Kept::Inline(_) => None,
         };
-        let mut policy = rules.policy;
+        let mut policy = later
+            .retrying
+            .over(rules.policy)
+            .map_err(|e| NotAccepted::Invalid(e.to_string()))?;
         if let Some(age) = later.max_age {
             policy.max_age_ms = millis(age);
         }
@@ -163,6 +191,13 @@ impl Platform {
             .order_key
             .or_else(|| rules.ordered.then(|| ALL.to_owned()));
         let keep_result = rules.keep_result.unwrap_or(queued.keep_result);
+        let mut headers = headers(&later.headers);
+        let marks = Marks {
+            caller: later.caller,
+            revision: later.revision,
+            told: false,
+        };
+        marks.write(&mut headers);
         let submission = Submission {
             id,
             function: function.clone(),
@@ -171,7 +206,7 @@ impl Platform {
             request: Payload {
                 method: later.method,
                 path_and_query: later.path_and_query,
-                headers: headers(&later.headers),
+                headers,
                 body: kept,
             },
             cause: later.cause,
@@ -186,7 +221,14 @@ impl Platform {
             callback: later.callback.map(|url| Callback { url }),
             keep_result_ms: millis(keep_result),
         };
-        let accepted = queue.accept(submission).await;
+        let reserved = match is_limited {
+            true => self.reserve_queued(&function.namespace).await,
+            false => Ok(None),
+        };
+        let accepted = match reserved {
+            Ok(reserved) => self.hand_over(submission, reserved).await,
+            Err(refused) => Err(NotAccepted::Quota(refused)),
+        };
         if let Some(spooled) = spooled
             && !matches!(
                 accepted,
@@ -205,12 +247,40 @@ impl Platform {
         Ok(accepted)
     }
 
+    /// Has a submission accepted, which holds its place in what the namespace may have queued until it is or is not.
+    async fn hand_over(
+        &self,
+        submission: Submission,
+        reserved: Option<Reserved>,
+    ) -> Result<Accepted, NotAccepted> {
+        let queued = self.in_queue().ok_or(NotAccepted::NoQueue)?;
+        let queue = queued.queue.clone();
+        let Some(reserved) = reserved else {
+            return Ok(queue.accept(submission).await?);
+        };
+        // What was sent to be written is written though its client hangs up, and the place is taken until it is.
+        let (tell, told) = oneshot::channel();
+        self.spawn(async move {
+            let accepted = queue.accept(submission).await;
+            drop(reserved);
+            // Nobody may be there any more.
+            let _ = tell.send(accepted);
+        });
+        match told.await {
+            Ok(accepted) => Ok(accepted?),
+            Err(_) => Err(NotAccepted::Later {
+                message: "the server is shutting down".to_owned(),
+                after: AGAIN,
+            }),
+        }
+    }
+
     /// What can be said of a callback's address before anything is sent there.
     ///
     /// # Errors
     /// It may not be reached, or is no address; for people.
     pub fn check_callback(&self, url: &str) -> Result<(), String> {
-        if let Some(function) = self.inside(url) {
+        if let Some((function, _)) = self.inside(url) {
             if self.is_private(&function) {
                 return Err(super::runner::private(&function));
             }
@@ -232,17 +302,14 @@ impl Platform {
         })
     }
 
-    fn admit_later(&self, function: &FunctionKey) -> Result<(), NotAccepted> {
-        let namespace = &function.namespace;
-        if !self.limits_queued(namespace) {
-            return Ok(());
-        }
+    /// How many invocations of a namespace wait or run, with what is told on behalf of its functions.
+    pub(crate) fn queued_in(&self, namespace: &str) -> u64 {
         let Some(queued) = self.in_queue() else {
-            return Ok(());
+            return 0;
         };
         // Lanes are in the order of namespaces.
         let mut after = FunctionKey {
-            namespace: namespace.clone(),
+            namespace: namespace.into(),
             group: "".into(),
             name: "".into(),
         };
@@ -251,17 +318,15 @@ impl Platform {
             let lanes = queued.queue.lanes(Some(&after), LANES);
             let of_namespace = lanes
                 .iter()
-                .take_while(|lane| lane.function.namespace == *namespace);
+                .take_while(|lane| *lane.function.namespace == *namespace);
             waiting += of_namespace.map(|lane| lane.queued).sum::<u64>();
             match lanes.last() {
-                Some(last) if lanes.len() == LANES && last.function.namespace == *namespace => {
+                Some(last) if lanes.len() == LANES && *last.function.namespace == *namespace => {
                     after = last.function.clone();
                 }
-                _ => break,
+                _ => return waiting,
             }
         }
-        self.admit_queued(namespace, waiting)
-            .map_err(NotAccepted::Quota)
     }
 
     /// In memory what is small, on disk what is not.
@@ -352,7 +417,7 @@ fn headers(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -6,6 +6,8 @@
 //! want to hear of the end is written in the words of the dialect that it came through ([`QueueDoor`]).
 
 mod accept;
+mod follow;
+mod marks;
 mod rules;
 mod runner;
 mod signing;
@@ -31,10 +33,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::platform::WeakPlatform;
 use crate::{Body, Error, Platform};
 
-pub use accept::{Later, NotAccepted};
+pub use accept::{Later, Named, NotAccepted};
+pub use marks::DOOR_HEADERS;
 pub use rules::QueueRules;
-pub(crate) use runner::PlatformRunner;
-pub use runner::WHO_CALLS;
+pub use runner::{ATTEMPT, MAX_DEPTH, WHO_CALLS};
+pub(crate) use runner::{PlatformRunner, of_fault};
 
 /// The queue of a platform.
 pub struct QueueOptions {
@@ -80,7 +83,7 @@ pub(crate) struct Queued {
     pub(crate) signing: signing::Keys,
     dispatcher: Dispatcher,
     max_body: u64,
-    keep_result: Duration,
+    pub(crate) keep_result: Duration,
     /// KiB of bodies that are read and not yet on disk.
     reading: Semaphore,
     draining: AtomicBool,
@@ -270,8 +273,14 @@ impl Platform {
     ///
     /// # Errors
     /// The queue cannot be read or written; what was sent until then stays sent.
-    pub async fn redrive(&self, filter: DeadFilter, per_second: u32) -> Result<u64, Error> {
-        Ok(self.queue()?.redrive(filter, per_second).await?)
+    pub async fn redrive(
+        &self,
+        filter: DeadFilter,
+        per_second: u32,
+        told: impl Fn(u64) + Send,
+    ) -> Result<u64, Error> {
+        let queue = self.queue()?;
+        Ok(queue.redrive_telling(filter, per_second, told).await?)
     }
 
     /// Sends one dead letter again.

@@ -1,7 +1,6 @@
 //! Attempts at what is queued: each is a call like any other, with a record of its own.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -15,14 +14,16 @@ use tidegate_contract::{BodyFault, Prefix};
 use tidegate_core::queue::{Ended, Verdict};
 use tidegate_core::record::{Cause, CauseKind};
 use tidegate_core::{Access, FunctionKey, Limit, Outcome};
-use tidegate_engine::{CallContext, Failure, ReplyBody};
+use tidegate_engine::{CallContext, Chosen, Failure, Function, ReplyBody};
 use tidegate_queue::{
     Allowance, Answer, Attempt, Body as Kept, Courier, Destination, Listener, MAX_INLINE_BYTES,
-    Payload, Ran, Rate, Runner, Target, Told, Work, plain,
+    Payload, Ran, Rate, Runner, Submission, Target, Told, Work, plain,
 };
 use tokio::time::Instant;
 
 use super::QueueDoor;
+use super::accept::{Named, millis};
+use super::marks::{DOOR_HEADERS, Marks};
 use crate::platform::WeakPlatform;
 use crate::{Body, Platform};
 
@@ -36,11 +37,15 @@ const OUTCOME: HeaderName = HeaderName::from_static("x-tidegate-outcome");
 /// An answer that was cut has this header, with the bytes that were kept of it.
 const CUT: &str = "x-tidegate-cut";
 
-/// Headers of kept requests that begin so are between doors and us.
-const OURS: &str = "x-tidegate-door-";
-
 /// Headers by which code is told who calls and why; only the platform says so.
 pub const WHO_CALLS: [&str; 2] = ["tidegate-caller", "tidegate-cause"];
+
+/// The header by which code is told which attempt at a call that is made later this is, counted from 1.
+pub const ATTEMPT: &str = "tidegate-attempt";
+
+/// Functions that may call one another, or be told of one another's ends, one the next, until it is taken for a circle.
+/// Real chains have a handful.
+pub const MAX_DEPTH: u32 = 32;
 
 /// Runs what is queued on a platform.
 pub(crate) struct PlatformRunner {
@@ -110,6 +115,13 @@ impl Runner for PlatformRunner {
         platform.map_or(NOTHING, |platform| platform.allowance(function))
     }
 
+    fn address(&self, item: Submission) -> Submission {
+        match self.platform.upgrade() {
+            Some(platform) => platform.under_its_rules(item),
+            None => item,
+        }
+    }
+
     fn tell(&self, work: &Work, told: &Told<'_>, to: Listener<'_>) -> Option<Payload> {
         let door = self.door(&work.submission.door);
         Some(match (door, to) {
@@ -133,15 +145,24 @@ impl Platform {
                 Err(error) => setback(error.to_string()),
             };
         };
-        let request = match self.request(work, path).await {
+        let submission = &work.submission;
+        if submission.depth > MAX_DEPTH {
+            return Ran::refused(format!(
+                "{MAX_DEPTH} functions have called one another until {key}: it is taken for a circle"
+            ));
+        }
+        let marks = Marks::read(&submission.request.headers);
+        if marks.told && self.is_private(key) {
+            return Ran::refused(private(key));
+        }
+        let request = match self.request(work, path, attempt).await {
             Ok(request) => request,
             Err(ran) => return *ran,
         };
-        let submission = &work.submission;
         let context = CallContext {
             id: crate::new_id(),
             prefix: Prefix::default(),
-            caller: None,
+            caller: marks.caller,
             received: Instant::now(),
             depth: submission.depth,
             cause: Cause {
@@ -156,7 +177,14 @@ impl Platform {
             },
             trace: submission.trace,
         };
-        let ran = match self.call(&function, request, context).await {
+        let called = match &marks.revision {
+            None => self.call(&function, request, context).await,
+            Some(named) => match self.chosen(&function, named).await {
+                Ok(chosen) => self.call_chosen(&function, chosen, request, context).await,
+                Err(ran) => return *ran,
+            },
+        };
+        let ran = match called {
             Ok(response) => answered(response).await,
             Err(failure) => failed(&failure),
         };
@@ -171,8 +199,35 @@ impl Platform {
         }
     }
 
+    /// The revision that goes by a name now.
+    async fn chosen(&self, function: &Arc<Function>, named: &Named) -> Result<Chosen, Box<Ran>> {
+        let key = function.key();
+        let word = &named.word;
+        match self.choose(function, word).await {
+            Ok(chosen) if chosen.access() == Access::Private && !named.may_be_private => {
+                Err(Box::new(Ran::refused(format!(
+                    "revision {word:?} of function {key} is private now"
+                ))))
+            }
+            Ok(chosen) => Ok(chosen),
+            // With nobody there at all, they could not be looked through.
+            Err(unknown) if unknown.there.is_empty() => Err(Box::new(setback(format!(
+                "the revisions of function {key} cannot be read"
+            )))),
+            Err(unknown) => Err(Box::new(Ran::refused(format!(
+                "function {key} has no revision or tag {word:?} any more; there are {}",
+                unknown.there.join(", ")
+            )))),
+        }
+    }
+
     /// The request, as it was made.
-    async fn request(&self, work: &Work, path: &str) -> Result<Request<Body>, Box<Ran>> {
+    async fn request(
+        &self,
+        work: &Work,
+        path: &str,
+        attempt: Attempt,
+    ) -> Result<Request<Body>, Box<Ran>> {
         let kept = &work.submission.request;
         let unusable = |what: &str| {
             Box::new(Ran::refused(format!(
@@ -202,9 +257,10 @@ impl Platform {
         *request.uri_mut() = Uri::try_from(path).map_err(|_| unusable("the path"))?;
         let headers = request.headers_mut();
         // What an answer says of who calls is not to be believed.
-        let is_told = matches!(work.submission.target, Target::Url(_));
+        let is_told =
+            matches!(work.submission.target, Target::Url(_)) || Marks::read(&kept.headers).told;
         for (name, value) in &kept.headers {
-            if name.starts_with(OURS) || is_told && WHO_CALLS.contains(&name.as_str()) {
+            if name.starts_with(DOOR_HEADERS) || is_told && WHO_CALLS.contains(&name.as_str()) {
                 continue;
             }
             if let (Ok(name), Ok(value)) = (
@@ -214,6 +270,10 @@ impl Platform {
                 headers.append(name, value);
             }
         }
+        headers.insert(
+            HeaderName::from_static(ATTEMPT),
+            HeaderValue::from(attempt.number),
+        );
         Ok(request)
     }
 
@@ -269,11 +329,10 @@ impl Platform {
         Ok(())
     }
 
-    /// The function that an address means, as code inside would call it.
-    pub(super) fn inside(&self, url: &str) -> Option<FunctionKey> {
+    /// The function that an address means, as code inside would call it, and the path below it.
+    pub(super) fn inside(&self, url: &str) -> Option<(FunctionKey, String)> {
         let doors = &self.in_queue()?.doors;
-        let found = doors.iter().find_map(|door| door.inside(url));
-        found.map(|(function, _)| function)
+        doors.iter().find_map(|door| door.inside(url))
     }
 
     /// Whether a function is known to be private.
@@ -390,7 +449,7 @@ fn by_code(ran: Ran, codes: &[u16]) -> Ran {
     }
 }
 
-fn of_fault(fault: BodyFault) -> Outcome {
+pub(crate) fn of_fault(fault: BodyFault) -> Outcome {
     match fault {
         BodyFault::InstanceGone => Outcome::Function,
         BodyFault::Deadline => Outcome::Limit(Limit::Timeout),
@@ -427,10 +486,6 @@ fn setback(message: String) -> Ran {
         retry_after_ms: None,
     };
     Ran::ended(ended, None).because(message)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -16,10 +16,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
-use serde::{Deserialize, Serialize};
-use tidegate_core::record::{Cause, CauseKind};
+use serde::Deserialize as _;
+use tidegate_core::queue::{Policy, Retrying};
 use tidegate_core::schedule::{Missed, Plan, UTC};
 use tidegate_core::{FunctionKey, FunctionRef, InvocationId, Name};
+use tidegate_document::{API_VERSION, TRIGGER as KIND, TriggerSpec};
 use tidegate_store::{Object, ObjectKey, OwnerReference, Preconditions, Put, Query};
 use tidegate_trigger_schedule::{Id, Known, State, Wanted};
 
@@ -27,40 +28,11 @@ use crate::{Error, LowerError, Platform};
 
 pub use owned::Scheduled;
 pub(crate) use owned::Wishes;
-pub use request::{MAX_TRIGGER_BODY, TriggerRequest};
-pub use run::{Enqueue, NotQueued, QueuedCall};
-
-pub(crate) const API_VERSION: &str = "tidegate.dev/v1";
-/// `kind` of triggers.
-pub(crate) const KIND: &str = "Trigger";
+pub use request::MAX_TRIGGER_BODY;
+pub use run::NotQueued;
 
 /// Tries of a change that others race with: the loop writes the status whenever a trigger ticks.
 const TRIES: usize = 16;
-
-/// What is wanted of a trigger, as it is stored.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TriggerSpec {
-    /// The function that is called, of the same namespace.
-    pub function: String,
-    /// When: five fields of cron, `@hourly` and its like, `@every 90s`, or `@at` a moment.
-    pub schedule: String,
-    /// The IANA name of the zone that the schedule speaks of; UTC where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time_zone: Option<String>,
-    /// `skip`, `once` or `all`; `once` where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub missed: Option<String>,
-    /// Each tick is late by up to so much, `30s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub jitter: Option<String>,
-    /// Nothing happens while it is.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub paused: bool,
-    /// What the function is called with: a POST without a body where absent.
-    #[serde(default, skip_serializing_if = "TriggerRequest::is_default")]
-    pub request: TriggerRequest,
-}
 
 /// A trigger.
 #[derive(Clone, Debug)]
@@ -85,63 +57,71 @@ pub(crate) fn zones() -> TimeZoneDatabase {
     jiff::tz::db().clone()
 }
 
-// === impl TriggerSpec ===
+// === what is wanted of one ===
 
-impl TriggerSpec {
-    /// Reads what a document says.
-    ///
-    /// # Errors
-    /// It says something that cannot be; the message names the field, the value and what would do.
-    pub fn of(object: &Object) -> Result<Self, LowerError> {
-        let spec = object
-            .spec()
-            .ok_or_else(|| LowerError::new("spec", "is missing"))?;
-        Self::deserialize(spec).map_err(|e| LowerError::new("spec", e.to_string()))
-    }
+/// Reads what a document says.
+fn spec_of(object: &Object) -> Result<TriggerSpec, LowerError> {
+    let spec = object
+        .spec()
+        .ok_or_else(|| LowerError::new("spec", "is missing"))?;
+    TriggerSpec::deserialize(spec).map_err(|e| LowerError::new("spec", e.to_string()))
+}
 
-    /// Checks all of it.
-    ///
-    /// # Errors
-    /// As [`TriggerSpec::of`].
-    pub fn check(&self) -> Result<(), LowerError> {
-        Name::new(&self.function).map_err(|e| LowerError::new("spec.function", e.to_string()))?;
-        self.plan(&Arc::from(""), Timestamp::UNIX_EPOCH)?;
-        self.request.check()
-    }
+/// Checks all of it; the message names the field, the value and what would do.
+fn check(spec: &TriggerSpec) -> Result<(), LowerError> {
+    Name::new(&spec.function).map_err(|e| LowerError::new("spec.function", e.to_string()))?;
+    plan(spec, &Arc::from(""), Timestamp::UNIX_EPOCH)?;
+    retrying(spec)
+        .over(Policy::default())
+        .map_err(|e| LowerError::new(format!("spec.async.{}", e.field), e.why))?;
+    request::check(&spec.request)
+}
 
-    /// What the loop wants to know of it. What cannot be read, which no door lets in, is as if it were absent.
-    fn wanted(&self) -> Wanted {
-        Wanted {
-            schedule: self.schedule.clone(),
-            zone: self.time_zone.clone().unwrap_or_else(|| UTC.to_owned()),
-            missed: self.missed().unwrap_or_default(),
-            jitter: self.jitter().unwrap_or_default(),
-            paused: self.paused,
-        }
+/// What the loop wants to know of it. What cannot be read, which no door lets in, is as if it were absent.
+fn wanted(spec: &TriggerSpec) -> Wanted {
+    Wanted {
+        schedule: spec.schedule.clone(),
+        zone: spec.time_zone.clone().unwrap_or_else(|| UTC.to_owned()),
+        missed: missed(spec).unwrap_or_default(),
+        jitter: jitter(spec).unwrap_or_default(),
+        paused: spec.paused,
     }
+}
 
-    fn missed(&self) -> Result<Missed, LowerError> {
-        let word = self.missed.as_deref().unwrap_or(Missed::Once.as_str());
-        word.parse()
-            .map_err(|e| LowerError::new("spec.missed", format!("{e}")))
+/// What becomes of its calls that do not succeed, over what its function says of that.
+fn retrying(spec: &TriggerSpec) -> Retrying {
+    let said = &spec.later;
+    Retrying {
+        retries: said.retries,
+        retry_on: said.retry_on.clone(),
+        backoff: said.backoff.clone(),
+        max_backoff: said.max_backoff.clone(),
+        jitter: said.jitter.clone(),
+        max_age: said.max_age.clone(),
     }
+}
 
-    fn jitter(&self) -> Result<Duration, LowerError> {
-        let text = self.jitter.as_deref().unwrap_or("0s");
-        Plan::parse_jitter(text).map_err(|e| LowerError::new("spec.jitter", e.to_string()))
-    }
+fn missed(spec: &TriggerSpec) -> Result<Missed, LowerError> {
+    let word = spec.missed.as_deref().unwrap_or(Missed::Once.as_str());
+    word.parse()
+        .map_err(|e| LowerError::new("spec.missed", format!("{e}")))
+}
 
-    fn plan(&self, uid: &Arc<str>, made: Timestamp) -> Result<Plan, LowerError> {
-        use tidegate_core::schedule::ScheduleError;
-        self.missed()?;
-        self.jitter()?;
-        self.wanted().plan(uid, made, &zones()).map_err(|error| {
-            // A zone in front of the schedule is the schedule's.
-            let of_zone = matches!(&error, ScheduleError::Zone { value } if Some(value) == self.time_zone.as_ref());
-            let field = if of_zone { "spec.timeZone" } else { "spec.schedule" };
-            LowerError::new(field, error.to_string())
-        })
-    }
+fn jitter(spec: &TriggerSpec) -> Result<Duration, LowerError> {
+    let text = spec.jitter.as_deref().unwrap_or("0s");
+    Plan::parse_jitter(text).map_err(|e| LowerError::new("spec.jitter", e.to_string()))
+}
+
+fn plan(spec: &TriggerSpec, uid: &Arc<str>, made: Timestamp) -> Result<Plan, LowerError> {
+    use tidegate_core::schedule::ScheduleError;
+    missed(spec)?;
+    jitter(spec)?;
+    wanted(spec).plan(uid, made, &zones()).map_err(|error| {
+        // A zone in front of the schedule is the schedule's.
+        let of_zone = matches!(&error, ScheduleError::Zone { value } if Some(value) == spec.time_zone.as_ref());
+        let field = if of_zone { "spec.timeZone" } else { "spec.schedule" };
+        LowerError::new(field, error.to_string())
+    })
 }
 
 // === impl Trigger ===
@@ -150,10 +130,10 @@ impl Trigger {
     /// A trigger from its document.
     ///
     /// # Errors
-    /// As [`TriggerSpec::of`].
+    /// It says something that cannot be; the message names the field, the value and what would do.
     pub fn of(object: Object) -> Result<Self, LowerError> {
         Ok(Self {
-            spec: TriggerSpec::of(&object)?,
+            spec: spec_of(&object)?,
             state: object
                 .status()
                 .and_then(|status| State::deserialize(status).ok())
@@ -175,7 +155,7 @@ impl Trigger {
             return Vec::new();
         }
         let from = self.state.cursor.unwrap_or_else(|| self.made()).max(now);
-        match self.spec.plan(&self.id().uid, self.made()) {
+        match plan(&self.spec, &self.id().uid, self.made()) {
             Ok(plan) => plan.schedule.upcoming(from, count),
             Err(_) => Vec::new(),
         }
@@ -184,7 +164,7 @@ impl Trigger {
     /// The zone whose time its schedule speaks of.
     #[must_use]
     pub fn zone(&self) -> TimeZone {
-        let plan = self.spec.plan(&self.id().uid, self.made());
+        let plan = plan(&self.spec, &self.id().uid, self.made());
         plan.map_or(TimeZone::UTC, |plan| plan.schedule.zone().clone())
     }
 
@@ -206,7 +186,7 @@ impl Trigger {
         Known {
             id: self.id(),
             made: self.made(),
-            wanted: self.spec.wanted(),
+            wanted: wanted(&self.spec),
             state: self.state,
         }
     }
@@ -221,22 +201,6 @@ impl Trigger {
             &name("spec.function", &self.spec.function)?,
         ))
     }
-
-    /// The call that comes of it.
-    fn call(&self, idempotency: Option<String>) -> Result<QueuedCall, LowerError> {
-        let name = self.object.key().name();
-        Ok(QueuedCall {
-            id: crate::new_id(),
-            function: self.function()?,
-            request: self.spec.request.clone(),
-            cause: Cause {
-                kind: CauseKind::Schedule,
-                name: Some(name.into()),
-                ..Cause::default()
-            },
-            idempotency,
-        })
-    }
 }
 
 // === impl Platform ===
@@ -249,8 +213,8 @@ impl Platform {
     /// cannot write.
     pub async fn put_trigger(&self, object: Object, only_new: bool) -> Result<Put, Error> {
         self.require_queue()?;
-        let spec = TriggerSpec::of(&object).map_err(invalid)?;
-        spec.check().map_err(invalid)?;
+        let spec = spec_of(&object).map_err(invalid)?;
+        check(&spec).map_err(invalid)?;
         let key = object.key().clone();
         self.require_namespace(key.namespace()).await?;
         self.require_function(key.namespace(), &spec.function)
@@ -338,8 +302,7 @@ impl Platform {
         let trigger = self.trigger(namespace, name).await?;
         self.require_function(namespace, &trigger.spec.function)
             .await?;
-        let call = trigger.call(None).map_err(invalid)?;
-        let invocation = self.enqueue_fired(call).await?;
+        let invocation = self.enqueue_fired(&trigger, None).await?;
         Ok(FiredTrigger { invocation })
     }
 

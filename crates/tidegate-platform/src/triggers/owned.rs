@@ -1,8 +1,9 @@
 //! Triggers that a function's document asks for.
 
+use tidegate_document::{API_VERSION, TRIGGER as KIND, TriggerRequest, TriggerSpec};
 use tidegate_store::{Object, Query};
 
-use super::{API_VERSION, KIND, Trigger, TriggerRequest, TriggerSpec, key, read, stored};
+use super::{Trigger, key, read, stored};
 use crate::{Error, Platform};
 
 /// Longest name of a trigger: what every name of ours has.

@@ -6,15 +6,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidegate_contract::Body;
-use tidegate_core::record::Cause;
-use tidegate_core::{Backoff, FunctionKey, InvocationId};
+use tidegate_core::record::{Cause, CauseKind};
+use tidegate_core::{Backoff, InvocationId};
 use tidegate_store::{Event, Query, ResourceVersion};
 use tidegate_trigger_schedule::{
     Change, Cursors, Fire, Fired, Id, Refused, State, SystemClock, Tick, Unwritten,
 };
 use tokio::sync::mpsc;
 
-use super::{API_VERSION, KIND, Trigger, TriggerRequest, key, read, zones};
+use super::{API_VERSION, KIND, Trigger, key, read, zones};
 use crate::{Error, Later, Platform};
 
 /// Tries of writing a status that somebody changes the trigger under.
@@ -28,28 +28,6 @@ const PAGE: usize = 500;
 
 /// The door that what comes of triggers is said to have come through: nobody waits for an answer of its own shape.
 const DOOR: &str = "native";
-
-/// Accepts calls that are made later, durably.
-#[async_trait]
-pub trait Enqueue: Send + Sync + 'static {
-    /// Accepts a call. One of the same function with the same idempotency key is accepted without a second run.
-    async fn enqueue(&self, call: QueuedCall) -> Result<InvocationId, NotQueued>;
-}
-
-/// A call to be made later.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueuedCall {
-    /// Its name, new for each.
-    pub id: InvocationId,
-    /// What is called.
-    pub function: FunctionKey,
-    /// What with.
-    pub request: TriggerRequest,
-    /// What led to it.
-    pub cause: Cause,
-    /// Tells it from every other.
-    pub idempotency: Option<String>,
-}
 
 /// Why a call was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,32 +63,39 @@ impl Platform {
         });
     }
 
-    /// Accepts what comes of a trigger.
-    pub(super) async fn enqueue_fired(&self, call: QueuedCall) -> Result<InvocationId, Error> {
+    /// Accepts the call that comes of a trigger.
+    pub(super) async fn enqueue_fired(
+        &self,
+        trigger: &Trigger,
+        idempotency: Option<String>,
+    ) -> Result<InvocationId, Error> {
         self.require_queue()?;
-        if let Some(acceptor) = self.acceptor() {
-            return Ok(acceptor.enqueue(call).await?);
-        }
-        let request = &call.request;
+        let function = trigger.function().map_err(super::invalid)?;
+        let request = &trigger.spec.request;
         let later = Later {
             door: DOOR,
             method: request.method().to_owned(),
             path_and_query: request.path().to_owned(),
-            headers: request.header_map(),
-            cause: call.cause,
-            idempotency: call.idempotency,
+            headers: super::request::headers(request),
+            retrying: super::retrying(&trigger.spec),
+            cause: Cause {
+                kind: CauseKind::Schedule,
+                name: Some(trigger.object.key().name().into()),
+                ..Cause::default()
+            },
+            idempotency,
             ..Later::default()
         };
         let body = request.body.as_ref();
         let body = body.map_or_else(Body::empty, |body| {
             Body::full(Bytes::copy_from_slice(body.as_bytes()))
         });
-        let accepted = self.enqueue(call.id, &call.function, later, body).await;
+        let accepted = self.enqueue(crate::new_id(), &function, later, body).await;
         Ok(accepted.map_err(NotQueued::from)?.id)
     }
 
     pub(super) fn require_queue(&self) -> Result<(), Error> {
-        if self.acceptor().is_some() || self.in_queue().is_some() {
+        if self.in_queue().is_some() {
             return Ok(());
         }
         Err(Error::Invalid(
@@ -242,9 +227,7 @@ impl Fire for OfPlatform {
             Err(Error::Invalid(message)) => return Err(never(message)),
             Err(error) => return Err(later(error.to_string())),
         }
-        let call = trigger.call(Some(tick.key(id)));
-        let call = call.map_err(|e| never(e.to_string()))?;
-        match self.0.enqueue_fired(call).await {
+        match self.0.enqueue_fired(&trigger, Some(tick.key(id))).await {
             Ok(invocation) => Ok(Fired {
                 invocation: invocation.to_string(),
             }),

@@ -10,6 +10,7 @@ mod builds;
 mod by_hand;
 mod documents;
 mod namespaces;
+mod queue;
 mod restart;
 mod secrets;
 mod sources;

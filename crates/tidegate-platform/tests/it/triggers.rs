@@ -1,64 +1,57 @@
-//! Triggers on a real store, with a queue that remembers what it was given.
+//! Triggers on a real store and a real queue, of which nothing is run so that it can be looked at.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use parking_lot::Mutex;
-use tidegate_core::InvocationId;
+use tidegate_core::queue::Policy;
 use tidegate_core::record::CauseKind;
 use tidegate_platform::{
-    Body, DispatchOptions, Enqueue, Error, Later, NotQueued, Object, ObjectKey, Parts, Put,
-    QueueFileOptions, QueueOptions, QueuedCall, Trigger, TriggerSpec,
+    Body, DispatchOptions, Error, Later, NotQueued, Object, ObjectKey, Parts, Put, QueueEntry,
+    QueueFileOptions, QueueFilter, QueueOptions, Trigger, TriggerSpec,
 };
 
 use crate::fake::Fake;
-use crate::world::{World, until};
+use crate::world::World;
 
-/// Calls that were accepted, each key once.
-#[derive(Default)]
-struct Accepted {
-    calls: Mutex<Vec<QueuedCall>>,
-    keys: Mutex<HashMap<String, InvocationId>>,
-    full: Mutex<bool>,
+/// A world whose queue has room for so many, and in which nothing of it is run.
+async fn world_of(folder: &Path, items: u64) -> World {
+    let mut dispatch = DispatchOptions::default();
+    dispatch.attempts = 0;
+    let mut file = QueueFileOptions::default();
+    file.max_items = items;
+    let queue = QueueOptions {
+        folder: folder.join("queue"),
+        file,
+        dispatch,
+        max_body: 1024,
+        keep_result: Duration::ZERO,
+        callbacks: None,
+        doors: Vec::new(),
+    };
+    let change = |parts: &mut Parts| parts.queue = Some(queue);
+    World::made_of(folder, Arc::<Fake>::default(), change).await
 }
 
-#[async_trait]
-impl Enqueue for Accepted {
-    async fn enqueue(&self, call: QueuedCall) -> Result<InvocationId, NotQueued> {
-        if *self.full.lock() {
-            return Err(NotQueued::Later {
-                message: "the queue has no room".to_owned(),
-                after: None,
-            });
+pub(crate) async fn world(folder: &Path) -> World {
+    world_of(folder, 1000).await
+}
+
+/// What is queued, in the order in which it was accepted.
+async fn queued(world: &World) -> Vec<QueueEntry> {
+    let page = world.platform.queued(QueueFilter::All, None, 1000).await;
+    page.unwrap().items
+}
+
+/// Waits until so many are queued.
+async fn until_queued(world: &World, count: usize) {
+    for _ in 0..3_000 {
+        if queued(world).await.len() >= count {
+            return;
         }
-        if let Some(key) = &call.idempotency {
-            let mut keys = self.keys.lock();
-            if let Some(before) = keys.get(key) {
-                return Ok(*before);
-            }
-            keys.insert(key.clone(), call.id);
-        }
-        let id = call.id;
-        self.calls.lock().push(call);
-        Ok(id)
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-impl Accepted {
-    fn count(&self) -> usize {
-        self.calls.lock().len()
-    }
-}
-
-async fn world(folder: &Path, queue: &Arc<Accepted>) -> World {
-    let acceptor = queue.clone();
-    World::made_of(folder, Arc::<Fake>::default(), |parts| {
-        parts.acceptor = Some(acceptor);
-    })
-    .await
+    panic!("never came: {:?}", queued(world).await);
 }
 
 fn document(name: &str, spec: serde_json::Value) -> Object {
@@ -85,27 +78,39 @@ async fn names(world: &World) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_tick_becomes_a_queued_call_and_its_status_says_so() {
+async fn a_tick_becomes_a_queued_call_once_and_its_status_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let queue = Arc::<Accepted>::default();
-    let w = world(folder.path(), &queue).await;
+    let w = world(folder.path()).await;
     w.deploy("f", &w.spec("1")).await;
     let spec = serde_json::json!({
         "function": "f", "schedule": "@every 1s", "missed": "all",
-        "request": { "path": "/a?b=c", "headers": { "X-Of": "trigger" }, "body": "[1]" },
+        "request": { "method": "PUT", "path": "/a?b=c", "headers": { "X-Of": "trigger" }, "body": "[1]" },
+        "async": { "retries": 7, "maxAge": "1h" },
     });
     put(&w, "t", spec).await.unwrap();
-    until("two ticks were acted on", || queue.count() >= 2).await;
-    let call = queue.calls.lock()[0].clone();
+    until_queued(&w, 2).await;
+    let first = queued(&w).await[0].id;
+    let call = w.platform.queued_request(first).await.unwrap();
     assert_eq!(
         (&*call.function.namespace, &*call.function.name),
         ("default", "f")
     );
     assert_eq!(
-        (call.request.method(), call.request.path()),
-        ("POST", "/a?b=c")
+        (&*call.request.method, &*call.request.path_and_query),
+        ("PUT", "/a?b=c")
     );
-    assert_eq!(call.request.all_headers().len(), 2);
+    assert_eq!(call.request.body_bytes(), 3);
+    // What the trigger says goes over what its function says; all else is as without.
+    let policy = Policy {
+        retries: 7,
+        max_age_ms: 3_600_000,
+        ..Policy::default()
+    };
+    assert_eq!(call.policy, policy);
+    for (name, value) in [("x-of", "trigger"), ("content-type", "application/json")] {
+        let sent = (name.to_owned(), value.as_bytes().to_vec());
+        assert!(call.request.headers.contains(&sent), "{name}");
+    }
     assert_eq!(
         (call.cause.kind, call.cause.name.as_deref()),
         (CauseKind::Schedule, Some("t"))
@@ -124,71 +129,13 @@ async fn a_tick_becomes_a_queued_call_and_its_status_says_so() {
     until_state(&w, "t", |t| t.state.paused && t.state.fired >= 2).await;
     let paused = trigger(&w, "t").await;
     assert!(paused.upcoming(jiff::Timestamp::now(), 5).is_empty());
-    assert_eq!(paused.state.fired as usize, queue.count());
+    let before = queued(&w).await.len();
+    assert_eq!(paused.state.fired as usize, before);
     // By hand, all the same.
     let fired = w.platform.fire_trigger("default", "t").await.unwrap();
-    assert_eq!(queue.calls.lock().last().unwrap().id, fired.invocation);
-    w.platform
-        .pause_trigger("default", "t", false)
-        .await
-        .unwrap();
-    let before = queue.count();
-    until("it goes on", || queue.count() > before).await;
-    w.end().await;
-
-    // Every tick once, over a restart.
-    let w = world(folder.path(), &queue).await;
-    let before = queue.count();
-    until("it goes on after a restart", || queue.count() > before + 1).await;
-    assert_eq!(queue.count(), queue.keys.lock().len() + 1);
-    w.platform.delete_trigger("default", "t").await.unwrap();
-    assert!(names(&w).await.is_empty());
-    w.end().await;
-}
-
-#[tokio::test]
-async fn the_durable_queue_has_each_tick_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut dispatch = DispatchOptions::default();
-    // So that what was accepted can be looked at.
-    dispatch.attempts = 0;
-    let queue = QueueOptions {
-        folder: folder.path().join("queue"),
-        file: QueueFileOptions::default(),
-        dispatch,
-        max_body: 1024,
-        keep_result: Duration::ZERO,
-        callbacks: None,
-        doors: Vec::new(),
-    };
-    let change = |parts: &mut Parts| parts.queue = Some(queue);
-    let w = World::made_of(folder.path(), Arc::<Fake>::default(), change).await;
-    w.deploy("f", &w.spec("1")).await;
-    let spec = serde_json::json!({
-        "function": "f", "schedule": "@every 1s",
-        "request": { "method": "PUT", "path": "/a?b=c", "headers": { "X-Of": "trigger" }, "body": "[1]" },
-    });
-    put(&w, "t", spec).await.unwrap();
-    until_state(&w, "t", |t| t.state.fired >= 2).await;
-    let fired = w.platform.fire_trigger("default", "t").await.unwrap();
-    w.platform
-        .pause_trigger("default", "t", true)
-        .await
-        .unwrap();
-    until_state(&w, "t", |t| t.state.paused).await;
-    let state = trigger(&w, "t").await.state;
-    let (stats, _) = w.platform.queue_stats().unwrap();
-    assert_eq!(stats.queued, state.fired + 1);
-    let kept = w.platform.queued_request(fired.invocation).await.unwrap();
-    assert_eq!(
-        (&*kept.request.method, &*kept.request.path_and_query),
-        ("PUT", "/a?b=c")
-    );
-    assert_eq!(kept.request.body_bytes(), 3);
-    let sent = ("x-of".to_owned(), b"trigger".to_vec());
-    assert!(kept.request.headers.contains(&sent));
+    assert_eq!(queued(&w).await.last().unwrap().id, fired.invocation);
     // What a crash before the cursor was written comes to.
-    let last = state.last_invocation.parse().unwrap();
+    let last = paused.state.last_invocation.parse().unwrap();
     let word = w.platform.queued_request(last).await.unwrap().idempotency;
     assert!(word.is_some());
     let again = Later {
@@ -197,11 +144,31 @@ async fn the_durable_queue_has_each_tick_once() {
         idempotency: word,
         ..Later::default()
     };
-    let (id, key) = (tidegate_platform::new_id(), kept.function);
-    let again = w.platform.enqueue(id, &key, again, Body::empty()).await;
-    let again = again.unwrap();
+    let id = tidegate_platform::new_id();
+    let again = w.platform.enqueue(id, &call.function, again, Body::empty());
+    let again = again.await.unwrap();
     assert!(again.duplicate);
     assert_eq!(again.id, last);
+    w.platform
+        .pause_trigger("default", "t", false)
+        .await
+        .unwrap();
+    until_queued(&w, before + 2).await;
+    w.end().await;
+
+    // Every tick once, over a restart.
+    let w = world(folder.path()).await;
+    let before = queued(&w).await.len();
+    until_queued(&w, before + 2).await;
+    w.platform
+        .pause_trigger("default", "t", true)
+        .await
+        .unwrap();
+    until_state(&w, "t", |t| t.state.paused).await;
+    let fired = trigger(&w, "t").await.state.fired as usize;
+    assert_eq!(queued(&w).await.len(), fired + 1);
+    w.platform.delete_trigger("default", "t").await.unwrap();
+    assert!(names(&w).await.is_empty());
     w.end().await;
 }
 
@@ -218,19 +185,20 @@ async fn until_state(world: &World, name: &str, is_so: impl Fn(&Trigger) -> bool
 #[tokio::test]
 async fn what_is_not_accepted_waits_and_what_cannot_be_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    let queue = Arc::<Accepted>::default();
-    let w = world(folder.path(), &queue).await;
+    let w = world_of(folder.path(), 1).await;
     w.deploy("f", &w.spec("1")).await;
-    *queue.full.lock() = true;
     let every = serde_json::json!({ "function": "f", "schedule": "@every 1s" });
     put(&w, "t", every).await.unwrap();
-    until_state(&w, "t", |t| t.state.error == "the queue has no room").await;
+    // The first one fills the queue.
+    until_state(&w, "t", |t| t.state.error.contains("number of items")).await;
     assert!(matches!(
         w.platform.fire_trigger("default", "t").await,
         Err(Error::NotQueued(NotQueued::Later { .. }))
     ));
-    *queue.full.lock() = false;
-    until_state(&w, "t", |t| t.state.error.is_empty() && t.state.fired > 0).await;
+    let fired = trigger(&w, "t").await.state.fired;
+    let first = queued(&w).await[0].id;
+    w.platform.cancel(first).await.unwrap();
+    until_state(&w, "t", |t| t.state.fired > fired).await;
     w.delete("f").await;
     until_state(&w, "t", |t| {
         t.state.error.contains("function \"f\" does not exist")
@@ -270,6 +238,14 @@ async fn what_is_not_accepted_waits_and_what_cannot_be_is_told() {
             "spec.jitter: jitter \"2h\"",
         ),
         (
+            serde_json::json!({ "function": "f", "schedule": "@daily", "async": { "maxAge": "90d" } }),
+            "spec.async.maxAge: \"90d\" is longer than 30d",
+        ),
+        (
+            serde_json::json!({ "function": "f", "schedule": "@daily", "async": { "rate": 5 } }),
+            "spec: unknown field `rate`",
+        ),
+        (
             serde_json::json!({ "function": "nobody", "schedule": "@daily" }),
             "spec.function: function \"nobody\" does not exist",
         ),
@@ -292,8 +268,7 @@ async fn what_is_not_accepted_waits_and_what_cannot_be_is_told() {
 #[tokio::test]
 async fn a_functions_own_triggers_are_kept_in_line_with_it() {
     let folder = tempfile::tempdir().unwrap();
-    let queue = Arc::<Accepted>::default();
-    let w = world(folder.path(), &queue).await;
+    let w = world(folder.path()).await;
     let schedules = |all: &[&str]| serde_json::json!({ "schedules": all });
     let deploy = async |all: &[&str]| w.deploy_with("f", &w.spec("1"), &schedules(all)).await;
     deploy(&["@hourly", "*/5 * * * *"]).await;

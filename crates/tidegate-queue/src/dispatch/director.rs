@@ -610,7 +610,7 @@ fn given_up(
         done: false,
         ended: match finished.ended {
             Ending::Done(ended) => Some(ended),
-            Ending::Dead(_) | Ending::Cancelled => None,
+            Ending::Dead(_) | Ending::Cancelled => finished.last,
         },
         message: finished
             .message

@@ -34,12 +34,14 @@ pub(crate) fn follow_ups(
     let callback = submission.callback.as_ref().map(Listener::Callback);
     let listeners = destination.into_iter().chain(callback);
     let made = listeners.filter_map(|listener| {
-        let request = catch_unwind(AssertUnwindSafe(|| runner.tell(work, told, listener)));
-        let request = request.unwrap_or_else(|_| {
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            let request = runner.tell(work, told, listener)?;
+            Some(runner.address(item(submission, listener, request, delivery)))
+        }));
+        made.unwrap_or_else(|_| {
             tracing::error!(id = %submission.id.hyphenated(), "what tells of an end panicked; nobody is told");
             None
-        });
-        Some(item(submission, listener, request?, delivery))
+        })
     });
     made.collect()
 }
@@ -80,7 +82,7 @@ fn item(of: &Submission, listener: Listener<'_>, request: Payload, delivery: Pol
         policy,
         order_key: None,
         idempotency: None,
-        // What hears of an end has none of its own to tell: circles end here.
+        // Those who hear of an end have nobody of their own to tell, unless the runner knows of some.
         on_success: None,
         on_failure: None,
         callback: None,

@@ -9,7 +9,7 @@ use tidegate_core::queue::{Ended, Verdict};
 
 use super::follow;
 use crate::queue::Work;
-use crate::submission::{Answer, Callback, Destination, Payload};
+use crate::submission::{Answer, Callback, Destination, Payload, Submission};
 
 /// Runs attempts. The platform is one, and so is a test's table of answers.
 ///
@@ -28,6 +28,12 @@ pub trait Runner: Send + Sync + 'static {
     /// How much of a function's queue may run at once. Asked often, so it is to be answered from memory; told of a change
     /// by [`Dispatcher::changed`](super::Dispatcher::changed), the dispatcher asks again at once.
     fn lane(&self, function: &FunctionKey) -> Allowance;
+
+    /// An item that tells somebody of an end, as it is to be accepted: the runner knows what holds for a function that
+    /// hears of it. Called where [`tell`](Self::tell) is, so pure and quick too.
+    fn address(&self, item: Submission) -> Submission {
+        item
+    }
 
     /// The request that tells somebody of an end; nothing is sent where there is none. The door that the item came through
     /// decides what its clients expect. Called once for each who hears of an end, by the queue's writer for what became too

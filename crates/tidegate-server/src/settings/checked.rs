@@ -249,6 +249,7 @@ impl Layers {
                 cold_start: self.get("prices.cold-start", price, Price::default),
                 idle_gb_second: self.get("prices.idle-gb-second", price, Price::default),
             },
+            bill: self.get("billing.header", one_of(&SWITCH), || false),
         }
     }
 

@@ -120,6 +120,8 @@ pub struct RecordSettings {
     pub keep: KeepOptions,
     /// What usage costs.
     pub prices: Prices,
+    /// Whether answers say what they cost.
+    pub bill: bool,
 }
 
 /// How calls are kept that are made later.

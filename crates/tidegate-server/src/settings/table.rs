@@ -320,6 +320,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "what the billed time of an invocation is rounded up to",
     },
     Setting {
+        key: "billing.header",
+        default: "off",
+        help: "'on', short answers of functions say what they cost in headers, and are sent when they are whole",
+    },
+    Setting {
         key: "prices.currency",
         default: "",
         help: "the currency of the prices, as it is shown",

@@ -15,6 +15,7 @@ mod faults;
 mod images;
 mod languages;
 mod limits;
+mod looking;
 mod network;
 mod openfaas;
 mod protocols;

@@ -138,7 +138,7 @@ fn trailers_pass_through() {
 }
 
 /// A certificate for `localhost` and its key, made by the `openssl` program.
-fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
+pub(crate) fn certificate(folder: &Path) -> (PathBuf, PathBuf) {
     let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
     let made = std::process::Command::new("openssl")
         .args([

@@ -1,5 +1,8 @@
 //! Calls that are made later: accepted, run, tried again, given up, told of, and never lost.
 
+mod rules;
+mod told;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};

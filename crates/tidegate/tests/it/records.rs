@@ -432,3 +432,41 @@ fn what_cannot_be_asked_is_refused_by_name() {
         .send()
         .status(401);
 }
+
+#[test]
+fn answers_say_what_they_cost_where_the_operator_wants_it() {
+    let server = Server::options()
+        .set("billing.header", "on")
+        .set("prices.currency", "EUR")
+        .set("prices.invocation", "0.25")
+        .start();
+    let code = "
+def handler(event):
+    if event.path == '/long':
+        return 'x' * 100000
+    return 'short'
+";
+    server.deploy("billed", code, &[]);
+    let short = server.get("/fn/billed").ok();
+    assert_eq!(short.text(), "short");
+    let billed = short.header("tidegate-billed-ms").expect("a time");
+    assert!(billed.parse::<f64>().expect("a number") >= 1.0, "{billed}");
+    assert!(short.header("tidegate-gb-seconds").is_some());
+    let cost = short.header("tidegate-cost").expect("a cost");
+    assert!(cost.starts_with("0.25") && cost.ends_with(" EUR"), "{cost}");
+    // It is what the record says.
+    let kept = record(&server, &id(&short));
+    assert!(
+        cost.starts_with(kept["cost"]["total"].as_str().expect("a sum")),
+        "{kept}"
+    );
+    // Longer ones do not wait for their end.
+    let long = server.get("/fn/billed/long").ok();
+    assert_eq!(long.text().len(), 100_000);
+    assert_eq!(long.header("tidegate-cost"), None);
+    // Nobody else is told.
+    let other = SERVER.get();
+    other.deploy("unbilled", code, &[]);
+    let short = other.get("/fn/unbilled").ok();
+    assert_eq!(short.header("tidegate-billed-ms"), None);
+}

@@ -8,6 +8,7 @@ mod difference;
 mod filter;
 mod one;
 mod openfaas;
+mod trigger;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -32,14 +33,15 @@ use crate::time::elapsed;
 use filter::Filter;
 pub(super) use one::{Action, Outcome, Work};
 pub(super) use openfaas::{Places, gateway, read_text, template};
+pub(super) use trigger::{TriggerWork, delete as delete_trigger};
 
 /// Functions on their way at once: enough to hide the waiting, few enough that a server has cores left for calls.
 const AT_ONCE: usize = 4;
 
 /// Make functions what manifests say
 ///
-/// Creates what is not there, updates what differs, and leaves alone what is as it should be. With --prune, deletes what
-/// the manifests no longer have. OpenFaaS's stack files and Function objects are manifests too: their functions are built by
+/// Creates functions and triggers that are not there, updates what differs, and leaves alone what is as it should be. With
+/// --prune, deletes what the manifests no longer have. OpenFaaS's stack files and Function objects are manifests too: their functions are built by
 /// the server, and deployed as faas-cli does.
 #[derive(Args)]
 pub(crate) struct Apply {
@@ -62,7 +64,7 @@ pub(crate) struct How {
     /// Variables for the manifest from this file, instead of the .env beside it; can be given many times
     #[arg(long = "env-file", value_name = "FILE")]
     pub(super) env_files: Vec<PathBuf>,
-    /// Delete functions that an earlier apply of the same project made, and that are no longer wanted
+    /// Delete functions and triggers that an earlier apply of the same project made, and that are no longer wanted
     #[arg(long)]
     pub(super) prune: bool,
     /// Delete only those with these labels: app=shop
@@ -120,10 +122,12 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
     };
     let mut stacks = openfaas::load(context, stacks)?;
     loaded.functions.retain(|f| filter.takes(f.name.as_str()));
+    loaded.triggers.retain(|t| filter.takes(t.function()));
     for stack in &mut stacks {
         stack.retain(|name| filter.takes(name));
     }
-    if loaded.functions.is_empty() && stacks.iter().all(|s| s.is_empty()) {
+    let nothing = loaded.functions.is_empty() && loaded.triggers.is_empty();
+    if nothing && stacks.iter().all(|s| s.is_empty()) {
         filter.found_nothing()?;
     }
     openfaas::check(context, &stacks)?;
@@ -131,11 +135,11 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
         context.warn("functions of stack files are not pruned; delete those that are left over with 'tidegate delete'");
     }
     let client = context.client()?;
-    if how.create_namespaces && !how.dry_run && !loaded.functions.is_empty() {
+    if how.create_namespaces && !how.dry_run && !nothing {
         create_namespaces(context, &client, &loaded).await?;
     }
     let mut tally = Tally::default();
-    let mut told = Vec::new();
+    let mut told = Told::default();
     let spinner = Spinner::new(
         context.draws() && !loaded.functions.is_empty(),
         format!("applying {} functions", loaded.functions.len()),
@@ -158,9 +162,7 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
             .error
             .as_ref()
             .is_some_and(|e| e.code == exit::UNREACHABLE);
-        tally.count(&outcome);
-        told.push(outcome.json());
-        tell(context, outcome, how)?;
+        tally.tell(context, outcome, how, &mut told)?;
         if over {
             // The others would say the same.
             break;
@@ -169,17 +171,32 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
     drop(outcomes);
     drop(spinner);
     for stack in &stacks {
-        stack.apply(context, how, &mut tally, &mut told).await?;
+        stack
+            .apply(context, how, &mut tally, &mut told.functions)
+            .await?;
+    }
+    if tally.worst != Some(exit::UNREACHABLE) {
+        // After the functions, which they name.
+        for wanted in &loaded.triggers {
+            let work = TriggerWork {
+                client: &client,
+                wanted,
+                namespace: wanted.namespace.as_ref().map_or(&*namespace, Name::as_str),
+                dry_run: how.dry_run,
+            };
+            tally.tell(context, work.run().await, how, &mut told)?;
+        }
     }
     if how.prune && tally.failed > 0 {
-        context.warn("nothing was pruned, because not all functions are as they should be");
+        context.warn("nothing was pruned, because not everything is as it should be");
     } else if how.prune {
         prune(context, &client, &loaded, how, &mut tally, &mut told).await?;
     }
     if how.json {
         context.json(&json!({
             "dryRun": how.dry_run,
-            "functions": told,
+            "functions": told.functions,
+            "triggers": told.triggers,
             "summary": tally.json(),
         }))?;
     }
@@ -274,8 +291,10 @@ fn standard_input(context: &mut Context) -> Result<String> {
 
 /// The namespaces concerned.
 fn namespaces(context: &Context, loaded: &Loaded) -> BTreeSet<String> {
-    let named = loaded.functions.iter().map(|w| {
-        w.namespace
+    let of_functions = loaded.functions.iter().map(|w| &w.namespace);
+    let of_triggers = loaded.triggers.iter().map(|w| &w.namespace);
+    let named = of_functions.chain(of_triggers).map(|namespace| {
+        namespace
             .as_ref()
             .map_or_else(|| context.namespace.clone(), Name::to_string)
     });
@@ -316,9 +335,24 @@ async fn prune(
     loaded: &Loaded,
     how: &How,
     tally: &mut Tally,
-    told: &mut Vec<serde_json::Value>,
+    told: &mut Told,
 ) -> Result {
     for namespace in namespaces(context, loaded) {
+        let is_ours = |project: &str| loaded.projects.contains(project);
+        let selector = how.selector.as_deref();
+        for name in trigger::applied(client, &namespace, is_ours, selector).await? {
+            let wanted = loaded.triggers.iter().any(|w| {
+                let space = w
+                    .namespace
+                    .as_ref()
+                    .map_or(&*context.namespace, Name::as_str);
+                w.name.as_str() == name && space == namespace
+            });
+            if !wanted {
+                let outcome = delete_trigger(client, &namespace, &name, how.dry_run).await;
+                tally.tell(context, outcome, how, told)?;
+            }
+        }
         let there = list(client, Some(&namespace), how.selector.as_deref()).await;
         let (there, _) = match there {
             // There cannot be functions in a namespace that is not there.
@@ -342,9 +376,7 @@ async fn prune(
                 continue;
             }
             let outcome = delete(client, &namespace, &function, how.dry_run).await;
-            tally.count(&outcome);
-            told.push(outcome.json());
-            tell(context, outcome, how)?;
+            tally.tell(context, outcome, how, told)?;
         }
     }
     Ok(())
@@ -396,8 +428,9 @@ fn tell(context: &mut Context, outcome: Outcome, how: &How) -> Result {
     };
     let style = outcome.action.style();
     let verb = context.styled_out(style, verb);
-    match &outcome.url {
-        Some(url) if !how.dry_run => context.line(format!("{verb} {shown}  {url}"))?,
+    let place = outcome.url.as_ref().or(outcome.next.as_ref());
+    match place {
+        Some(place) if !how.dry_run => context.line(format!("{verb} {shown}  {place}"))?,
         _ => context.line(format!("{verb} {shown}"))?,
     }
     for line in outcome.difference.lines() {
@@ -416,6 +449,13 @@ const ADDED: Style = AnsiColor::Green.on_default();
 const REMOVED: Style = AnsiColor::Red.on_default();
 const PLACE: Style = AnsiColor::Cyan.on_default();
 
+/// What became of each, as JSON.
+#[derive(Default)]
+struct Told {
+    functions: Vec<serde_json::Value>,
+    triggers: Vec<serde_json::Value>,
+}
+
 /// How many of what.
 #[derive(Default)]
 struct Tally {
@@ -430,6 +470,22 @@ struct Tally {
 }
 
 impl Tally {
+    /// Counts an outcome and tells it.
+    fn tell(
+        &mut self,
+        context: &mut Context,
+        outcome: Outcome,
+        how: &How,
+        told: &mut Told,
+    ) -> Result {
+        self.count(&outcome);
+        match outcome.trigger {
+            true => told.triggers.push(outcome.json()),
+            false => told.functions.push(outcome.json()),
+        }
+        tell(context, outcome, how)
+    }
+
     fn count(&mut self, outcome: &Outcome) {
         if let Some(error) = &outcome.error {
             self.failed += 1;

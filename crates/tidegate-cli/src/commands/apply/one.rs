@@ -1,4 +1,4 @@
-//! One function of a manifest, on its way.
+//! One function of a manifest, on its way; and what became of it, as of a trigger.
 
 use anstyle::{AnsiColor, Style};
 use serde_json::{Map, Value as Json, json};
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::time::elapsed;
 
 /// What Tidegate's own tools note on functions; what a manifest does not say of these stays.
-const OURS: &str = "tidegate.dev/";
+pub(super) const OURS: &str = "tidegate.dev/";
 
 /// What other commands set of a specification, and manifests need not speak of.
 const BY_HAND: [&str; 2] = ["traffic", "rollout"];
@@ -32,11 +32,15 @@ pub(crate) struct Work<'a> {
 /// What became of it.
 #[derive(Debug)]
 pub(crate) struct Outcome {
+    /// Whether it is a trigger, and no function.
+    pub(crate) trigger: bool,
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) action: Action,
     pub(crate) revision: Option<String>,
     pub(crate) url: Option<String>,
+    /// When a trigger that was written is due next; or that it is paused.
+    pub(crate) next: Option<String>,
     pub(crate) warnings: Vec<String>,
     /// The last lines that the code wrote, where it failed.
     pub(crate) log: Vec<String>,
@@ -59,7 +63,7 @@ pub(crate) enum Action {
 }
 
 impl Action {
-    pub(super) const fn done(self) -> &'static str {
+    pub(crate) const fn done(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Updated => "updated",
@@ -92,11 +96,13 @@ impl Action {
 impl Outcome {
     pub(super) fn new(namespace: &str, name: &str) -> Self {
         Self {
+            trigger: false,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             action: Action::Unchanged,
             revision: None,
             url: None,
+            next: None,
             warnings: Vec::new(),
             log: Vec::new(),
             notes: Vec::new(),
@@ -105,12 +111,20 @@ impl Outcome {
         }
     }
 
+    pub(super) fn of_trigger(namespace: &str, name: &str) -> Self {
+        Self {
+            trigger: true,
+            ..Self::new(namespace, name)
+        }
+    }
+
     /// Its name, with its namespace where that is not the usual one.
-    pub(super) fn shown(&self, usual: &str) -> String {
+    pub(crate) fn shown(&self, usual: &str) -> String {
+        let what = if self.trigger { "trigger " } else { "" };
         if self.namespace == usual {
-            self.name.clone()
+            format!("{what}{}", self.name)
         } else {
-            format!("{}/{}", self.namespace, self.name)
+            format!("{what}{}/{}", self.namespace, self.name)
         }
     }
 
@@ -126,6 +140,7 @@ impl Outcome {
         let optional = [
             ("revision", self.revision.clone()),
             ("url", self.url.clone()),
+            ("next", self.next.clone()),
             (
                 "difference",
                 Some(self.difference.clone()).filter(|d| !d.is_empty()),
@@ -387,7 +402,7 @@ fn keep_what_was_done_by_hand(
 }
 
 /// What it takes to get from what is there to what is wanted.
-fn compare(there: Option<&Json>, wanted: &Json) -> Action {
+pub(super) fn compare(there: Option<&Json>, wanted: &Json) -> Action {
     let Some(there) = there else {
         return Action::Created;
     };

@@ -134,6 +134,8 @@ async fn work(
     if keep || !made {
         return ended;
     }
+    // Its triggers are not to call what is no longer worked at.
+    target.take_back(context, &client).await;
     if existed {
         context.note(format!("{name} was there before, and stays as it is now"));
         return ended;
@@ -216,5 +218,5 @@ fn show(context: &mut Context, line: &LogLine) -> Result {
     } else {
         line.text.clone()
     };
-    context.bytes(format!("{text}\n").as_bytes())
+    context.text(&format!("{text}\n"))
 }

@@ -1,13 +1,14 @@
 //! What is worked at: code alone, or one function of a manifest.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tidegate_core::Name;
-use tidegate_manifest::{Input, Source};
+use tidegate_manifest::{Input, Source, WantedTrigger};
 
 use crate::client::Client;
-use crate::commands::apply::{Action, Work, load};
+use crate::commands::apply::{Action, TriggerWork, Work, delete_trigger, load};
 use crate::commands::deploy::{Deploy, What, is_address};
 use crate::commands::functions::url;
 use crate::context::Context;
@@ -29,6 +30,8 @@ pub(super) enum Target {
         /// Whether a deploy has gone well.
         ready: bool,
         tried: bool,
+        /// Triggers that were made here.
+        triggers: BTreeSet<String>,
     },
 }
 
@@ -106,6 +109,7 @@ impl Target {
             root,
             ready: false,
             tried: false,
+            triggers: BTreeSet::new(),
         })
     }
 
@@ -150,6 +154,7 @@ impl Target {
                 name,
                 ready,
                 tried,
+                triggers,
                 ..
             } => {
                 let began = Instant::now();
@@ -186,6 +191,11 @@ impl Target {
                     }
                     return Err(error);
                 }
+                let wanted = loaded
+                    .triggers
+                    .iter()
+                    .filter(|t| t.function() == name.as_str());
+                follow(context, client, wanted, triggers).await?;
                 if unchanged && *ready {
                     return Ok(Shipped::Same);
                 }
@@ -197,5 +207,65 @@ impl Target {
                 Ok(Shipped::New(outcome.url.unwrap_or_default()))
             }
         }
+    }
+
+    /// Takes away the triggers that were made here, as far as the server is there.
+    pub(super) async fn take_back(&mut self, context: &mut Context, client: &Client) {
+        if let Self::Manifest { triggers, .. } = self {
+            for name in std::mem::take(triggers) {
+                take_back(context, client, &name).await;
+            }
+        }
+    }
+}
+
+/// Brings the triggers that a function is to have in line with what its manifest says. Those that were there before are
+/// somebody's, and stay when they are no longer wanted.
+async fn follow(
+    context: &mut Context,
+    client: &Client,
+    wanted: impl Iterator<Item = &WantedTrigger>,
+    made: &mut BTreeSet<String>,
+) -> Result {
+    let mut left_over = made.clone();
+    for wanted in wanted {
+        let namespace = context.namespace.clone();
+        let work = TriggerWork {
+            client,
+            wanted,
+            namespace: &namespace,
+            dry_run: false,
+        };
+        let outcome = work.run().await;
+        let shown = outcome.shown(&namespace);
+        left_over.remove(&outcome.name);
+        for warning in &outcome.warnings {
+            context.warn(format!("{shown}: {warning}"));
+        }
+        if let Some(error) = outcome.error {
+            return Err(error);
+        }
+        if outcome.action == Action::Created {
+            made.insert(outcome.name);
+        }
+        if outcome.action != Action::Unchanged {
+            let next = outcome.next.map(|next| format!(", next at {next}"));
+            let next = next.unwrap_or_default();
+            context.note(format!("{} {shown}{next}", outcome.action.done()));
+        }
+    }
+    for name in left_over {
+        made.remove(&name);
+        take_back(context, client, &name).await;
+    }
+    Ok(())
+}
+
+async fn take_back(context: &mut Context, client: &Client, name: &str) {
+    let namespace = context.namespace.clone();
+    let outcome = delete_trigger(client, &namespace, name, false).await;
+    match outcome.error {
+        None => context.note(format!("deleted trigger {name}")),
+        Some(error) => context.warn(format!("trigger {name} is still there: {}", error.message)),
     }
 }

@@ -132,7 +132,7 @@ impl Image {
                     return context.json(&found);
                 }
                 let text = describe(&found, Timestamp::now());
-                context.bytes(text.as_bytes())
+                context.text(&text)
             }
             Command::Alias { image, name } => {
                 let client = context.client()?;

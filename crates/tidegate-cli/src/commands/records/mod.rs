@@ -12,7 +12,7 @@ use tidegate_document::{Missed, Record, RecordList};
 use super::functions::get;
 use super::logs::request;
 use super::pages::{PAGE, pages};
-use crate::client::{self, Client};
+use crate::client::{self, ANSWER, Client};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::time::when;
@@ -169,7 +169,7 @@ impl List {
         let mut lines = client.lines("/records", &query).await?;
         let table = self.columns().table(&[]);
         if self.output != Output::Json {
-            context.bytes(format!("{}\n", table.render()).as_bytes())?;
+            context.text(&format!("{}\n", table.render()))?;
         }
         while let Some(came) = lines.next::<Came>().await? {
             match came {
@@ -181,11 +181,12 @@ impl List {
                 }
                 Came::Record(record) => {
                     let row = table.later(self.columns().cells(&record));
-                    context.bytes(format!("{row}\n").as_bytes())?;
+                    context.text(&format!("{row}\n"))?;
                 }
             }
         }
-        Ok(())
+        // It has no end of its own.
+        Err(stopped(client).await)
     }
 
     fn columns(&self) -> Columns {
@@ -198,6 +199,13 @@ impl List {
 
     /// Nothing found: perhaps because there is no such function.
     async fn none(&self, context: &mut Context, client: &Client) -> Result {
+        if let Some(parent) = &self.parent {
+            context.note(format!("no records of what invocation {parent} asked for"));
+            context.note(format!(
+                "'tidegate records show {parent}' shows what is kept of it; what it asked for may still run, or be kept no longer"
+            ));
+            return Ok(());
+        }
         if let Some(function) = &self.function {
             get(client, &context.namespace, function.as_str()).await?;
         }
@@ -208,6 +216,16 @@ impl List {
             (false, false) => format!("no records in namespace {}", context.namespace),
         });
         Ok(())
+    }
+}
+
+/// What to say where the server ended what has no end.
+pub(super) async fn stopped(client: &Client) -> Error {
+    let told = Error::failed(format!("the server at {} ended the stream", client.shown()));
+    match client.get::<serde_json::Value>("/", &[], ANSWER).await {
+        Ok(_) => told
+            .hint("it is perhaps about to end; the same command with --since goes on from there"),
+        Err(error) => told.because(&error),
     }
 }
 

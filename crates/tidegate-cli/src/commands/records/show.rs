@@ -72,7 +72,15 @@ impl Show {
         let (tree, cut) = gather(&client, &self.id, asked.clone()).await?;
         let lines = match &asked {
             Some(_) => lines(&client, &self.id).await?,
-            None => Vec::new(),
+            // What its tries wrote.
+            None => {
+                let mut all = Vec::new();
+                for child in &tree.nodes[tree.asked].children {
+                    all.extend(lines(&client, &tree.nodes[*child].id).await?);
+                    all.truncate(MAX_LINES);
+                }
+                all
+            }
         };
         if self.output == Output::Json {
             let related: Vec<&Record> = tree
@@ -92,7 +100,7 @@ impl Show {
         });
         text.push_str(&drawn.unwrap_or_else(|| tree.table()));
         text.push('\n');
-        context.bytes(text.as_bytes())?;
+        context.text(&text)?;
         if cut {
             context.note(format!(
                 "more hangs together with it than the {MAX_NODES} shown; 'tidegate records --parent ID' lists what one asked for"
@@ -111,7 +119,7 @@ impl Show {
                     line.text
                 ));
             }
-            context.bytes(text.as_bytes())?;
+            context.text(&text)?;
         }
         Ok(())
     }

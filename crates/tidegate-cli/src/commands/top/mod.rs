@@ -123,7 +123,7 @@ impl Top {
                         context.line("")?;
                     }
                     let text = self.table(context, &rows).render();
-                    context.bytes(format!("{text}\n").as_bytes())?;
+                    context.text(&format!("{text}\n"))?;
                 }
                 done += 1;
             }

@@ -6,6 +6,7 @@ use tokio::sync::watch;
 
 use crate::context::Context;
 use crate::error::Result;
+use crate::safe::safe;
 
 /// The other screen, without a cursor.
 const TAKE: &str = "\x1b[?1049h\x1b[?25l";
@@ -55,7 +56,7 @@ impl<'a> Screen<'a> {
             if n > 0 {
                 text.push_str("\r\n");
             }
-            let line = cut(line, width);
+            let line = cut(&safe(line, true), width);
             if n == 0 {
                 text.push_str(&format!("{BOLD}{line}{PLAIN}{CLEAR_LINE}"));
             } else {
