@@ -46,7 +46,8 @@ usage: cargo xtask CHORE
         [--json FILE]      write the figures there too
         [--only ROW,…]     some rows: hyper, proxy, tidegate, python, functions-framework, node-http, node,
                            node-functions-framework, go-http, go, openfaas-python, flask-waitress,
-                           openfaas-node, express, cold, deploy, memory
+                           openfaas-node, express, cold, deploy, memory, enqueue, drain, idle, full, overload,
+                           records
 
   soak queue               the queue's crash test at length: kill -9 of the server again and again, nothing accepted is lost
         [--accepted N]     until so many were accepted (100000)

@@ -158,11 +158,31 @@ impl Server {
 
     /// Asks for JSON under the control routes.
     pub(crate) fn control(&self, path: &str) -> Result<Value> {
+        self.at_control("GET", path, b"")
+    }
+
+    /// Puts a document under the control routes.
+    pub(crate) fn put(&self, path: &str, document: &Value) -> Result<Value> {
+        self.at_control("PUT", path, document.to_string().as_bytes())
+    }
+
+    fn at_control(&self, method: &str, path: &str, body: &[u8]) -> Result<Value> {
         let bearer = self.bearer();
         let path = format!("/tidegate/v1{path}");
-        let headers = [("authorization", bearer.as_str())];
-        let answer = Connection::open(&self.url)?.call("GET", &path, &headers, b"")?;
-        answer.success(&format!("GET {path}"))?.json()
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let answer = Connection::open(&self.url)?.call(method, &path, &headers, body)?;
+        answer.success(&format!("{method} {path}"))?.json()
+    }
+
+    /// Changes what the document of a function in the default namespace says of later calls.
+    pub(crate) fn later(&self, function: &str, rules: Value) -> Result<()> {
+        let path = format!("/namespaces/default/functions/{function}");
+        let mut document = self.control(&path)?;
+        document["spec"]["async"] = rules;
+        self.put(&format!("{path}?wait=30"), &document).map(drop)
     }
 
     /// The sum of a metric over its labels, of those lines that have `label` in them.
