@@ -102,6 +102,14 @@ impl Group {
         );
     }
 
+    /// Kills the child alone, not what it started, and waits for its end.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.ended = true;
+        Ok(())
+    }
+
     fn signed_pid(&self) -> i32 {
         i32::try_from(self.child.id())
             .expect("process ids fit in pid_t, which is what they came from")

@@ -13,6 +13,7 @@ mod args;
 mod bench;
 mod child;
 mod demo;
+mod http;
 mod paths;
 mod projects;
 mod report;
@@ -46,14 +47,16 @@ usage: cargo xtask CHORE
         [--json FILE]      write the figures there too
         [--only ROW,…]     some rows: hyper, proxy, tidegate, python, functions-framework, node-http, node,
                            node-functions-framework, go-http, go, openfaas-python, flask-waitress,
-                           openfaas-node, express, cold, deploy, memory
+                           openfaas-node, express, cold, deploy, memory, enqueue, drain, idle, full, overload,
+                           records
 
-  soak queue               the queue's crash test at length: kill -9 again and again, nothing accepted is lost
+  soak queue               the queue's crash test at length: kill -9 of the server again and again, nothing accepted is lost
         [--accepted N]     until so many were accepted (100000)
+        [--alone]          of a process that has the queue and nothing else
 
 environment:
   CARGO_TARGET_DIR         build here instead of ~/.cache/tidegate/target
-  TIDEGATE_BIN             use this binary instead of building one (demo, bench)
+  TIDEGATE_BIN             use this binary instead of building one (demo, bench, soak)
 ";
 
 fn main() -> ExitCode {

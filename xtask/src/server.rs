@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::child::{self, Group};
+use crate::http::Connection;
 use crate::target::Target;
 use crate::{report, signals};
 
@@ -82,6 +83,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `tidegate up` with its data in `home`, and waits until it is ready.
     pub(crate) fn start(binary: &Path, listen: &str, home: &Path) -> Result<Self> {
+        Self::start_with(binary, listen, home, &[])
+    }
+
+    /// The same with settings, each `KEY=VALUE`.
+    pub(crate) fn start_with(
+        binary: &Path,
+        listen: &str,
+        home: &Path,
+        settings: &[&str],
+    ) -> Result<Self> {
         let data = home.join("data");
         let log_name = home.join("server.log");
         let log = File::create(&log_name)
@@ -89,6 +100,7 @@ impl Server {
         let mut up = clean(binary);
         up.args(["up", "--json", "--listen", listen, "--data"])
             .arg(&data)
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .env("HOME", home)
             .envs(toolchains())
             .stdin(Stdio::null())
@@ -137,6 +149,50 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.group.pid()
+    }
+
+    /// The admin key, as a header wants it.
+    pub(crate) fn bearer(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+
+    /// Asks for JSON under the control routes.
+    pub(crate) fn control(&self, path: &str) -> Result<Value> {
+        self.at_control("GET", path, b"")
+    }
+
+    /// Puts a document under the control routes.
+    pub(crate) fn put(&self, path: &str, document: &Value) -> Result<Value> {
+        self.at_control("PUT", path, document.to_string().as_bytes())
+    }
+
+    fn at_control(&self, method: &str, path: &str, body: &[u8]) -> Result<Value> {
+        let bearer = self.bearer();
+        let path = format!("/tidegate/v1{path}");
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let answer = Connection::open(&self.url)?.call(method, &path, &headers, body)?;
+        answer.success(&format!("{method} {path}"))?.json()
+    }
+
+    /// Changes what the document of a function in the default namespace says of later calls.
+    pub(crate) fn later(&self, function: &str, rules: Value) -> Result<()> {
+        let path = format!("/namespaces/default/functions/{function}");
+        let mut document = self.control(&path)?;
+        document["spec"]["async"] = rules;
+        self.put(&format!("{path}?wait=30"), &document).map(drop)
+    }
+
+    /// The sum of a metric over its labels, of those lines that have `label` in them.
+    pub(crate) fn metric(&self, name: &str, label: &str) -> Result<f64> {
+        let bearer = self.bearer();
+        let headers = [("authorization", bearer.as_str())];
+        let answer = Connection::open(&self.url)?.call("GET", "/metrics", &headers, b"")?;
+        let answer = answer.success("GET /metrics")?;
+        metric(&String::from_utf8_lossy(&answer.body), name, label)
+            .with_context(|| format!("/metrics has no {name} with {label:?}"))
     }
 
     /// The file with the admin key.
@@ -195,6 +251,11 @@ impl Server {
         Ok(())
     }
 
+    /// Ends the server's process, and it alone, the way the kernel does when memory runs out.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.group.kill()
+    }
+
     /// Ends the server as an operator would, and checks that it takes leave properly.
     pub(crate) fn stop(mut self) -> Result<()> {
         let status = self.group.stop()?;
@@ -203,6 +264,16 @@ impl Server {
         }
         Ok(())
     }
+}
+
+/// The sum of the lines of a metric that have `label` in them; nothing where there is none.
+fn metric(text: &str, name: &str, label: &str) -> Option<f64> {
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        (rest.starts_with(['{', ' ']) && rest.contains(label))
+            .then(|| rest.rsplit_once(' ')?.1.parse::<f64>().ok())?
+    });
+    values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
 }
 
 fn ready(group: &mut Group, lines: &Receiver<String>) -> Result<String> {
@@ -239,4 +310,28 @@ fn tail(log: &Path) -> String {
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::metric;
+
+    #[test]
+    fn metrics_are_summed_over_the_lines_that_are_meant() {
+        let text = "\
+# TYPE tidegate_calls counter
+tidegate_calls_total{function=\"a\"} 3
+tidegate_calls_total{function=\"b\"} 4
+tidegate_calls_total_more 9
+tidegate_depth 12.0
+";
+        let is = |name, label, value: Option<f64>| {
+            let found = metric(text, name, label);
+            assert_eq!(found.map(f64::to_bits), value.map(f64::to_bits), "{name}");
+        };
+        is("tidegate_calls_total", "", Some(7.0));
+        is("tidegate_calls_total", "\"b\"", Some(4.0));
+        is("tidegate_depth", "", Some(12.0));
+        is("tidegate_calls", "", None);
+    }
 }

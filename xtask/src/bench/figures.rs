@@ -30,6 +30,35 @@ pub(super) struct Promise {
 }
 
 impl Promise {
+    /// A figure that may not be less.
+    pub(super) fn at_least(
+        what: impl Into<String>,
+        unit: &'static str,
+        budget: f64,
+        measured: f64,
+    ) -> Self {
+        Self {
+            what: what.into(),
+            budget,
+            at_least: true,
+            unit,
+            measured,
+        }
+    }
+
+    /// A figure that may not be more.
+    pub(super) fn at_most(
+        what: impl Into<String>,
+        unit: &'static str,
+        budget: f64,
+        measured: f64,
+    ) -> Self {
+        Self {
+            at_least: false,
+            ..Self::at_least(what, unit, budget, measured)
+        }
+    }
+
     fn met(&self) -> bool {
         if self.at_least {
             self.measured >= self.budget
@@ -48,6 +77,14 @@ impl Promise {
             "met": self.met(),
         })
     }
+}
+
+/// What a row of its own kind found: a table, what it says of promises, and all of it for programs.
+pub(super) struct Part {
+    pub(super) name: &'static str,
+    pub(super) table: String,
+    pub(super) promises: Vec<Promise>,
+    pub(super) json: Value,
 }
 
 /// The promises that the measured rows say something about.
@@ -194,7 +231,7 @@ fn within(
 }
 
 #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn mib(bytes: u64) -> f64 {
+pub(super) fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
@@ -203,6 +240,7 @@ pub(super) fn tables(
     cold: &[cold::Row],
     deploys: &[deploy::Row],
     memory: Option<&Memory>,
+    parts: &[Part],
     promises: &[Promise],
 ) -> String {
     let mut text = String::new();
@@ -269,6 +307,10 @@ pub(super) fn tables(
             ],
         ];
         text += &render(&rows);
+        text += "\n";
+    }
+    for part in parts {
+        text += &part.table;
         text += "\n";
     }
     if !promises.is_empty() {

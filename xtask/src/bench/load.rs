@@ -21,7 +21,7 @@ const COMPILE_LIMIT: Duration = Duration::from_secs(5 * 60);
 const WARM_UP_SECONDS: u64 = 1;
 
 /// How the bench's own server is deployed: one instance that takes all calls at once, like the bare proxy's upstream.
-const HTTP_FLAGS: [&str; 10] = [
+pub(super) const HTTP_FLAGS: [&str; 10] = [
     "--runtime",
     "executable",
     "--contract",

@@ -73,7 +73,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Memory> {
 }
 
 /// The process's memory once two readings in a row are within a hundredth of each other.
-fn settled(pid: u32) -> Result<u64> {
+pub(super) fn settled(pid: u32) -> Result<u64> {
     let mut last = proc::pss(pid)?;
     for _ in 0..MOST_READINGS {
         std::thread::sleep(BETWEEN);

@@ -12,8 +12,11 @@ mod memory;
 mod openfaas;
 mod probe;
 mod proc;
+mod queue;
+mod records;
 mod wrk;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -27,7 +30,7 @@ use crate::target::Target;
 use crate::{child, report, server, setup, signals};
 
 /// Rows by the names that `--only` takes.
-const ROWS: [&str; 17] = [
+const ROWS: [&str; 23] = [
     "hyper",
     "proxy",
     "tidegate",
@@ -45,6 +48,12 @@ const ROWS: [&str; 17] = [
     "cold",
     "deploy",
     "memory",
+    "enqueue",
+    "drain",
+    "idle",
+    "full",
+    "overload",
+    "records",
 ];
 
 /// Where a function's document is, in the native API.
@@ -63,6 +72,16 @@ struct Plan {
     registered: usize,
     /// Deploys of each kind, cold and cached.
     deploys: usize,
+    /// Calls in a queue that is worked off.
+    drained: u64,
+    /// Calls made later by a server that is idle.
+    idle: usize,
+    /// Calls in a queue that is weighed, and opened again.
+    queued: u64,
+    /// Records in a folder that is opened.
+    recorded: u64,
+    /// For how long more comes than can be worked off.
+    overload: Duration,
 }
 
 const FULL: Plan = Plan {
@@ -71,6 +90,11 @@ const FULL: Plan = Plan {
     cold: 100,
     registered: 10_000,
     deploys: 3,
+    drained: 100_000,
+    idle: 1000,
+    queued: 1_000_000,
+    recorded: 10_000_000,
+    overload: Duration::from_secs(30),
 };
 const QUICK: Plan = Plan {
     rounds: 2,
@@ -78,6 +102,11 @@ const QUICK: Plan = Plan {
     cold: 20,
     registered: 1_000,
     deploys: 1,
+    drained: 20_000,
+    idle: 200,
+    queued: 100_000,
+    recorded: 1_000_000,
+    overload: Duration::from_secs(10),
 };
 
 /// What every part of the benchmark needs.
@@ -88,6 +117,9 @@ struct Bench {
     hello: PathBuf,
     proxy: PathBuf,
     client: PathBuf,
+    floor: PathBuf,
+    /// Makes records, where a row wants many of them.
+    seed: PathBuf,
     /// functions-framework, where its row is wanted.
     peer: Option<PathBuf>,
     /// The same for Node.
@@ -115,11 +147,19 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
     let ours = [
         "tidegate", "python", "node", "go", "cold", "deploy", "memory",
     ];
-    let tidegate = if ours.iter().chain(&openfaas::OURS).any(|row| wanted(row)) {
+    let ours = ours
+        .iter()
+        .chain(&openfaas::OURS)
+        .chain(&queue::ROWS)
+        .chain(&records::ROWS);
+    let tidegate = if ours.into_iter().any(|row| wanted(row)) {
         server::binary(&target)?
     } else {
         PathBuf::new()
     };
+    if wanted(queue::FULL) {
+        server::build(&target, &["-p", "tidegate-records", "--example", "seed"])?;
+    }
     openfaas::install(target.root(), wanted)?;
     let functions = target.root().join("crates/tidegate-bench/functions");
     let bench = Bench {
@@ -128,6 +168,8 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
         hello: target.release("bench-hello"),
         proxy: target.release("bench-proxy"),
         client: target.release("bench-client"),
+        floor: target.release("bench-floor"),
+        seed: target.release("examples/seed"),
         peer: wanted("functions-framework").then_some(peers.python),
         node_peer: wanted("node-functions-framework").then_some(peers.node),
         root: target.root().to_path_buf(),
@@ -158,10 +200,14 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
         None
     };
 
-    let promises = figures::promises(&load, &cold, memory.as_ref());
+    let mut parts = queue::measure(&bench)?;
+    parts.extend(records::measure(&bench)?);
+
+    let mut promises = figures::promises(&load, &cold, memory.as_ref());
+    promises.extend(parts.iter_mut().flat_map(|part| part.promises.drain(..)));
     println!(
         "\n{}",
-        figures::tables(&load, &cold, &deploys, memory.as_ref(), &promises)
+        figures::tables(&load, &cold, &deploys, memory.as_ref(), &parts, &promises)
     );
     println!("took {}", report::seconds(began.elapsed()));
     if let Some(file) = json_file {
@@ -173,6 +219,7 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
             "cold": cold.iter().map(cold::Row::json).collect::<Vec<_>>(),
             "deploys": deploys.iter().map(deploy::Row::json).collect::<Vec<_>>(),
             "memory": memory.as_ref().map(memory::Memory::json),
+            "parts": parts.iter().map(|part| (part.name, &part.json)).collect::<BTreeMap<_, _>>(),
             "promises": promises.iter().map(figures::Promise::json).collect::<Vec<_>>(),
         });
         std::fs::write(&file, format!("{all:#}\n"))

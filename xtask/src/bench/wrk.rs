@@ -1,5 +1,7 @@
 //! The load generator, and reading what it prints.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -21,14 +23,23 @@ pub(super) struct Load {
 /// Loads `url` over `connections` for `seconds` from one thread. An answer other than 2xx or a broken connection is an
 /// error: a fast refusal must not pass for speed.
 pub(super) fn run(url: &str, connections: u32, seconds: u64) -> Result<Load> {
+    load(url, connections, seconds, &[])
+}
+
+/// The same with the request that a script describes.
+pub(super) fn run_script(url: &str, connections: u32, seconds: u64, script: &Path) -> Result<Load> {
+    load(url, connections, seconds, &["-s".into(), script.into()])
+}
+
+fn load(url: &str, connections: u32, seconds: u64, flags: &[OsString]) -> Result<Load> {
     let mut wrk = server::clean("wrk");
     wrk.args([
         "-t1",
         &format!("-c{connections}"),
         &format!("-d{seconds}s"),
         "--latency",
-        url,
     ]);
+    wrk.args(flags).arg(url);
     let printed = child::capture(&mut wrk, Duration::from_secs(seconds) + SLACK)?.success("wrk")?;
     parse(&printed).with_context(|| format!("wrk against {url}"))
 }

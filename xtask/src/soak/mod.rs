@@ -1,5 +1,8 @@
 //! The long forms of tests that have a short one among the rest.
 
+mod crash;
+mod witness;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::args::Args;
 use crate::target::Target;
-use crate::{child, signals};
+use crate::{child, server, setup, signals};
 
 /// Longest time for a soak, its build included.
 const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
@@ -22,13 +25,23 @@ pub(crate) fn main(mut args: Args) -> Result<ExitCode> {
         None => ACCEPTED,
     };
     let queue = args.flag("queue");
+    let alone = args.flag("--alone");
     args.finish()?;
     if !queue {
         bail!("soak what? there is: queue");
     }
     signals::watch();
-    // The queue's crash test: a process that accepts and settles under load is killed again and again.
     let target = Target::claim()?;
+    if alone {
+        return queue_alone(&target, accepted);
+    }
+    setup::for_tests()?;
+    let binary = server::binary(&target)?;
+    crash::run(&binary, target.root(), accepted)
+}
+
+/// The queue's own crash test: a process that accepts and settles under load is killed again and again.
+fn queue_alone(target: &Target, accepted: u64) -> Result<ExitCode> {
     let mut cargo = target.cargo(&["test", "--locked", "-p", "tidegate-queue", "--test", "it"]);
     cargo
         .args(["kill::what_was_accepted_survives_kill", "--"])
