@@ -15,6 +15,7 @@ use tidegate_instance::LogStream;
 use tidegate_records::{Line, Recorder, Stream};
 
 use crate::quotas::{Allowance, Allowances};
+use crate::witness::Witness;
 
 /// The one ledger of a platform.
 pub(crate) struct PlatformLedger {
@@ -24,20 +25,23 @@ pub(crate) struct PlatformLedger {
     usual: Level,
     /// What functions say of that themselves.
     levels: Mutex<HashMap<FunctionKey, Level>>,
+    witness: Arc<dyn Witness>,
 }
 
 struct FunctionAccount {
     records: Arc<tidegate_records::Account>,
     allowance: Arc<Allowance>,
+    witness: Arc<dyn Witness>,
 }
 
 impl PlatformLedger {
-    pub(crate) fn new(recorder: Recorder, usual: Level) -> Self {
+    pub(crate) fn new(recorder: Recorder, usual: Level, witness: Arc<dyn Witness>) -> Self {
         Self {
             recorder,
             allowances: Allowances::default(),
             usual,
             levels: Mutex::default(),
+            witness,
         }
     }
 
@@ -64,6 +68,7 @@ impl Ledger for PlatformLedger {
         Arc::new(FunctionAccount {
             records,
             allowance: self.allowances.of(&function.namespace),
+            witness: self.witness.clone(),
         })
     }
 }
@@ -87,7 +92,7 @@ impl Account for FunctionAccount {
 
     fn line(&self, line: &LogLine) {
         let since = line.time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.records.line(&Line {
+        let line = Line {
             function: self.records.function().clone(),
             invocation: line.invocation,
             instance: line.instance,
@@ -98,7 +103,11 @@ impl Account for FunctionAccount {
             },
             time_us: since.as_micros() as u64,
             text: line.text.clone(),
-        });
+        };
+        self.records.line(&line);
+        if self.records.level() != Level::None {
+            self.witness.line(&line);
+        }
     }
 
     fn spent(&self, spent: Spent) {

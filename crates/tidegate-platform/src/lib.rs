@@ -32,6 +32,7 @@ mod status;
 mod traffic;
 mod triggers;
 mod views;
+mod witness;
 
 use tidegate_core::FunctionSpec;
 
@@ -60,6 +61,7 @@ pub use triggers::{
     TriggerRequest, TriggerSpec,
 };
 pub use views::View;
+pub use witness::Witness;
 
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, ContractError, Prefix};

@@ -10,6 +10,7 @@ use futures_util::Stream;
 use http::{Request, Response};
 use tidegate_contract::Body;
 use tidegate_core::record::Level;
+use tidegate_core::trace::Sampling;
 use tidegate_core::{FunctionRef, FunctionSpec, InstanceId};
 use tidegate_egress::Outlets;
 use tidegate_engine::{
@@ -33,6 +34,7 @@ use crate::queue::{QueueOptions, Queued, Rules};
 use crate::records::{self, RecordOptions};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
+use crate::witness::{Nobody, Witness};
 use crate::{Enqueue, Error, Holds, Lower, Scratch, Status};
 
 /// Objects read at once when a list is read whole.
@@ -72,6 +74,8 @@ pub struct Parts {
     pub acceptor: Option<Arc<dyn Enqueue>>,
     /// The queue of calls that are made later; where absent, none is accepted but by `acceptor`.
     pub queue: Option<QueueOptions>,
+    /// Who is told of what leaves no record, if anybody.
+    pub witness: Option<Arc<dyn Witness>>,
 }
 
 impl Parts {
@@ -88,6 +92,7 @@ impl Parts {
                 max_waiting: 100,
                 max_wait: Duration::from_secs(10),
                 ready_within: Duration::from_secs(10),
+                traces: None,
             },
             bundles: folder.join("bundles"),
             builds: BuildOptions {
@@ -116,6 +121,7 @@ impl Parts {
             holders: Vec::new(),
             acceptor: None,
             queue: None,
+            witness: None,
         }
     }
 }
@@ -133,6 +139,9 @@ struct Inner {
     builds: Builds,
     images: ImageStore,
     ledger: Arc<PlatformLedger>,
+    witness: Arc<dyn Witness>,
+    /// Which calls begin a trace.
+    traces: Option<Sampling>,
     records: RecordOptions,
     outlets: Option<Outlets>,
     egress_lists: EgressLists,
@@ -182,7 +191,10 @@ impl Platform {
         })?;
         let images = ImageStore::open(parts.images).await?;
         let recorder = records::open(&parts.records).await?;
-        let ledger = Arc::new(PlatformLedger::new(recorder, parts.records.level));
+        let witness = parts.witness.unwrap_or_else(|| Arc::new(Nobody));
+        let ledger = PlatformLedger::new(recorder, parts.records.level, witness.clone());
+        let ledger = Arc::new(ledger);
+        let traces = parts.engine.traces;
         let platform = Self(Arc::new_cyclic(|weak| {
             let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
             Inner {
@@ -192,6 +204,8 @@ impl Platform {
                 builds,
                 images,
                 ledger,
+                witness,
+                traces,
                 records: parts.records,
                 outlets: parts.outlets,
                 egress_lists: EgressLists::default(),
@@ -658,6 +672,14 @@ impl Platform {
 
     pub(crate) fn acceptor(&self) -> Option<&Arc<dyn Enqueue>> {
         self.0.acceptor.as_ref()
+    }
+
+    pub(crate) fn witness(&self) -> &dyn Witness {
+        &*self.0.witness
+    }
+
+    pub(crate) fn traces(&self) -> Option<Sampling> {
+        self.0.traces
     }
 
     pub(crate) fn store(&self) -> &Store {
