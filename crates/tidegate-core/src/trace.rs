@@ -3,8 +3,10 @@
 //! What does not read as the recommendation wants it is as if nothing had been sent. Nothing else is decided here: what
 //! comes with it (`tracestate`) is somebody else's text, passed on or dropped together with it.
 
-use crate::InvocationId;
+use std::num::NonZeroU32;
+
 use crate::record::TraceContext;
+use crate::{FunctionKey, InvocationId};
 
 /// Length of a `traceparent` of version 0: `00-<32 hex>-<16 hex>-<2 hex>`.
 pub const TRACEPARENT_LEN: usize = 55;
@@ -18,7 +20,57 @@ const INVALID_VERSION: u8 = 0xff;
 /// The flag of a trace that its beginner wants kept.
 const SAMPLED: u8 = 1;
 
+/// How many of the calls that come without a place in a trace are to be kept in the trace that they begin: one in so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling(pub NonZeroU32);
+
+/// Something that belongs to a trace and leaves no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// What was done.
+    pub kind: StepKind,
+    /// The queued call that it was done for.
+    pub id: InvocationId,
+    /// The function of that call.
+    pub function: FunctionKey,
+    /// Its own place.
+    pub trace: TraceContext,
+    /// When it began, in microseconds since the Unix epoch.
+    pub began_us: u64,
+    /// When it had ended, in microseconds since the Unix epoch.
+    pub ended_us: u64,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
+}
+
+/// What a [`Step`] was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// A call was accepted to be made later.
+    Accepted,
+    /// Somebody was told of an end, by address.
+    Told {
+        /// The host of the address.
+        host: String,
+        /// Which attempt it was, counted from 1.
+        attempt: u32,
+    },
+}
+
 impl TraceContext {
+    /// The place of an invocation that nothing traced led to: it begins a trace, of its own number. One that is not to be
+    /// kept says so to whatever follows, so that a trace is kept whole or not at all.
+    #[must_use]
+    pub const fn begin(id: InvocationId, sampling: Sampling) -> Self {
+        Self {
+            trace: id.as_u128(),
+            parent: 0,
+            span: span_of(id),
+            // The low bits of an id are random.
+            sampled: id.as_u128().is_multiple_of(sampling.0.get() as u128),
+        }
+    }
+
     /// The place of an invocation below the span that a `traceparent` names. `None` where it does not read as one.
     #[must_use]
     pub fn from_traceparent(value: &[u8], id: InvocationId) -> Option<Self> {
@@ -65,7 +117,8 @@ impl TraceContext {
 }
 
 /// The span of an invocation: the half of its id that is random, whose first bit is always set, so that it is never zero.
-const fn span_of(id: InvocationId) -> u64 {
+#[must_use]
+pub const fn span_of(id: InvocationId) -> u64 {
     id.as_u128() as u64 | 1 << 63
 }
 
@@ -106,6 +159,17 @@ mod tests {
         let child = TraceContext::from_traceparent(told.as_bytes(), other).unwrap();
         assert_eq!(child, context.child(other));
         assert_eq!(child.trace, context.trace);
+    }
+
+    #[test]
+    fn a_trace_begins_with_no_parent_and_is_kept_or_not_as_a_whole() {
+        let half = Sampling(NonZeroU32::new(2).unwrap());
+        let kept = TraceContext::begin(InvocationId::from_u128(8), half);
+        assert!(kept.sampled && kept.parent == 0 && kept.trace == 8);
+        let left = TraceContext::begin(InvocationId::from_u128(9), half);
+        assert!(!left.sampled && !left.child(ID).sampled);
+        let read = read(&left.traceparent()).unwrap();
+        assert_eq!(read, left.child(ID));
     }
 
     #[test]

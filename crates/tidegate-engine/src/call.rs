@@ -89,7 +89,12 @@ pub(crate) async fn call(
     }
     // Over HTTP/2 the caller's window, not our buffer, decides how much of an answer leaves.
     let buffered = request.version() <= Version::HTTP_11;
-    context.trace = trace::place(request.headers_mut(), context.id, context.trace);
+    context.trace = trace::place(
+        request.headers_mut(),
+        context.id,
+        context.trace,
+        host.options.traces,
+    );
     let mut flight = Flight::new(function.clone(), &mut context);
     let answered = match flight.admit() {
         Ok(()) => attempt(host, function, chosen, request, context, &mut flight).await,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tidegate_contract::Body;
+use tidegate_core::trace::Sampling;
 use tidegate_core::traffic::WHOLE;
 use tidegate_core::{FunctionKey, FunctionRef, InstanceId};
 use tidegate_instance::{Isolation, StartError, Usage};
@@ -38,6 +39,8 @@ pub struct Options {
     pub max_wait: Duration,
     /// Longest time until a started instance can be called.
     pub ready_within: Duration,
+    /// Which of the calls that come without a place in a trace begin one that is kept; none begins any where absent.
+    pub traces: Option<Sampling>,
 }
 
 /// The invocation path. A cheap handle.

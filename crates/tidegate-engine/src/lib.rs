@@ -36,6 +36,7 @@ pub use logs::{FunctionLog, LogLine, LogQuery, LogTail};
 pub use metrics::{BUCKETS_SECONDS, FunctionMetrics, OUTCOMES};
 pub use pool::{Lineage, PoolCounts, Revision};
 pub use reply::ReplyBody;
+pub use trace::place;
 
 use std::path::PathBuf;
 use std::sync::Arc;

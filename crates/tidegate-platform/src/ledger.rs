@@ -16,6 +16,7 @@ use tidegate_records::{Line, Recorder, Stream};
 
 use crate::bill::Bills;
 use crate::quotas::{Allowance, Allowances};
+use crate::witness::Witness;
 
 /// The one ledger of a platform.
 pub(crate) struct PlatformLedger {
@@ -27,22 +28,30 @@ pub(crate) struct PlatformLedger {
     levels: Mutex<HashMap<FunctionKey, Level>>,
     /// Who waits for what a call cost, where answers say so.
     pub(crate) bills: Option<Bills>,
+    witness: Arc<dyn Witness>,
 }
 
 struct FunctionAccount {
     records: Arc<tidegate_records::Account>,
     allowance: Arc<Allowance>,
     bills: Option<Bills>,
+    witness: Arc<dyn Witness>,
 }
 
 impl PlatformLedger {
-    pub(crate) fn new(recorder: Recorder, usual: Level, bill: bool) -> Self {
+    pub(crate) fn new(
+        recorder: Recorder,
+        usual: Level,
+        bill: bool,
+        witness: Arc<dyn Witness>,
+    ) -> Self {
         Self {
             recorder,
             allowances: Allowances::default(),
             usual,
             levels: Mutex::default(),
             bills: bill.then(Bills::default),
+            witness,
         }
     }
 
@@ -72,6 +81,7 @@ impl Ledger for PlatformLedger {
             records,
             allowance: self.allowances.of(&function.namespace),
             bills: self.bills.clone(),
+            witness: self.witness.clone(),
         })
     }
 }
@@ -98,7 +108,7 @@ impl Account for FunctionAccount {
 
     fn line(&self, line: &LogLine) {
         let since = line.time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.records.line(&Line {
+        let line = Line {
             function: self.records.function().clone(),
             invocation: line.invocation,
             instance: line.instance,
@@ -109,7 +119,11 @@ impl Account for FunctionAccount {
             },
             time_us: since.as_micros() as u64,
             text: line.text.clone(),
-        });
+        };
+        self.records.line(&line);
+        if self.records.level() != Level::None {
+            self.witness.line(&line);
+        }
     }
 
     fn spent(&self, spent: Spent) {

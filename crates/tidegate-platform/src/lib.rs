@@ -33,6 +33,7 @@ mod status;
 mod traffic;
 mod triggers;
 mod views;
+mod witness;
 
 use tidegate_core::FunctionSpec;
 
@@ -61,6 +62,7 @@ pub use status::{Phase, Status};
 pub use traffic::{Rollout, RolloutPhase, TrafficPart};
 pub use triggers::{FiredTrigger, MAX_TRIGGER_BODY, NotQueued, Scheduled, Trigger};
 pub use views::View;
+pub use witness::Witness;
 
 pub use tidegate_build::{CONFIG_FILES, ToolPaths, Toolchain};
 pub use tidegate_contract::{Body, BodyFault, Caller, Contract, ContractError, Prefix};

@@ -10,6 +10,7 @@ use futures_util::Stream;
 use http::{Request, Response};
 use tidegate_contract::Body;
 use tidegate_core::record::Level;
+use tidegate_core::trace::Sampling;
 use tidegate_core::{FunctionRef, FunctionSpec, InstanceId};
 use tidegate_egress::Outlets;
 use tidegate_engine::{
@@ -34,6 +35,7 @@ use crate::queue::{QueueOptions, Queued, Rules};
 use crate::records::{self, RecordOptions};
 use crate::resources::PlatformResources;
 use crate::rollout::Rollouts;
+use crate::witness::{Nobody, Witness};
 use crate::{Error, Holds, Lower, Scratch, Status};
 
 /// Objects read at once when a list is read whole.
@@ -71,6 +73,8 @@ pub struct Parts {
     pub holders: Vec<Arc<dyn Holds>>,
     /// The queue of calls that are made later; where absent, none is accepted, and no trigger is acted on.
     pub queue: Option<QueueOptions>,
+    /// Who is told of what leaves no record, if anybody.
+    pub witness: Option<Arc<dyn Witness>>,
 }
 
 impl Parts {
@@ -87,6 +91,7 @@ impl Parts {
                 max_waiting: 100,
                 max_wait: Duration::from_secs(10),
                 ready_within: Duration::from_secs(10),
+                traces: None,
             },
             bundles: folder.join("bundles"),
             builds: BuildOptions {
@@ -115,6 +120,7 @@ impl Parts {
             kinds: Vec::new(),
             holders: Vec::new(),
             queue: None,
+            witness: None,
         }
     }
 }
@@ -132,6 +138,9 @@ struct Inner {
     builds: Builds,
     images: ImageStore,
     ledger: Arc<PlatformLedger>,
+    witness: Arc<dyn Witness>,
+    /// Which calls begin a trace.
+    traces: Option<Sampling>,
     records: RecordOptions,
     outlets: Option<Outlets>,
     egress_lists: EgressLists,
@@ -180,11 +189,14 @@ impl Platform {
         })?;
         let images = ImageStore::open(parts.images).await?;
         let recorder = records::open(&parts.records).await?;
+        let witness = parts.witness.unwrap_or_else(|| Arc::new(Nobody));
         let ledger = Arc::new(PlatformLedger::new(
             recorder,
             parts.records.level,
             parts.records.bill,
+            witness.clone(),
         ));
+        let traces = parts.engine.traces;
         let platform = Self(Arc::new_cyclic(|weak| {
             let resources = Arc::new(PlatformResources(WeakPlatform(weak.clone())));
             Inner {
@@ -194,6 +206,8 @@ impl Platform {
                 builds,
                 images,
                 ledger,
+                witness,
+                traces,
                 records: parts.records,
                 outlets: parts.outlets,
                 egress_lists: EgressLists::default(),
@@ -670,6 +684,14 @@ impl Platform {
 
     pub(crate) fn rules(&self) -> &Rules {
         &self.0.rules
+    }
+
+    pub(crate) fn witness(&self) -> &dyn Witness {
+        &*self.0.witness
+    }
+
+    pub(crate) fn traces(&self) -> Option<Sampling> {
+        self.0.traces
     }
 
     pub(crate) fn store(&self) -> &Store {

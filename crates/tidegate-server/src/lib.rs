@@ -14,6 +14,11 @@ mod auth;
 mod body;
 mod contained;
 mod error;
+#[cfg(feature = "otlp")]
+mod export;
+#[cfg(not(feature = "otlp"))]
+#[path = "export_none.rs"]
+mod export;
 mod guard;
 mod inside;
 mod listen;
@@ -32,4 +37,6 @@ pub use auth::ADMIN_KEY_FILE;
 pub use error::Error;
 pub use logging::init as init_logging;
 pub use server::{Ready, run, run_until};
+#[cfg(feature = "otlp")]
+pub use settings::ExportSettings;
 pub use settings::{Auth, LogFormat, Settings, SettingsError, SideListener, Source, reference};

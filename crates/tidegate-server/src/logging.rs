@@ -1,10 +1,11 @@
-//! The server's own log, on standard error.
+//! The server's own log, on standard error and wherever it is exported to.
 
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, fmt};
 
+use crate::export;
 use crate::settings::{LogFormat, Settings};
 
 /// Starts writing. Called once, by the program; a second call changes nothing.
@@ -18,5 +19,6 @@ pub fn init(settings: &Settings, colour: bool) {
     };
     let _ = tracing_subscriber::registry()
         .with(layer.with_filter(filter))
+        .with(export::log(settings))
         .try_init();
 }

@@ -30,7 +30,18 @@ struct Reading {
     recording: RecordStats,
     refused: Vec<(String, QuotaLimit, u64)>,
     queue: Option<(QueueStats, DispatchStats)>,
+    exported: Vec<Exported>,
     process: Process,
+}
+
+/// How it goes with what is exported of one kind.
+#[derive(Debug)]
+pub(crate) struct Exported {
+    pub(crate) signal: &'static str,
+    pub(crate) sent: u64,
+    pub(crate) refused: u64,
+    pub(crate) dropped: u64,
+    pub(crate) failures: u64,
 }
 
 /// One function that was called.
@@ -61,6 +72,7 @@ pub(crate) fn render(service: &Service) -> Result<String, Error> {
         recording: service.platform.recording(),
         refused: service.platform.refused_by_quota(),
         queue: service.platform.queue_stats(),
+        exported: service.export.told(),
         process: Process::read(),
     };
     service.platform.for_each_function(|function| {
@@ -202,6 +214,9 @@ impl Collector for Reading {
         }
         if let Some((file, work)) = &self.queue {
             queue(&mut encoder, file, work)?;
+        }
+        if !self.exported.is_empty() {
+            exported(&mut encoder, &self.exported)?;
         }
         let recording = &self.recording;
         for (name, help, count) in [
@@ -368,6 +383,42 @@ fn queue(
     ] {
         let mut counter = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
         counter.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    Ok(())
+}
+
+/// What goes to a collector.
+fn exported(encoder: &mut DescriptorEncoder<'_>, exported: &[Exported]) -> Result<(), Error> {
+    type Count = fn(&Exported) -> u64;
+    let counters: [(&str, &str, Count); 4] = [
+        (
+            "tidegate_exported",
+            "Spans, points and lines that the collector took",
+            |e| e.sent,
+        ),
+        (
+            "tidegate_export_refused",
+            "Spans, points and lines that the collector refused",
+            |e| e.refused,
+        ),
+        (
+            "tidegate_export_dropped",
+            "Spans, points and lines that were given up, since the collector took nothing for long",
+            |e| e.dropped,
+        ),
+        (
+            "tidegate_export_failures",
+            "Requests to the collector that failed, most of them tried again",
+            |e| e.failures,
+        ),
+    ];
+    for (name, help, count) in counters {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for of in exported {
+            family
+                .encode_family(&[("signal", of.signal)])?
+                .encode_counter::<NoLabelSet, _, u64>(&count(of), None)?;
+        }
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use tidegate_instance::Isolation;
 use tidegate_isolation_process::{Capability, Minimum, Options, ProcessIsolation};
 use tidegate_platform::{
     BuildOptions, DispatchOptions, ImageOptions, Parts, Platform, QueueFileOptions, QueueOptions,
-    RecordOptions, ToolPaths,
+    RecordOptions, RecordQuery, ToolPaths,
 };
 use tidegate_store::{OpenReport, Store};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::{ADMIN_KEY_FILE, Keys};
 use crate::contained::Contained;
+use crate::export::{Export, Running};
 use crate::inside::Door;
 use crate::serve::Protocol;
 use crate::service::Service;
@@ -112,6 +113,7 @@ struct Server {
     grace: Duration,
     lost: LauncherLost,
     door: Arc<Door>,
+    exporter: Running,
 }
 
 /// Resolves when nothing can be started any more.
@@ -141,6 +143,7 @@ impl Server {
             Arc::new(isolation)
         };
         let queue_door = QueueDoor::default();
+        let export = Export::new(settings);
         let platform = Platform::start(Parts {
             store,
             isolation,
@@ -150,6 +153,7 @@ impl Server {
                 max_waiting: settings.max_waiting,
                 max_wait: settings.max_wait,
                 ready_within: settings.ready_within,
+                traces: export.sampling(),
             },
             bundles: settings.data.join("bundles"),
             builds: build_options(settings),
@@ -174,8 +178,10 @@ impl Server {
             kinds: vec![Arc::new(Native), Arc::new(Deployments)],
             holders: vec![Arc::new(Images)],
             queue: Some(queue_options(settings, &queue_door)),
+            witness: export.witness(),
         })
         .await?;
+        let records = platform.follow_records(&RecordQuery::default());
 
         let capabilities = report.capabilities.iter().map(capability).collect();
         let stop = CancellationToken::new();
@@ -198,8 +204,10 @@ impl Server {
             hosts: settings.hosts.clone(),
             body_idle: BODY_IDLE,
             connections: AtomicI64::new(0),
+            export: export.clone(),
             stop: stop.clone(),
         });
+        let exporter = export.start(records, &service)?;
         let protocol = Protocol::new(tls.clone(), settings.header_timeout);
         let (workers, threads) =
             Workers::start(settings.threads, &service, &protocol, &stop, settings.grace)?;
@@ -241,6 +249,7 @@ impl Server {
             grace: settings.grace,
             lost,
             door,
+            exporter,
         })
     }
 
@@ -253,6 +262,7 @@ impl Server {
             grace,
             lost,
             door,
+            exporter,
             ..
         } = self;
         let lost = tokio::select! {
@@ -280,6 +290,7 @@ impl Server {
             .drain(grace.saturating_sub(started.elapsed()))
             .await;
         door.close();
+        exporter.stop().await;
         tracing::info!("ended");
         if lost {
             Err(Error::LauncherLost)

@@ -21,6 +21,7 @@ use tower::ServiceExt as _;
 
 use crate::auth::Keys;
 use crate::body::ServerBody;
+use crate::export::Export;
 use crate::inside::{self, Insider};
 use crate::{guard, metrics};
 
@@ -39,6 +40,7 @@ pub(crate) struct Service {
     /// Longest time that the body of a control request may go without a byte.
     pub(crate) body_idle: Duration,
     pub(crate) connections: AtomicI64,
+    pub(crate) export: Export,
     /// Cancelled when the server takes no more connections.
     pub(crate) stop: CancellationToken,
 }

@@ -67,6 +67,7 @@ pub(crate) fn options() -> Options {
     Options {
         lanes: 1,
         max_instances: 100,
+        traces: None,
         max_waiting: 1000,
         max_wait: Duration::from_secs(10),
         ready_within: Duration::from_secs(10),

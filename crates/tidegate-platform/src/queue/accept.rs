@@ -140,7 +140,7 @@ impl Platform {
         &self,
         id: InvocationId,
         function: &FunctionKey,
-        later: Later,
+        mut later: Later,
         mut body: Body,
     ) -> Result<Accepted, NotAccepted> {
         let queued = self.in_queue().ok_or(NotAccepted::NoQueue)?;
@@ -163,6 +163,8 @@ impl Platform {
             return Err(NotAccepted::TooLarge { limit });
         }
         body.bound(limit, idle);
+        let began_us = crate::ledger::now_us();
+        let trace = self.place_later(id, &mut later);
         if later.max_age.is_some_and(|age| age < LEAST_AGE) {
             return Err(NotAccepted::Invalid(format!(
                 "a call that is given up after {:?} would never be made; write at least {LEAST_AGE:?}",
@@ -210,7 +212,7 @@ impl Platform {
                 body: kept,
             },
             cause: later.cause,
-            trace: later.trace,
+            trace,
             depth: later.depth,
             due_ms,
             policy,
@@ -243,6 +245,7 @@ impl Platform {
         let accepted = accepted?;
         if !accepted.duplicate {
             self.count_queued(function);
+            self.witness_accepted(id, function, trace, began_us);
         }
         Ok(accepted)
     }

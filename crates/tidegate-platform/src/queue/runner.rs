@@ -104,9 +104,13 @@ impl Runner for PlatformRunner {
             }
             return platform.attempt(work, &function, &path, attempt).await;
         }
-        match &self.courier {
-            Some(courier) => courier.deliver(work, url, attempt).await,
-            None => Ran::refused("this server tells nobody of ends: see queue.callbacks"),
+        match (&self.courier, self.platform.upgrade()) {
+            (Some(courier), Some(platform)) => {
+                let deliver = async |work: Work| courier.deliver(&work, url, attempt).await;
+                platform.witness_told(work, url, attempt, deliver).await
+            }
+            (Some(_), None) => released(),
+            (None, _) => Ran::refused("this server tells nobody of ends: see queue.callbacks"),
         }
     }
 

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use tidegate_core::queue::Policy;
-use tidegate_core::record::{Cause, CauseKind, TraceContext};
+use tidegate_core::record::{Cause, CauseKind};
 use tidegate_core::{InvocationId, Outcome};
 
 use super::runner::{Listener, Runner, Told};
@@ -71,12 +71,8 @@ fn item(of: &Submission, listener: Listener<'_>, request: Payload, delivery: Pol
             name: None,
             attempt: 0,
         },
-        trace: of.trace.map(|trace| TraceContext {
-            parent: trace.span,
-            // Half of an id is as random as any span, and not zero.
-            span: random.as_u64_pair().1,
-            ..trace
-        }),
+        // Attempts have places of their own, below that of what was accepted first.
+        trace: of.trace,
         depth: of.depth.saturating_add(1),
         due_ms: 0,
         policy,

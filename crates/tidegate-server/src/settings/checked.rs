@@ -33,7 +33,7 @@ const INTERPRETERS: [(&str, &str); 4] = [
 ];
 
 /// Words of what is either so or not.
-const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
+pub(super) const SWITCH: [(&str, bool); 2] = [("on", true), ("off", false)];
 
 impl Layers {
     pub(super) fn finish(
@@ -123,6 +123,8 @@ impl Layers {
             ),
             records: self.records(),
             queue: self.queue(),
+            #[cfg(feature = "otlp")]
+            otlp: self.export(environment),
             outbound: self.outbound(),
             interpreters: INTERPRETERS
                 .iter()
@@ -138,6 +140,12 @@ impl Layers {
                 || LogFormat::Text,
             ),
         };
+        #[cfg(not(feature = "otlp"))]
+        if let Some((_, source)) = self.values.get("otlp.endpoint") {
+            self.mistakes.push(format!(
+                "{source}: this build of tidegate exports nothing: leave otlp.endpoint out, or build it with the feature \"otlp\""
+            ));
+        }
         if self.mistakes.is_empty() {
             Ok(settings)
         } else {

@@ -6,7 +6,9 @@ use std::fmt;
 use std::path::Path;
 
 use super::Source;
-use super::table::{SETTINGS, known, variable};
+#[cfg(feature = "otlp")]
+use super::table::OPENTELEMETRY;
+use super::table::{SECRET, SETTINGS, known, variable};
 
 /// Bytes of a settings file that are read: it is a page of text.
 const MAX_FILE: u64 = 1 << 20;
@@ -75,6 +77,15 @@ impl Layers {
                 None => {}
             }
         }
+        #[cfg(feature = "otlp")]
+        for (key, name) in OPENTELEMETRY {
+            let value = environment(name).and_then(|value| value.into_string().ok());
+            if let Some(value) = value.filter(|value| !value.is_empty())
+                && !self.values.contains_key(key)
+            {
+                self.set(key, value, Source::Environment(name.to_owned()));
+            }
+        }
     }
 
     pub(super) fn set(&mut self, key: &str, value: String, source: Source) {
@@ -118,8 +129,12 @@ impl Layers {
         match parse(text) {
             Ok(value) => value,
             Err(error) => {
-                self.mistakes
-                    .push(format!("{source}: {key} is {text:?}: {error}"));
+                let mistake = if SECRET.contains(&key) {
+                    format!("{source}: {key}: {error}")
+                } else {
+                    format!("{source}: {key} is {text:?}: {error}")
+                };
+                self.mistakes.push(mistake);
                 fallback()
             }
         }

@@ -6,6 +6,8 @@
 //! one another, [`checked`] makes the settings of the result, and [`words`] reads single values.
 
 mod checked;
+#[cfg(feature = "otlp")]
+mod export;
 mod layers;
 mod table;
 mod words;
@@ -21,6 +23,8 @@ use tidegate_core::record::Level;
 use tidegate_egress::Policy as EgressPolicy;
 use tidegate_platform::{ImageSettings, JobLimits, KeepOptions, Prices};
 
+#[cfg(feature = "otlp")]
+pub use export::ExportSettings;
 use layers::Layers;
 pub use table::reference;
 
@@ -79,6 +83,9 @@ pub struct Settings {
     pub records: RecordSettings,
     /// How calls are kept that are made later.
     pub queue: QueueSettings,
+    /// What is exported, if anything.
+    #[cfg(feature = "otlp")]
+    pub otlp: Option<ExportSettings>,
     /// What functions reach that ask for a way out; `None` where none does.
     pub outbound: Option<EgressPolicy>,
     /// Interpreters of the other languages by name, under `/usr`, where they are not the usual ones.

@@ -315,6 +315,56 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "hosts (name, address or network, :port where it matters) that may be told although they are private or this machine's; separated by commas",
     },
     Setting {
+        key: "otlp.endpoint",
+        default: "",
+        help: "URL of a collector that takes OTLP over HTTP, such as http://127.0.0.1:4318, to which traces, metrics and logs are exported; $OTEL_EXPORTER_OTLP_ENDPOINT where absent, 'off' for none",
+    },
+    Setting {
+        key: "otlp.headers",
+        default: "",
+        help: "header fields of every request to it, name=value,name=value, values percent-encoded where they have to be; $OTEL_EXPORTER_OTLP_HEADERS where absent",
+    },
+    Setting {
+        key: "otlp.traces",
+        default: "on",
+        help: "'off' exports no traces, and begins none",
+    },
+    Setting {
+        key: "otlp.sample",
+        default: "1",
+        help: "of the calls that come without a trace, one in so many is exported; of others those whose trace says so",
+    },
+    Setting {
+        key: "otlp.metrics",
+        default: "on",
+        help: "'off' exports no metrics",
+    },
+    Setting {
+        key: "otlp.interval",
+        default: "60s",
+        help: "how often metrics are exported",
+    },
+    Setting {
+        key: "otlp.logs",
+        default: "on",
+        help: "'off' exports neither what functions print nor the server's log",
+    },
+    Setting {
+        key: "otlp.log-level",
+        default: "info",
+        help: "which lines of the server's log are exported, written as log.level is",
+    },
+    Setting {
+        key: "otlp.service",
+        default: "",
+        help: "what the server calls itself to the collector; $OTEL_SERVICE_NAME, or else tidegate, where absent",
+    },
+    Setting {
+        key: "otlp.attributes",
+        default: "",
+        help: "attributes of all that is exported, name=value,name=value; $OTEL_RESOURCE_ATTRIBUTES where absent",
+    },
+    Setting {
         key: "billing.granularity",
         default: "1ms",
         help: "what the billed time of an invocation is rounded up to",
@@ -375,6 +425,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         help: "'text' or 'json'",
     },
 ];
+
+/// Settings that OpenTelemetry has variables for, which count where nothing else is said.
+#[cfg(feature = "otlp")]
+pub(super) const OPENTELEMETRY: [(&str, &str); 4] = [
+    ("otlp.endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+    ("otlp.headers", "OTEL_EXPORTER_OTLP_HEADERS"),
+    ("otlp.service", "OTEL_SERVICE_NAME"),
+    ("otlp.attributes", "OTEL_RESOURCE_ATTRIBUTES"),
+];
+
+/// Settings whose values are secrets, and are not repeated in messages.
+pub(super) const SECRET: [&str; 1] = ["otlp.headers"];
 
 /// What package managers read of an environment to know where packages are: an operator who has set them for himself
 /// means them for the builds too. None of them is meant for credentials; those are secrets that a function names.
