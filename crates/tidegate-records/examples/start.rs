@@ -71,14 +71,17 @@ fn main() -> Result<(), Box<dyn Error>> {
             }),
         ),
     ];
-    for (what, query) in questions {
+    for (what, mut query) in questions {
         let begun = Instant::now();
         let (recorder, report) = Recorder::open(folder.path(), Options::default())?;
         let opened = begun.elapsed();
+        // The index of the segment that was being written is made behind this.
+        let begun = Instant::now();
+        runtime.block_on(recorder.flush())?;
+        let ready = begun.elapsed();
         let begun = Instant::now();
         let mut pages = 0;
         let mut found = 0;
-        let mut query = query;
         loop {
             let page = runtime.block_on(recorder.query(query.clone()))?;
             (pages, found) = (pages + 1, found + page.items.len());
@@ -90,7 +93,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let took = begun.elapsed();
         let stats = recorder.stats();
         println!(
-            "{} segments of {} MiB, {} batches replayed, {} bytes unfinished: opened in {opened:.2?}; {what}: {found} in {took:.2?}, {pages} pages",
+            "{} segments of {} MiB, {} batches replayed, {} bytes unfinished: opened in {opened:.2?}, indexed after {ready:.2?}; {what}: {found} in {took:.2?}, {pages} pages",
             report.segments,
             stats.bytes_on_disk >> 20,
             report.replayed,

@@ -31,7 +31,7 @@ pub struct Retention {
     /// Segments whose last entry is older are removed.
     pub keep_for: Duration,
     /// The oldest segments are removed while all together have more bytes, indexes included. Where there are several
-    /// namespaces, one may fill half of it a day.
+    /// namespaces, one may fill half of it at once, and a quarter more a day.
     pub keep_bytes: u64,
 }
 

@@ -121,6 +121,7 @@ impl Pending {
         T: FnOnce(&mut Totals, bool),
     {
         let shard = &self.shards[shard_of_thread() % self.shards.len()];
+        let was_stuck = self.stuck.load(Ordering::Relaxed);
         let mut waiting = shard.waiting.lock();
         let taken = push.encode.is_some() && {
             let room = match push.class {
@@ -145,11 +146,19 @@ impl Pending {
             encode(&mut waiting.items);
             waiting.count += 1;
         }
-        Pushed {
+        let pushed = Pushed {
             taken,
             bytes: waiting.items.len() - before,
             hurry: waiting.items.len() >= self.shed_at / 2,
+        };
+        drop(waiting);
+        if !taken && !was_stuck && self.stuck.load(Ordering::Relaxed) {
+            // The thread that writes cannot say it. Without the lock, for the log may be on the same disk.
+            tracing::error!(
+                "the disk takes no records: until it does, ends of calls do not wait for it, and what finds no room is lost"
+            );
         }
+        pushed
     }
 
     /// Whether there is room for what is never shed, if need be after a wait.
@@ -163,10 +172,8 @@ impl Pending {
             let until = Instant::now() + KEPT_WAIT;
             while full(waiting) && !shard.room.wait_until(waiting, until).timed_out() {}
             // One end has waited in vain: the next ones need not.
-            if full(waiting) && !self.stuck.swap(true, Ordering::Relaxed) {
-                tracing::error!(
-                    "the disk has not taken records for {KEPT_WAIT:?}: until it does, ends of calls do not wait for it"
-                );
+            if full(waiting) {
+                self.stuck.store(true, Ordering::Relaxed);
             }
         }
         !full(waiting)

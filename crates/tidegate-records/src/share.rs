@@ -1,11 +1,12 @@
 //! How much of what is kept one namespace may fill.
 //!
-//! Segments are removed by age and by size, whoever's records are in them: so a namespace that fails or prints a thousand
+//! Segments are removed by age and by size, whosever records are in them: so a namespace that fails or prints a thousand
 //! times a second would push out what all others have left. Two rules keep it from that. Of calls that were turned away at
 //! the door, only the first few a second leave a record: the rest would say the same again. And where several namespaces
-//! share a server, each has a bucket of half the bytes that are kept, which fills up once a day. A namespace whose bucket
-//! is empty still leaves a few items a second. So no namespace alone pushes out what others left within the last day,
-//! and one that stays below its share notices nothing.
+//! share a server, each has a bucket of half the bytes that are kept; an empty one is full again after two days. A namespace
+//! whose bucket is empty still leaves a few items a second. So within a day none fills more than three quarters, and alone
+//! does not push out what others left in that day; one that stays below its share notices nothing. Buckets are full at
+//! start: what each namespace has on disk would have to be read.
 //!
 //! The buckets are filled by the thread that writes, by a clock that does not leap; whoever serves a call asks no clock
 //! for this.
@@ -21,7 +22,7 @@ pub(crate) const FEW: u64 = 10;
 /// What an item takes beside its own bytes: its part of the index.
 const INDEX_BYTES: i64 = 16;
 /// In what time an empty bucket fills.
-const FILLS_IN: Duration = Duration::from_secs(24 * 3600);
+const FILLS_IN: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// One namespace, as far as its functions share something.
 #[derive(Debug)]
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_half_and_comes_back_in_a_day() {
+    fn a_share_is_half_and_comes_back_in_time() {
         let share = Share::new(200_000);
         let fill = |second: u64| {
             let mut kept = 0;

@@ -128,7 +128,7 @@ impl Writer {
                 return;
             }
             // On a disk that takes nothing, no index can be written; what is old goes all the same.
-            let sealed = self.retry_at.is_none() && self.seal_and_check();
+            let sealed = self.retry_at.is_none() && self.seal_and_checkpoint();
             self.do_chores(sealed);
             self.say_what_was_lost();
             let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -264,7 +264,7 @@ impl Writer {
     }
 
     /// What files want when all is written. Returns whether a segment was sealed.
-    fn seal_and_check(&mut self) -> bool {
+    fn seal_and_checkpoint(&mut self) -> bool {
         let inner = self.inner.clone();
         let mut sealed = false;
         for series in [&inner.records, &inner.lines] {

@@ -169,7 +169,13 @@ mod tests {
     fn series(folder: &std::path::Path) -> Series {
         let retention = crate::Options::default().records;
         let folder = folder.to_owned();
-        let opened = Series::open(Kind::Records, folder, retention, Place::default(), &mut |_| {});
+        let opened = Series::open(
+            Kind::Records,
+            folder,
+            retention,
+            Place::default(),
+            &mut |_| {},
+        );
         let series = opened.unwrap().series;
         let (mut frame, mut items) = (vec![0; FRAME_HEADER], Vec::new());
         put_record(&mut items, 5, &record(1));
