@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize as _;
 use serde_json::Value;
 use tidegate_core::{FunctionRef, Scale, format_duration};
-use tidegate_platform::{
-    DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Prices, Status, View,
-};
+use tidegate_platform::{DEFAULT_NAMESPACE, Object, Phase, Platform, PoolCounts, Status, View};
 
 use crate::api::records::timestamp;
 use crate::api::versions;
@@ -205,12 +203,6 @@ pub(crate) fn record(platform: &Platform, record: &tidegate_core::record::Record
             memory_peak,
         } => ("alone", Some(cpu_us), Some(memory_peak)),
     };
-    let prices = platform.prices();
-    let is_priced = *prices
-        != Prices {
-            currency: prices.currency.clone(),
-            ..Prices::default()
-        };
     Record {
         id: record.id.to_string(),
         namespace: record.function.namespace.to_string(),
@@ -251,7 +243,9 @@ pub(crate) fn record(platform: &Platform, record: &tidegate_core::record::Record
         },
         memory_limit: record.memory_limit,
         billed_us: platform.billed_us(record),
-        cost: is_priced.then(|| platform.cost_of_record(record).total().to_string()),
+        cost: platform
+            .cost_of_record(record)
+            .map(|cost| cost.total().to_string()),
         instance: record.instance.map(|id| id.to_string()),
         children: Vec::new(),
     }

@@ -15,7 +15,6 @@ use parking_lot::Mutex;
 use tidegate_core::InvocationId;
 use tidegate_core::record::Record;
 use tidegate_engine::{Failure, ReplyBody};
-use tidegate_records::Price;
 
 use crate::Platform;
 use crate::queue::of_fault;
@@ -111,20 +110,8 @@ impl Platform {
             (BILLED, (billed_us as f64 / 1e3).to_string()),
             (GB_SECONDS, format!("{gb_seconds:.9}")),
         ];
-        let prices = self.prices();
-        let all = [
-            prices.invocation,
-            prices.gb_second,
-            prices.cpu_second,
-            prices.gb_out,
-            prices.cold_start,
-        ];
-        if all != [Price::default(); 5] {
-            let cost = format!(
-                "{} {}",
-                self.cost_of_record(record).total(),
-                prices.currency
-            );
+        if let Some(cost) = self.cost_of_record(record) {
+            let cost = format!("{} {}", cost.total(), self.prices().currency);
             said.push((COST, cost.trim_end().to_owned()));
         }
         said

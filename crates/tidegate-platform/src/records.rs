@@ -97,12 +97,18 @@ impl Platform {
         self.prices().of(totals)
     }
 
-    /// What one invocation costs. Processor time counts where it is known to be this one's.
+    /// What one invocation costs; nothing where nothing has a price. Processor time counts where it is known to be this
+    /// one's.
     #[must_use]
-    pub fn cost_of_record(&self, record: &Record) -> Cost {
+    pub fn cost_of_record(&self, record: &Record) -> Option<Cost> {
+        let prices = self.prices();
+        let free = Prices {
+            currency: prices.currency.clone(),
+            ..Prices::default()
+        };
         let mut totals = Totals::default();
         totals.add_record(record, self.granularity_us(), true);
-        self.prices().of(&totals)
+        (*prices != free).then(|| prices.of(&totals))
     }
 
     /// The time that one invocation is billed for, in microseconds.

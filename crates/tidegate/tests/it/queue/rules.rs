@@ -41,6 +41,7 @@ fn no_more_begin_in_a_second_than_the_function_says() {
 import time
 def handler(event):
     print('%.3f' % time.time())
+    time.sleep(0.3)
 ";
     server.deploy("rule-rate", code, &["--concurrency", "8"]);
     rules(&server, "rule-rate", json!({ "rate": 2 }));
