@@ -175,6 +175,10 @@ fn story() -> Fake {
                 line("no route to mx.example.org", "stderr"),
             ],
         )
+        .lines(
+            &format!("GET /records/{}/logs", id(5)),
+            &[line("sent", "stdout")],
+        )
         .lines(&format!("GET /records/{}/logs", id(2)), &[]);
     for (of, items) in [
         (1, vec![thumbnail]),

@@ -206,7 +206,9 @@ fn dev_uses_a_server_that_runs_and_leaves_it_as_it_was() {
     std::fs::write(folder.join("a.py"), "def handler(event):\n    return 'a'\n").expect("written");
     std::fs::write(
         folder.join("tidegate.toml"),
-        "[functions.a]\npath = 'a.py'\nenv = { X = '1' }\n[functions.b]\npath = 'a.py'\n",
+        "[functions.a]\npath = 'a.py'\nenv = { X = '1' }\n[functions.b]\npath = 'a.py'\n\
+         [triggers.tick]\nfunction = 'a'\nschedule = '@daily'\n\
+         [triggers.other]\nfunction = 'b'\nschedule = '@daily'\n",
     )
     .expect("written");
     let shop = folder.to_str().expect("a path");
@@ -219,7 +221,16 @@ fn dev_uses_a_server_that_runs_and_leaves_it_as_it_was() {
     .expect("written");
     dev.says("redeployed a");
     server.get("/fn/a").ok().says(&["aa"]);
+    // What calls the function that is worked at is there as long as it is.
+    let triggers = || {
+        let told = server.cli(&["trigger", "list", "--json"]).ok().json();
+        let all = told.as_array().expect("a list").clone();
+        let names = all.iter().map(|t| t["metadata"]["name"].clone());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(triggers(), ["tick"]);
     dev.end();
+    assert!(triggers().is_empty());
     server.get("/fn/a").status(404);
     server.get("/fn/mine").ok().says(&["before"]);
 }

@@ -221,11 +221,15 @@ impl List {
 
 /// What to say where the server ended what has no end.
 pub(super) async fn stopped(client: &Client) -> Error {
-    let told = Error::failed(format!("the server at {} ended the stream", client.shown()));
+    let url = client.shown();
     match client.get::<serde_json::Value>("/", &[], ANSWER).await {
-        Ok(_) => told
+        Ok(_) => Error::failed(format!("the server at {url} ended the stream"))
             .hint("it is perhaps about to end; the same command with --since goes on from there"),
-        Err(error) => told.because(&error),
+        Err(client::Error::Refused { .. }) => Error::failed(format!("the server at {url} ended"))
+            .hint("once it is back, the same command with --since goes on from there"),
+        Err(error) => {
+            Error::failed(format!("the server at {url} ended the stream")).because(&error)
+        }
     }
 }
 
