@@ -5,7 +5,7 @@ use tidegate_core::record::{Cause, CauseKind};
 use tidegate_core::{FunctionKey, Name};
 use tidegate_platform::{Body, Later, NotAccepted, Object, ObjectKey, new_id};
 
-use crate::triggers::world;
+use crate::triggers::{deploy_paused, world};
 use crate::world::World;
 
 fn function() -> FunctionKey {
@@ -47,6 +47,7 @@ async fn many_at_once_are_as_many_as_the_namespace_may_have() {
     const MOST: u64 = 5;
     let folder = tempfile::tempdir().unwrap();
     let before = world(folder.path()).await;
+    deploy_paused(&before).await;
     limit(&before, MOST).await;
     before.end().await;
     // Quotas are read before anything else happens.
