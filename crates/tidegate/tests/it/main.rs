@@ -17,6 +17,7 @@ mod languages;
 mod limits;
 mod network;
 mod openfaas;
+mod overload;
 mod protocols;
 mod python;
 mod queue;
