@@ -247,6 +247,8 @@ fn send(sending: &Sending, path: &str) -> Result<Vec<u64>> {
             }
             Ok(answer) if answer.status == 503 && answer.header("retry-after").is_some() => {
                 sending.refused.fetch_add(1, Ordering::Relaxed);
+                // It may have been closed, with the body unread.
+                connection = None;
                 thread::sleep(AGAIN);
             }
             Ok(answer) => {

@@ -18,6 +18,7 @@ mod limits;
 mod looking;
 mod network;
 mod openfaas;
+mod overload;
 mod protocols;
 mod python;
 mod queue;

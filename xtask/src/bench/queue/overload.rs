@@ -171,6 +171,8 @@ fn deploy(server: &Server, home: &Path) -> Result<()> {
             let most = PLACES.to_string();
             let flags = ["--concurrency", "1", "--max", &most];
             server.deploy(&file, function, &[&flags[..], &["-n", namespace]].concat())?;
+            // What was never called has no counter.
+            server.run(&["invoke", function, "-n", namespace])?;
         }
     }
     Ok(())
@@ -216,7 +218,8 @@ fn senders(
     all
 }
 
-/// Sends one call after another, at their times, whatever is answered.
+/// Sends one call after another, at their times, whatever is answered. A request that was refused before its body was
+/// read may be the last of its connection.
 fn send(url: &str, path: &str, every: Duration, answers: &Answers) -> Result<()> {
     let mut connection = Connection::open(url)?;
     let headers = [("prefer", "respond-async"), ("content-type", "text/plain")];
@@ -234,6 +237,9 @@ fn send(url: &str, path: &str, every: Duration, answers: &Answers) -> Result<()>
             }
         };
         counted.fetch_add(1, Ordering::Relaxed);
+        if answer.status != 202 {
+            connection = Connection::open(url)?;
+        }
         due += every;
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
