@@ -17,6 +17,8 @@ mod languages;
 mod limits;
 mod network;
 mod openfaas;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod protocols;
 mod python;
 mod queue;
