@@ -305,6 +305,3 @@ fn status(record: &Record) -> Option<Status> {
         code: ERROR,
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -19,6 +19,8 @@ mod looking;
 mod network;
 mod openfaas;
 mod overload;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod protocols;
 mod python;
 mod queue;
