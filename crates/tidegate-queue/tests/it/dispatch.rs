@@ -14,14 +14,14 @@ use tidegate_core::queue::Reason;
 use tidegate_core::record::CauseKind;
 use tidegate_queue::{
     Allowance, Attempt, Callback, Cancelled, DeadFilter, Destination, DispatchOptions, Dispatcher,
-    Ending, Filter, MAX_INLINE_BYTES, Ran, Rate, Runner, Shown, TimeSource, Work,
+    Ending, Filter, Ran, Rate, Runner, Shown, TimeSource, Work,
 };
 use tokio::sync::Semaphore;
 
 use crate::*;
 
 /// Longer than any test takes, so that one which waits for nothing fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 // === a clock ===
 
@@ -41,7 +41,7 @@ impl TimeSource for Hands {
 // === a runner ===
 
 #[derive(Clone)]
-enum Do {
+pub(crate) enum Do {
     /// Answers at once.
     At(Ran),
     /// Waits for a permit of the gate first.
@@ -51,21 +51,21 @@ enum Do {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
+pub(crate) struct Seen {
     function: String,
     body: String,
-    attempt: u32,
+    pub(crate) attempt: u32,
     at_ms: u64,
 }
 
-struct Fake {
+pub(crate) struct Fake {
     clock: Arc<Hands>,
     /// By function; what is not here answers at once.
     does: Mutex<HashMap<String, Do>>,
     lanes: Mutex<HashMap<String, Allowance>>,
-    seen: Mutex<Vec<Seen>>,
-    delivered: Mutex<Vec<(String, Work)>>,
-    gate: Semaphore,
+    pub(crate) seen: Mutex<Vec<Seen>>,
+    pub(crate) delivered: Mutex<Vec<(String, Work)>>,
+    pub(crate) gate: Semaphore,
     running: AtomicUsize,
     most: AtomicUsize,
     cut: AtomicUsize,
@@ -104,7 +104,7 @@ fn ran(outcome: Outcome, status: Option<u16>, retry_after_ms: Option<u64>) -> Ra
     Ran::ended(ended, answer)
 }
 
-fn fine() -> Ran {
+pub(crate) fn fine() -> Ran {
     ran(Outcome::Ok, Some(200), None)
 }
 
@@ -153,23 +153,23 @@ impl Runner for Fake {
 
 // === both, with a queue ===
 
-struct Bench {
-    dir: tempfile::TempDir,
-    clock: Arc<Hands>,
-    fake: Arc<Fake>,
-    queue: Queue,
+pub(crate) struct Bench {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) clock: Arc<Hands>,
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) queue: Queue,
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| ()).await
     }
 
-    async fn with(change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Options)) -> Self {
         Self::at(tempfile::tempdir().unwrap(), change).await
     }
 
-    async fn at(dir: tempfile::TempDir, change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) async fn at(dir: tempfile::TempDir, change: impl FnOnce(&mut Options)) -> Self {
         let clock = Arc::new(Hands(AtomicU64::new(1000)));
         let mut options = Options::default();
         options.time = Arc::clone(&clock) as Arc<dyn TimeSource>;
@@ -194,22 +194,22 @@ impl Bench {
         }
     }
 
-    fn start(&self) -> Dispatcher {
+    pub(crate) fn start(&self) -> Dispatcher {
         self.start_with(64)
     }
 
-    fn start_with(&self, attempts: u32) -> Dispatcher {
+    pub(crate) fn start_with(&self, attempts: u32) -> Dispatcher {
         let mut options = DispatchOptions::default();
         options.attempts = attempts;
         let runner = Arc::clone(&self.fake) as Arc<dyn Runner>;
         Dispatcher::start(self.queue.clone(), runner, options)
     }
 
-    fn does(&self, name: &str, does: Do) {
+    pub(crate) fn does(&self, name: &str, does: Do) {
         self.fake.does.lock().insert(name.to_owned(), does);
     }
 
-    fn lane(&self, name: &str, concurrency: u32, rate: Option<(f64, u32)>) {
+    pub(crate) fn lane(&self, name: &str, concurrency: u32, rate: Option<(f64, u32)>) {
         let rate = rate.map(|(per_second, burst)| Rate {
             per_second,
             burst: NonZeroU32::new(burst).unwrap(),
@@ -218,11 +218,11 @@ impl Bench {
         self.fake.lanes.lock().insert(name.to_owned(), allowance);
     }
 
-    async fn accept(&self, name: &str, body: &str) -> InvocationId {
+    pub(crate) async fn accept(&self, name: &str, body: &str) -> InvocationId {
         self.queue.accept(submission(name, body)).await.unwrap().id
     }
 
-    fn seen(&self, name: &str) -> Vec<Seen> {
+    pub(crate) fn seen(&self, name: &str) -> Vec<Seen> {
         let seen = self.fake.seen.lock();
         seen.iter()
             .filter(|one| one.function == name)
@@ -231,21 +231,21 @@ impl Bench {
     }
 
     /// Moves the clock, and lets everyone know.
-    async fn pass(&self, ms: u64, dispatcher: &Dispatcher) {
+    pub(crate) async fn pass(&self, ms: u64, dispatcher: &Dispatcher) {
         self.clock.0.fetch_add(ms, Ordering::SeqCst);
         self.queue.tick().await.unwrap();
         dispatcher.changed(None).await;
     }
 
     /// What could have begun by now has begun: another function's item ran from its acceptance to its end.
-    async fn settle_down(&self) {
+    pub(crate) async fn settle_down(&self) {
         let name = format!("barrier-{}", new_id().hyphenated());
         self.accept(&name, "").await;
         until("the barrier", || !self.seen(&name).is_empty()).await;
     }
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
@@ -647,119 +647,6 @@ async fn memory_holds_little_of_a_long_queue() {
     assert_eq!(bench.seen("f").len(), 3000);
     assert_eq!(bench.queue.at_hand(), (0, 0));
     until("it is forgotten", || dispatcher.stats().functions == 0).await;
-}
-
-#[tokio::test]
-async fn what_cannot_be_written_is_tried_until_it_can_and_not_run_again() {
-    let bench = Bench::with(tiny).await;
-    let (filler, dispatcher) = without_room(&bench).await;
-    assert_eq!(bench.queue.stats().leased, 1);
-    for id in filler {
-        bench.queue.cancel(id).await.unwrap();
-    }
-    until("it is written and told", || dispatcher.stats().done == 2).await;
-    assert_eq!(bench.seen("f").len(), 1);
-    assert_eq!(bench.fake.delivered.lock().len(), 1);
-}
-
-#[test]
-fn a_crash_between_the_answer_and_the_disk_has_it_run_again() {
-    let runtime = || {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap()
-    };
-    let first = runtime();
-    let (dir, seen) = first.block_on(async {
-        let bench = Bench::with(tiny).await;
-        without_room(&bench).await;
-        (bench.dir, bench.fake.seen.lock().len())
-    });
-    assert_eq!(seen, 1);
-    // Nothing of what was in memory survives.
-    first.shutdown_timeout(PATIENCE);
-    runtime().block_on(async {
-        let bench = Bench::at(dir, |_| ()).await;
-        bench.lane("filler", 0, None);
-        let dispatcher = bench.start();
-        until("it is done and told", || dispatcher.stats().done == 2).await;
-        assert_eq!(bench.seen("f").len(), 1);
-        assert_eq!(bench.seen("f")[0].attempt, 1);
-    });
-}
-
-/// A queue that is soon full, and has little room for what ends.
-fn tiny(options: &mut Options) {
-    options.max_file_bytes = 2 * 1024 * 1024;
-    options.ends_bytes = 64 * 1024;
-}
-
-/// A queue without room, and an attempt that ended in it with an answer which is to be sent on.
-async fn without_room(bench: &Bench) -> (Vec<InvocationId>, Dispatcher) {
-    bench.lane("filler", 0, None);
-    bench.does("f", Do::Gate(large()));
-    let mut one = submission("f", "");
-    one.callback = Some(Callback {
-        url: "https://example.org/back".to_owned(),
-    });
-    bench.queue.accept(one).await.unwrap();
-    let dispatcher = bench.start();
-    until("it runs", || bench.seen("f").len() == 1).await;
-    let mut filler = Vec::new();
-    while let Ok(accepted) = bench
-        .queue
-        .accept(submission("filler", &"x".repeat(50_000)))
-        .await
-    {
-        filler.push(accepted.id);
-    }
-    bench.fake.gate.add_permits(1);
-    until("there is no room for it", || dispatcher.stats().stuck == 1).await;
-    (filler, dispatcher)
-}
-
-fn large() -> Ran {
-    let mut ran = fine();
-    if let Some(answer) = &mut ran.answer {
-        answer.body = Bytes::from(vec![7; 500_000]);
-    }
-    ran
-}
-
-#[tokio::test]
-async fn an_answer_that_cannot_be_spooled_is_sent_when_it_can_and_never_without_its_body() {
-    let bench = Bench::new().await;
-    let mut ran = fine();
-    if let Some(answer) = &mut ran.answer {
-        answer.body = Bytes::from(vec![7; MAX_INLINE_BYTES + 1]);
-    }
-    bench.does("f", Do::Gate(ran));
-    let mut one = submission("f", "");
-    one.callback = Some(Callback {
-        url: "https://example.org/back".to_owned(),
-    });
-    bench.queue.accept(one).await.unwrap();
-    // Where bodies go is no folder any more.
-    let bodies = bench.dir.path().join("blobs/queue");
-    let away = bench.dir.path().join("away");
-    std::fs::rename(&bodies, &away).unwrap();
-    std::fs::write(&bodies, []).unwrap();
-    let dispatcher = bench.start();
-    bench.fake.gate.add_permits(1);
-    until("it cannot be written", || dispatcher.stats().stuck == 1).await;
-    assert_eq!(bench.fake.delivered.lock().len(), 0);
-    std::fs::remove_file(&bodies).unwrap();
-    std::fs::rename(&away, &bodies).unwrap();
-    until("it is told", || bench.fake.delivered.lock().len() == 1).await;
-    let bytes = bench.fake.delivered.lock()[0]
-        .1
-        .submission
-        .request
-        .body_bytes();
-    assert_eq!(bytes, MAX_INLINE_BYTES as u64 + 1);
-    assert_eq!(bench.seen("f").len(), 1);
 }
 
 #[tokio::test]

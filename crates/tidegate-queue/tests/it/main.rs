@@ -6,6 +6,7 @@ mod dead;
 mod dispatch;
 mod full;
 mod kill;
+mod stuck;
 mod work;
 
 use std::path::Path;
