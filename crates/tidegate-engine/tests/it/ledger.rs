@@ -355,7 +355,9 @@ async fn an_upgraded_connection_counts_what_it_carried() {
         let _ = connection.await;
     });
     caller
-        .write_all(b"GET /socket HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n")
+        .write_all(
+            b"GET /socket HTTP/1.1\r\nhost: h\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+        )
         .await
         .unwrap();
     let mut head = Vec::new();
