@@ -5,7 +5,7 @@ use tidegate_core::record::{Cause, CauseKind};
 use tidegate_core::{FunctionKey, Name};
 use tidegate_platform::{Body, Later, NotAccepted, Object, ObjectKey, new_id};
 
-use crate::triggers::world;
+use crate::triggers::{deploy_paused, world};
 use crate::world::World;
 
 fn function() -> FunctionKey {
@@ -37,8 +37,9 @@ async fn is_full(world: &World) -> bool {
     let call = later(CauseKind::Call);
     let one = world
         .platform
-        .enqueue(new_id(), &function(), call, Body::empty());
-    matches!(one.await, Err(NotAccepted::Quota(_)))
+        .enqueue(new_id(), &function(), call, Body::empty())
+        .await;
+    matches!(one, Err(NotAccepted::Quota(_)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -46,6 +47,7 @@ async fn many_at_once_are_as_many_as_the_namespace_may_have() {
     const MOST: u64 = 5;
     let folder = tempfile::tempdir().unwrap();
     let before = world(folder.path()).await;
+    deploy_paused(&before).await;
     limit(&before, MOST).await;
     before.end().await;
     // Quotas are read before anything else happens.
@@ -55,8 +57,10 @@ async fn many_at_once_are_as_many_as_the_namespace_may_have() {
             let platform = w.platform.clone();
             tokio::spawn(async move {
                 let call = later(CauseKind::Call);
-                let one = platform.enqueue(new_id(), &function(), call, Body::empty());
-                match one.await {
+                let one = platform
+                    .enqueue(new_id(), &function(), call, Body::empty())
+                    .await;
+                match one {
                     Ok(_) => 1,
                     Err(NotAccepted::Quota(_)) => 0,
                     Err(error) => panic!("{error}"),
@@ -75,8 +79,9 @@ async fn many_at_once_are_as_many_as_the_namespace_may_have() {
     let tick = later(CauseKind::Schedule);
     let tick = w
         .platform
-        .enqueue(new_id(), &function(), tick, Body::empty());
-    let tick = tick.await.unwrap();
+        .enqueue(new_id(), &function(), tick, Body::empty())
+        .await;
+    let tick = tick.unwrap();
     w.platform.cancel(tick.id).await.unwrap();
     assert!(is_full(&w).await);
     w.end().await;

@@ -14,16 +14,20 @@ use tidegate_platform::{
 use crate::fake::Fake;
 use crate::world::World;
 
-/// A world whose queue has room for so many, and in which nothing of it is run.
+/// A function of which nothing is run that is queued.
+pub(crate) async fn deploy_paused(world: &World) {
+    let paused = serde_json::json!({ "paused": true });
+    world.deploy_with("f", &world.spec("1"), &paused).await;
+}
+
+/// A world whose queue has room for so many.
 async fn world_of(folder: &Path, items: u64) -> World {
-    let mut dispatch = DispatchOptions::default();
-    dispatch.attempts = 0;
     let mut file = QueueFileOptions::default();
     file.max_items = items;
     let queue = QueueOptions {
         folder: folder.join("queue"),
         file,
-        dispatch,
+        dispatch: DispatchOptions::default(),
         max_body: 1024,
         keep_result: Duration::ZERO,
         callbacks: None,
@@ -81,7 +85,7 @@ async fn names(world: &World) -> Vec<String> {
 async fn a_tick_becomes_a_queued_call_once_and_its_status_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let w = world(folder.path()).await;
-    w.deploy("f", &w.spec("1")).await;
+    deploy_paused(&w).await;
     let spec = serde_json::json!({
         "function": "f", "schedule": "@every 1s", "missed": "all",
         "request": { "method": "PUT", "path": "/a?b=c", "headers": { "X-Of": "trigger" }, "body": "[1]" },
@@ -186,7 +190,7 @@ async fn until_state(world: &World, name: &str, is_so: impl Fn(&Trigger) -> bool
 async fn what_is_not_accepted_waits_and_what_cannot_be_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let w = world_of(folder.path(), 1).await;
-    w.deploy("f", &w.spec("1")).await;
+    deploy_paused(&w).await;
     let every = serde_json::json!({ "function": "f", "schedule": "@every 1s" });
     put(&w, "t", every).await.unwrap();
     // The first one fills the queue.

@@ -14,7 +14,7 @@ use tidegate_core::{Build, Code, FunctionKey, FunctionRef, FunctionSpec, Name, S
 use tidegate_platform::{
     Body, CallContext, Digest, Failure, Function, GradualRollout, Holds, ImageUse, KeptRevision,
     Lower, LowerError, Lowered, Object, ObjectKey, Parts, Platform, Preconditions, Prefix,
-    ReplyBody, Scheduled, Status, Switch, TriggerRequest, new_id,
+    QueueRules, ReplyBody, Scheduled, Status, Switch, TriggerRequest, new_id,
 };
 
 use crate::fake::{Fake, Handle};
@@ -46,6 +46,15 @@ fn schedules_of(object: &Object) -> Vec<Scheduled> {
         request: TriggerRequest::default(),
     })
     .collect()
+}
+
+/// The member `paused` of a spec says that nothing of what is queued is run.
+fn rules_of(object: &Object) -> QueueRules {
+    let is_paused = object.spec().is_some_and(|s| s["paused"] == true);
+    QueueRules {
+        concurrency: is_paused.then_some(0),
+        ..QueueRules::default()
+    }
 }
 
 /// The member `traffic` of a spec has `REVISION|latest=PERCENT[:TAG]`, separated by spaces.
@@ -114,7 +123,7 @@ impl Lower for Plain {
         let name = |text| Name::new(text).map_err(|e| LowerError::new("metadata", e.to_string()));
         Ok(Lowered {
             records: None,
-            queue: tidegate_platform::QueueRules::default(),
+            queue: rules_of(object),
             key: FunctionKey::new(
                 &name(object.key().namespace())?,
                 &name(object.key().name())?,
