@@ -25,7 +25,7 @@ pub(crate) fn safe(text: &str, colored: bool) -> Cow<'_, str> {
                 let (codes, after) = rest.split_at(end);
                 rest = after;
                 if colored {
-                    shown.push_str("\x1b");
+                    shown.push('\x1b');
                     shown.push_str(codes);
                     is_colored = !matches!(codes, "[m" | "[0m");
                 }
