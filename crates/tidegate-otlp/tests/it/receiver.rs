@@ -144,7 +144,7 @@ impl Shared {
                 }
                 Answer::Status(status, after) => {
                     let after = after.map(|seconds| format!("retry-after: {seconds}\r\n"));
-                    (status, after.unwrap_or_default(), b"because of it".to_vec())
+                    (status, after.unwrap_or_default(), refusal("because of it"))
                 }
             };
             let head = format!(
@@ -190,6 +190,12 @@ impl Shared {
         drop(seen);
         self.grew.notify_all();
     }
+}
+
+/// A `google.rpc.Status` with nothing but its message, of less than 128 bytes.
+fn refusal(message: &str) -> Vec<u8> {
+    let length = u8::try_from(message.len()).expect("a short message");
+    [&[0x12, length], message.as_bytes()].concat()
 }
 
 fn service(attributes: &[KeyValue]) -> String {
