@@ -18,9 +18,9 @@ mod limits;
 mod looking;
 mod network;
 mod openfaas;
-mod overload;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod overload;
 mod protocols;
 mod python;
 mod queue;
