@@ -86,6 +86,7 @@ pub(crate) fn run(steps: &mut Steps, suites: Vec<Suite>, prepare: impl Fn(&mut C
             let (sender, next, prepare) = (sender.clone(), &next, &prepare);
             scope.spawn(move || {
                 while let Some(suite) = next() {
+                    println!("{} …", suite.name());
                     let mut output = Output::default();
                     let began = Instant::now();
                     let ended = one(&suite, prepare, &mut output);

@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Longest an upgraded connection may live. It holds a slot for all of that time.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// Both sides have said by then that they change over: it takes them one exchange.
+const CHANGE: Duration = Duration::from_secs(30);
 
 /// How much an upgraded connection carried, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +32,7 @@ struct Counted<T> {
 
 /// Carries bytes both ways until both sides have ended or the time limit is reached.
 pub(crate) async fn carry(caller: OnUpgrade, instance: OnUpgrade) -> Carried {
-    let upgraded = tokio::time::timeout(LONGEST, async { tokio::try_join!(caller, instance) });
+    let upgraded = tokio::time::timeout(CHANGE, async { tokio::try_join!(caller, instance) });
     match upgraded.await {
         Ok(Ok((caller, instance))) => {
             between(TokioIo::new(caller), TokioIo::new(instance), LONGEST).await

@@ -24,6 +24,11 @@ use crate::stats::{Counters, Signal};
 /// after.
 const LAST_RECORDS: Duration = Duration::from_millis(500);
 
+/// How long records are read for although steps could be sent, so that a flow of them does not keep records waiting.
+const TURN: Duration = Duration::from_millis(250);
+/// How long records that cannot be read are left alone: files may be short for a moment.
+const UNREADABLE: Duration = Duration::from_secs(1);
+
 /// The page of metrics, as it is at this moment; `None` where it could not be written.
 pub type MetricsPage = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -58,6 +63,7 @@ impl Exporter {
             options: options.clone(),
             outlet: outlet.clone(),
             follow: Some(follow),
+            is_unreadable: false,
             places: places.clone(),
             stop: stop.clone(),
             gathering: Batch::default(),
@@ -104,6 +110,8 @@ struct Spans {
     outlet: Outlet,
     /// `None` once there will be no more records.
     follow: Option<Follow>,
+    /// Whether somebody was told that records cannot be read.
+    is_unreadable: bool,
     places: Arc<Mutex<Places>>,
     stop: CancellationToken,
     gathering: Batch,
@@ -114,16 +122,21 @@ struct Spans {
 impl Spans {
     async fn run(mut self) {
         loop {
-            if self.gathering.spans == 0 && self.outlet.steps.is_empty() {
-                self.next().await;
+            self.steps();
+            if self.gathering.spans == 0 && self.full.is_empty() {
+                self.anything().await;
             }
-            let until = Instant::now() + self.options.bounds.gather;
-            while self.gathering.spans > 0 && self.full.is_empty() && self.follow.is_some() {
-                if timeout_at(until, self.next()).await.is_err() {
+            let turn = if self.full.is_empty() {
+                self.options.bounds.gather
+            } else {
+                TURN
+            };
+            let until = Instant::now() + turn;
+            while self.follow.is_some() {
+                if timeout_at(until, self.read()).await.is_err() || !self.full.is_empty() {
                     break;
                 }
             }
-            self.steps();
             self.full.push(std::mem::take(&mut self.gathering));
             for batch in std::mem::take(&mut self.full) {
                 self.send(batch).await;
@@ -135,13 +148,28 @@ impl Spans {
         }
     }
 
-    /// Waits for something. Whether it is dropped before it is there changes nothing.
-    async fn next(&mut self) {
-        let Some(follow) = &mut self.follow else {
+    /// Waits for steps or records.
+    async fn anything(&mut self) {
+        let outlet = self.outlet.clone();
+        let stop = self.stop.clone();
+        if self.follow.is_some() {
             tokio::select! {
-                () = self.outlet.steps.grew() => {}
-                () = self.stop.cancelled() => {}
+                biased;
+                () = self.read() => {}
+                () = outlet.steps.grew() => {}
             }
+        } else {
+            tokio::select! {
+                () = outlet.steps.grew() => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        self.steps();
+    }
+
+    /// Waits for records. Dropped before they are there, it has read none.
+    async fn read(&mut self) {
+        let Some(follow) = &mut self.follow else {
             return;
         };
         let stopped = async {
@@ -151,19 +179,22 @@ impl Spans {
         let read = tokio::select! {
             biased;
             read = follow.next() => read,
-            () = self.outlet.steps.grew() => return self.steps(),
             () = stopped => Ok(None),
         };
         match read {
             Ok(Some(followed)) => {
+                self.is_unreadable = false;
                 // They may have been of any trace, or of none.
                 Counters::add(&self.outlet.steps.counters().dropped, followed.missed);
                 self.records(&followed.records);
             }
             Ok(None) => self.follow = None,
+            Err(_) if self.stop.is_cancelled() => self.follow = None,
             Err(error) => {
-                tracing::error!(%error, "records cannot be read: no spans of invocations are exported until the server is started again");
-                self.follow = None;
+                if !std::mem::replace(&mut self.is_unreadable, true) {
+                    tracing::error!(%error, "records cannot be read: spans of invocations wait, and it is tried again");
+                }
+                tokio::time::sleep(UNREADABLE).await;
             }
         }
     }
@@ -172,8 +203,8 @@ impl Spans {
         let places = self.places.clone();
         let mut places = places.lock();
         for record in records {
+            places.remember(record.id, record.trace);
             let Some(trace) = &record.trace else { continue };
-            places.remember(record.id, *trace);
             if trace.sampled && self.options.traces {
                 self.gathering.record(record, trace);
                 self.fill();
@@ -220,20 +251,18 @@ impl Lines {
     async fn run(mut self) {
         let bounds = self.options.bounds;
         loop {
-            let is_last = self.stop.is_cancelled();
-            if self.outlet.lines.is_empty() && !is_last {
+            if self.outlet.lines.is_empty() {
                 tokio::select! {
                     () = self.outlet.lines.grew() => {}
                     () = self.stop.cancelled() => {}
                 }
             }
-            if !self.stop.is_cancelled() {
-                tokio::select! {
-                    () = tokio::time::sleep(bounds.gather) => {}
-                    () = self.stop.cancelled() => {}
-                }
+            tokio::select! {
+                () = tokio::time::sleep(bounds.gather) => {}
+                () = self.stop.cancelled() => {}
             }
-            if self.stop.is_cancelled() {
+            let is_last = self.stop.is_cancelled();
+            if is_last {
                 // The last records are read meanwhile.
                 tokio::time::sleep(LAST_RECORDS).await;
             }

@@ -33,7 +33,8 @@ pub(crate) enum Entry {
 /// Where invocations stand that ended lately.
 #[derive(Default)]
 pub(crate) struct Places {
-    of: HashMap<InvocationId, TraceContext>,
+    /// Nothing for one of no trace.
+    of: HashMap<InvocationId, Option<TraceContext>>,
     order: VecDeque<InvocationId>,
 }
 
@@ -44,7 +45,7 @@ pub struct ServerLog(Outlet);
 // === impl Places ===
 
 impl Places {
-    pub(crate) fn remember(&mut self, id: InvocationId, trace: TraceContext) {
+    pub(crate) fn remember(&mut self, id: InvocationId, trace: Option<TraceContext>) {
         if self.of.insert(id, trace).is_none() {
             self.order.push_back(id);
         }
@@ -56,7 +57,12 @@ impl Places {
     }
 
     pub(crate) fn get(&self, id: InvocationId) -> Option<TraceContext> {
-        self.of.get(&id).copied()
+        self.of.get(&id).copied().flatten()
+    }
+
+    /// Whether its place is known, or that it has none.
+    fn is_known(&self, id: InvocationId) -> bool {
+        self.of.contains_key(&id)
     }
 }
 
@@ -69,7 +75,7 @@ impl Entry {
         match self {
             Self::Function(line) => line
                 .invocation
-                .is_none_or(|id| line.time_us < since_us || places.get(id).is_some()),
+                .is_none_or(|id| line.time_us < since_us || places.is_known(id)),
             Self::Server(_) => true,
         }
     }
@@ -237,12 +243,15 @@ mod tests {
         let count = REMEMBERED as u128 + 10;
         for n in 1..=count {
             let id = InvocationId::from_u128(n);
-            places.remember(id, trace(n));
-            places.remember(id, trace(n));
+            places.remember(id, Some(trace(n)));
+            places.remember(id, Some(trace(n)));
         }
         assert_eq!(places.of.len(), REMEMBERED);
         assert_eq!(places.get(InvocationId::from_u128(10)), None);
         let last = places.get(InvocationId::from_u128(count));
         assert_eq!(last, Some(trace(count)));
+        let of_none = InvocationId::from_u128(count + 1);
+        places.remember(of_none, None);
+        assert!(places.is_known(of_none) && places.get(of_none).is_none());
     }
 }

@@ -181,10 +181,11 @@ impl FromStr for Headers {
             ))
         };
         let pairs = pairs(text).map_err(|at| wrong(format!("number {at} is no header field")))?;
-        let fields = pairs.into_iter().map(|(name, value)| {
-            let bad = |_| wrong(format!("{name:?} or its value is no header field"));
-            let field = HeaderName::try_from(&name).map_err(|e| bad(e.to_string()))?;
-            let mut value = HeaderValue::try_from(value).map_err(|e| bad(e.to_string()))?;
+        let fields = pairs.into_iter().enumerate().map(|(at, (name, value))| {
+            // With the wrong sign between them, the name has the secret in it.
+            let bad = || wrong(format!("number {} is no header field", at + 1));
+            let field = HeaderName::try_from(&name).map_err(|_| bad())?;
+            let mut value = HeaderValue::try_from(value).map_err(|_| bad())?;
             value.set_sensitive(true);
             Ok((field, value))
         });
@@ -258,7 +259,14 @@ mod tests {
             .unwrap();
         assert_eq!(headers.0[1].1.as_bytes(), b"Bearer s3cret");
         assert_eq!(format!("{headers:?}"), r#"{"api-key", "authorization"}"#);
-        for bad in ["s3cret", "a=b,s3cret", "=s3cret", "a=s3cret%0A", "a=%ff"] {
+        for bad in [
+            "s3cret",
+            "a=b,s3cret",
+            "=s3cret",
+            "a=s3cret%0A",
+            "a=%ff",
+            "authorization: Basic s3cret==",
+        ] {
             let error = bad.parse::<Headers>().unwrap_err().to_string();
             assert!(!error.contains("s3cret"), "{error}");
         }

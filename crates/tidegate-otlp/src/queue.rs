@@ -51,15 +51,22 @@ impl<T> Bounded<T> {
         self.grew.notify_one();
     }
 
-    /// The oldest, at most so many; as far as `ready` says so of each, in their order.
+    /// The oldest that `ready` says so of, at most so many, in their order. The others wait on, and hold up nobody.
     pub(crate) fn take(&self, most: usize, ready: impl Fn(&T) -> bool) -> Vec<T> {
         let mut items = self.items.lock();
-        let mut taken = Vec::new();
+        let (mut taken, mut passed) = (Vec::new(), Vec::new());
         while taken.len() < most
-            && let Some((item, bytes)) = items.waiting.pop_front_if(|(item, _)| ready(item))
+            && let Some((item, bytes)) = items.waiting.pop_front()
         {
-            items.bytes -= bytes;
-            taken.push(item);
+            if ready(&item) {
+                items.bytes -= bytes;
+                taken.push(item);
+            } else {
+                passed.push((item, bytes));
+            }
+        }
+        for item in passed.into_iter().rev() {
+            items.waiting.push_front(item);
         }
         taken
     }
@@ -95,5 +102,10 @@ mod tests {
         queue.push(7, 100);
         assert_eq!(queue.counters().read().dropped, dropped);
         assert!(queue.take(1, |n| *n != 7).is_empty() && !queue.is_empty());
+        for n in [8, 9] {
+            queue.push(n, 1);
+        }
+        assert_eq!(queue.take(9, |n| *n != 7), [8, 9]);
+        assert_eq!(queue.take(9, |_| true), [7]);
     }
 }

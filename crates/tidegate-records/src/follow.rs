@@ -106,6 +106,9 @@ fn read(series: &Series, filter: &Filter, mut at: At) -> Result<(At, Followed, b
             };
         }
         let Some(mut part) = series.part(segment)? else {
+            // Its file is gone, though it is still listed.
+            at.segment = segment + 1;
+            at.frame = 0;
             continue;
         };
         let Some(meta) = part.frame(at.frame)? else {

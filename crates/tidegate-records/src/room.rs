@@ -54,6 +54,12 @@ impl Room {
         let path = oldest.path.display();
         if let Err(error) = series.remove(&oldest) {
             tracing::error!(%path, error = %chain(&error), "the disk is full, and the oldest segment cannot be removed");
+            // Not again before the pause is over.
+            self.last = Some(Freed {
+                at: Instant::now(),
+                bytes: u64::MAX,
+                written,
+            });
             return false;
         }
         tracing::warn!(%path, bytes, "the disk is full: the oldest segment goes, so that new records find room");

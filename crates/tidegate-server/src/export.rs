@@ -83,7 +83,7 @@ impl Export {
         let exporter = Exporter::start(options, &outlet, follow, page);
         let exporter = exporter.map_err(|error| {
             Error::Tls(format!(
-                "the machine's roots of trust cannot be read: {error}"
+                "otlp.endpoint: the machine's roots of trust, against which it is checked, cannot be read: {error}"
             ))
         })?;
         Ok(Running(Some(exporter)))

@@ -403,7 +403,7 @@ fn exported(encoder: &mut DescriptorEncoder<'_>, exported: &[Exported]) -> Resul
         ),
         (
             "tidegate_export_dropped",
-            "Spans, points and lines that were given up, since the collector took nothing for long",
+            "Spans, points and lines that were given up: too old, no room, or their records removed before they were read",
             |e| e.dropped,
         ),
         (

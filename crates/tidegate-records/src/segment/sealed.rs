@@ -158,7 +158,7 @@ pub(crate) fn build(
 mod tests {
     use std::sync::mpsc;
     use std::thread;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use crate::encode::{Entry, Items, Kind, encode, put_record};
     use crate::segment::{FRAME_HEADER, Series};
@@ -206,7 +206,9 @@ mod tests {
                 series.summary(number)
             });
             told.recv().unwrap();
-            for _ in 0..1000 {
+            // It has begun to ask; some time later it waits for the index.
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_millis(200) {
                 let turn = series.state.try_write_for(Duration::from_secs(5));
                 assert!(turn.is_some(), "a question has the lock");
                 drop(turn);

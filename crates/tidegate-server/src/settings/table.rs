@@ -435,8 +435,8 @@ pub(super) const OPENTELEMETRY: [(&str, &str); 4] = [
     ("otlp.attributes", "OTEL_RESOURCE_ATTRIBUTES"),
 ];
 
-/// Settings whose values are secrets, and are not repeated in messages.
-pub(super) const SECRET: [&str; 1] = ["otlp.headers"];
+/// Settings whose values are secrets, or may have one in them by mistake, and are not repeated in messages.
+pub(super) const SECRET: [&str; 2] = ["otlp.endpoint", "otlp.headers"];
 
 /// What package managers read of an environment to know where packages are: an operator who has set them for himself
 /// means them for the builds too. None of them is meant for credentials; those are secrets that a function names.
