@@ -1,8 +1,9 @@
 //! The workspace's test programs: which there are, and running them.
 //!
 //! `cargo test` runs one program after another, and most of ours wait for other programs far longer than they compute. So
-//! two run at once, those that take longest first, and each is held to a time of its own: one that hangs is named, with
-//! the tests it hangs in, and takes the results of no other with it.
+//! two run at once, those that take longest first, but for those that measure what one function does to another's time. Each
+//! is held to a time of its own: one that hangs is named, with the tests it hangs in, and takes the results of no other with
+//! it.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -24,12 +25,9 @@ const LANES: usize = 2;
 /// Longest time for one program. The longest takes a third of it.
 const LIMIT: Duration = Duration::from_secs(25 * 60);
 /// Packages whose tests take minutes, the longest first; begun last, they would run alone.
-const LONG: [&str; 4] = [
-    "tidegate",
-    "tidegate-isolation-process",
-    "tidegate-isolation-runsc",
-    "tidegate-openfaas",
-];
+const LONG: [&str; 2] = ["tidegate", "tidegate-build"];
+/// Packages whose tests want the machine for themselves: they judge by the time of what a sandbox does not hold back.
+const ALONE: [&str; 2] = ["tidegate-isolation-process", "tidegate-isolation-runsc"];
 
 /// A program that holds tests.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,6 +73,19 @@ pub(crate) fn build(cargo: &mut Command, limit: Duration) -> Result<Vec<Suite>> 
 
 /// Runs them all and keeps an account of each; `prepare` is given each command.
 pub(crate) fn run(steps: &mut Steps, suites: Vec<Suite>, prepare: impl Fn(&mut Command) + Sync) {
+    let (alone, others): (Vec<_>, Vec<_>) = suites
+        .into_iter()
+        .partition(|suite| ALONE.contains(&suite.package.as_str()));
+    at_once(steps, 1, alone, &prepare);
+    at_once(steps, LANES, others, &prepare);
+}
+
+fn at_once(
+    steps: &mut Steps,
+    lanes: usize,
+    suites: Vec<Suite>,
+    prepare: &(impl Fn(&mut Command) + Sync),
+) {
     let waiting = Mutex::new(VecDeque::from(suites));
     let next = || {
         let stopped = signals::interrupted();
@@ -82,8 +93,8 @@ pub(crate) fn run(steps: &mut Steps, suites: Vec<Suite>, prepare: impl Fn(&mut C
     };
     let (sender, done) = channel();
     thread::scope(|scope| {
-        for _ in 0..LANES {
-            let (sender, next, prepare) = (sender.clone(), &next, &prepare);
+        for _ in 0..lanes {
+            let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
                 while let Some(suite) = next() {
                     println!("{} …", suite.name());

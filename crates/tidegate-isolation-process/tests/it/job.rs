@@ -498,7 +498,7 @@ pub(crate) async fn processes_are_limited(world: &World) {
         "bomb() { bomb | bomb & }; bomb 2>/dev/null; while :; do /bin/true & done 2>/dev/null",
     ]);
     job.limits.pids = 30;
-    job.limits.time = Duration::from_secs(20);
+    job.limits.time = Duration::from_secs(60);
     let began = Instant::now();
     let end = world.runs(job).await;
     if world.counts_by_kernel("process limit") {
@@ -511,7 +511,8 @@ pub(crate) async fn processes_are_limited(world: &World) {
     } else {
         assert_ne!(end.exit.code, Some(0), "{end:?}");
     }
-    assert!(began.elapsed() < Duration::from_secs(15));
+    // Long before its time is over, on a busy machine too.
+    assert!(began.elapsed() < Duration::from_secs(45));
 }
 
 pub(crate) async fn what_is_left_ends_with_the_tool(world: &World) {
