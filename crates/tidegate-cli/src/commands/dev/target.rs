@@ -256,7 +256,9 @@ async fn follow(
         if let Some(error) = outcome.error {
             return Err(error);
         }
-        if is_new && outcome.action != Action::Created {
+        if outcome.action == Action::Created {
+            made.insert(name.to_owned());
+        } else if is_new {
             // Somebody else was quicker.
             made.remove(name);
         }
