@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::doctor::Diagnosis;
 use crate::error::{Error, Result};
 use crate::run::DEFAULT_NAMESPACE;
-use crate::safe::safe;
+use crate::safe::{safe, safe_json};
 
 /// Checks of this machine that the assembled program adds to `doctor`.
 pub type Checks = Vec<Box<dyn Fn() -> Vec<Diagnosis>>>;
@@ -145,6 +145,7 @@ impl Context {
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result {
         let text = serde_json::to_string_pretty(value)
             .map_err(|e| Error::unexpected("cannot write JSON").because(&e))?;
+        let text = self.json_out(&text);
         self.line(text)
     }
 
@@ -152,6 +153,7 @@ impl Context {
     pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result {
         let text = serde_json::to_string(value)
             .map_err(|e| Error::unexpected("cannot write JSON").because(&e))?;
+        let text = self.json_out(&text);
         self.line(text)?;
         self.process.stdout.flush()?;
         Ok(())
@@ -196,6 +198,14 @@ impl Context {
     fn shown_out<'t>(&self, text: &'t str) -> Cow<'t, str> {
         match self.process.terminal.stdout {
             true => safe(text, self.colored_stdout()),
+            false => Cow::Borrowed(text),
+        }
+    }
+
+    /// JSON as standard output shows it: still JSON, and the same.
+    fn json_out<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        match self.process.terminal.stdout {
+            true => safe_json(text),
             false => Cow::Borrowed(text),
         }
     }

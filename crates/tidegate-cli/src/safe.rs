@@ -49,6 +49,21 @@ pub(crate) fn safe(text: &str, colored: bool) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// JSON as it is shown on a terminal: what does more than be read stands in strings alone, and is written as JSON has it.
+pub(crate) fn safe_json(json: &str) -> Cow<'_, str> {
+    if !json.chars().any(|c| does_more(c) && c != '\n') {
+        return Cow::Borrowed(json);
+    }
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            c if does_more(c) && c != '\n' => shown.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => shown.push(c),
+        }
+    }
+    Cow::Owned(shown)
+}
+
 /// Whether a character is for the terminal rather than for its reader: a control character, or one that turns the direction
 /// of what follows.
 fn does_more(c: char) -> bool {
@@ -92,6 +107,20 @@ mod tests {
             assert_eq!(safe(text, true), shown, "{text:?}");
             assert_eq!(safe(text, false), shown, "{text:?}");
         }
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value = serde_json::json!({ "a": "\u{9b}31m\u{7f}\x1b[31mred\n\u{202e}\u{2066}ü" });
+        let json = serde_json::to_string_pretty(&value).unwrap();
+        let shown = safe_json(&json);
+        assert!(
+            shown.contains(r"\u009b31m\u007f\u001b[31mred\n\u202e\u2066ü"),
+            "{shown}"
+        );
+        assert_eq!(safe(&shown, true), shown);
+        let read: serde_json::Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(read, value);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tidegate_platform::{BuildTail, LogTail};
 
 use crate::document;
 
-/// The lines of a tail, and with `follow` those still to come.
+/// The lines of a tail, and with `follow` those still to come, as long as there is the function.
 pub(crate) fn body(tail: LogTail, follow: bool) -> Body {
     Body::from_stream(lines(tail, follow))
 }
@@ -25,6 +25,9 @@ fn lines(
                 return None;
             }
             lines = tail.follow().await;
+            if lines.is_empty() {
+                return None;
+            }
         }
         let lines = lines.into_iter().map(|line| document::LogLine {
             time: timestamp(line.time),

@@ -138,10 +138,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets the function. Calls in flight finish.
+    /// Forgets the function. Calls in flight finish; whoever follows its log is told that it ends.
     pub fn remove(&self, key: FunctionRef<'_>) {
         if let Some(function) = self.functions.remove(key) {
             arrangement::clear(&function);
+            function.log().close();
         }
     }
 

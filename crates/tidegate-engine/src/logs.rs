@@ -57,6 +57,8 @@ struct Ring {
     bytes: usize,
     /// Number of the first line in the ring.
     first: u64,
+    /// Whether the function was removed, so that nobody need wait for more.
+    closed: bool,
 }
 
 /// Which lines.
@@ -115,6 +117,16 @@ impl FunctionLog {
             query,
             next,
         }
+    }
+
+    /// Ends the wait of everybody who follows, now and later. What calls in flight still write is kept and read all the same.
+    pub(crate) fn close(&self) {
+        self.ring.lock().closed = true;
+        self.grew.notify_waiters();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.ring.lock().closed
     }
 
     fn push(&self, line: LogLine) {
@@ -210,15 +222,15 @@ impl LogTail {
         lines
     }
 
-    /// Waits for the next lines.
+    /// Waits for the next lines. None where there will be no more, because the function was removed.
     pub async fn follow(&mut self) -> Vec<LogLine> {
         let log = self.log.clone();
         loop {
             // Registered before the look, so that a line between the two is not missed.
             let mut grew = std::pin::pin!(log.grew.notified());
             grew.as_mut().enable();
-            let lines = self.read();
-            if !lines.is_empty() {
+            let (closed, lines) = (log.is_closed(), self.read());
+            if closed || !lines.is_empty() {
                 return lines;
             }
             grew.await;
@@ -293,5 +305,22 @@ mod tests {
             write(&writer, "hello", None);
         });
         assert_eq!(texts(&lines), ["hello"]);
+    }
+
+    #[tokio::test]
+    async fn a_follower_ends_with_the_function() {
+        let log = Arc::new(FunctionLog::default());
+        write(&log, "last", None);
+        let mut tail = log.tail(LogQuery::default(), Some(1));
+        assert_eq!(texts(&tail.follow().await), ["last"]);
+        let (lines, ()) = tokio::join!(tail.follow(), async {
+            tokio::task::yield_now().await;
+            log.close();
+        });
+        assert!(lines.is_empty());
+        // Whoever comes later reads what is kept, and does not wait either.
+        let mut late = log.tail(LogQuery::default(), None);
+        assert_eq!(texts(&late.follow().await), ["last"]);
+        assert!(late.follow().await.is_empty());
     }
 }

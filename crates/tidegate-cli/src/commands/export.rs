@@ -97,7 +97,7 @@ impl Export {
                 };
                 let items = [documents, triggers].concat();
                 let list = json!({ "apiVersion": API_VERSION, "kind": kind, "items": items });
-                format!("{list:#}\n")
+                return context.json(&list);
             }
             // Written from another list.
             Format::Openfaas => String::new(),
@@ -277,7 +277,7 @@ fn toml(functions: &[Json], triggers: &[Json]) -> Result<String> {
     toml::to_string_pretty(&all).map_err(|e| Error::unexpected("cannot write TOML").because(&e))
 }
 
-/// The key is the name, with the namespace before it where two are of one name.
+/// The key is the name, with the namespace before it, as often as it takes, where that is another's key already.
 fn tables(documents: &[Json]) -> Map<String, Json> {
     let mut tables = Map::new();
     for document in documents {
@@ -295,8 +295,8 @@ fn tables(documents: &[Json]) -> Map<String, Json> {
             table.extend(request);
         }
         let mut key = name.to_owned();
-        if tables.contains_key(&key) {
-            key = format!("{namespace}-{name}");
+        while tables.contains_key(&key) {
+            key = format!("{namespace}-{key}");
             table.insert("name".to_owned(), json!(name));
         }
         for member in ["namespace", "labels", "annotations"] {

@@ -80,17 +80,7 @@ impl Logs {
             context.note("it wrote nothing");
         }
         match &self.name {
-            Some(name) if self.follow => {
-                // They end with their function too.
-                let function = path(&context.namespace, name.as_str());
-                match client.get::<Function>(&function, &[], ANSWER).await {
-                    Err(e) if e.status() == Some(404) => {
-                        context.note(format!("function {name} is no longer there"));
-                        Ok(())
-                    }
-                    _ => Err(stopped(&client).await),
-                }
-            }
+            Some(name) if self.follow => ended(context, &client, name, none).await,
             _ => Ok(()),
         }
     }
@@ -123,6 +113,28 @@ impl Logs {
         } else {
             format!("{text}\n")
         }
+    }
+}
+
+/// Why lines that were followed came to an end, `none` of them perhaps.
+async fn ended(context: &mut Context, client: &Client, name: &Name, none: bool) -> Result {
+    let function = path(&context.namespace, name.as_str());
+    match client.get::<Function>(&function, &[], ANSWER).await {
+        // They end with their function.
+        Err(e) if e.status() == Some(404) => {
+            context.note(format!("function {name} is no longer there"));
+            Ok(())
+        }
+        Ok(Function { status, .. })
+            if none && status.as_ref().is_none_or(|s| s.revision.is_empty()) =>
+        {
+            let describe = context.advice(format_args!("describe {name}"));
+            Err(Error::failed(format!(
+                "function {name} was not started yet, so there is nothing to follow"
+            ))
+            .hint(format!("{describe} tells how far it is")))
+        }
+        _ => Err(stopped(client).await),
     }
 }
 

@@ -466,6 +466,124 @@ fn triggers_are_made_changed_and_pruned_like_functions() {
     assert_eq!(old["metadata"]["resourceVersion"], "41");
 }
 
+/// A manifest of one trigger that differs from what is there.
+const OLD: &str = "project = 'shop'\n[triggers.old]\nfunction = 'report'\nschedule = '@hourly'\n";
+
+#[test]
+fn a_tick_between_look_and_write_is_no_conflict() {
+    let home = Home::new();
+    let path = home.file("tidegate.toml", OLD);
+    let spec = json!({ "function": "report", "schedule": "@daily" });
+    let before = trigger("old", &spec);
+    let mut ticked = before.clone();
+    ticked["metadata"]["resourceVersion"] = json!("42");
+    let (get, put) = (
+        format!("GET {ITS_TRIGGERS}/old"),
+        format!("PUT {ITS_TRIGGERS}/old"),
+    );
+    let conflict = error(
+        "trigger old has changed: it is at 42, not at 41",
+        "conflict",
+    );
+    let fake = Fake::new()
+        .on(&get, 200, &before)
+        .on(&get, 200, &ticked)
+        .on(&put, 409, &conflict)
+        .on(&put, 200, &ticked);
+    let said = home.run(&fake, &["apply", "-f", &path]);
+    assert!(said.contains("updated trigger old"), "{said}");
+    let puts = |fake: &Fake| {
+        let mut all = fake.asked();
+        all.retain(|a| a.line.starts_with("PUT"));
+        all
+    };
+    let sent: Value = serde_json::from_slice(&puts(&fake)[1].body).unwrap();
+    assert_eq!(sent["metadata"]["resourceVersion"], "42");
+    // One that goes on changing is somebody's.
+    let fake = Fake::new().on(&get, 200, &before).on(&put, 409, &conflict);
+    let said = home.run(&fake, &["apply", "-f", &path]);
+    assert!(
+        said.starts_with("exit 1") && said.contains("apply again"),
+        "{said}"
+    );
+    assert_eq!(puts(&fake).len(), 5);
+    // There is no such namespace.
+    let said = home.run(&Fake::new(), &["apply", "-f", &path]);
+    assert!(said.contains("--create-namespaces"), "{said}");
+}
+
+#[test]
+fn a_selector_that_cannot_choose_among_triggers_is_told_before_anything_is_done() {
+    let home = Home::new();
+    let path = home.file("tidegate.toml", TRIGGERS);
+    let args = ["apply", "-f", &path, "--prune", "-l", "app in (shop)"];
+    let fake = with_triggers();
+    let said = home.run(&fake, &args);
+    assert!(
+        said.starts_with("exit 2") && said.contains("app in (shop)"),
+        "{said}"
+    );
+    assert!(fake.asked().iter().all(|a| a.line.starts_with("GET")));
+    // Without a trigger to choose from it is for functions alone.
+    let path = home.file("tidegate.toml", OLD);
+    let spec = json!({ "function": "report", "schedule": "@hourly" });
+    let old = trigger("old", &spec);
+    let fake = Fake::new()
+        .on(&format!("GET {ITS_TRIGGERS}/old"), 200, &old)
+        .on(
+            &format!("GET {ITS_TRIGGERS}"),
+            200,
+            &json!({ "items": [old] }),
+        )
+        .on(
+            &format!("GET {WHERE}?limit=500&labelSelector=app+in+%28shop%29"),
+            200,
+            &list(&[]),
+        );
+    let said = home.run(
+        &fake,
+        &["apply", "-f", &path, "--prune", "-l", "app in (shop)"],
+    );
+    assert!(said.starts_with("exit 0"), "{said} {:?}", fake.asked());
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_not_asked_for_every_trigger() {
+    let home = Home::new();
+    let path = home.file("tidegate.toml", TRIGGERS);
+    // Nobody listens at the port of a listener that is gone.
+    let url = Fake::new().url.clone();
+    let said = home.plain(&["--url", &url, "apply", "-f", &path], "", Vec::new());
+    assert!(said.starts_with("exit 3"), "{said}");
+    assert_eq!(said.matches("error: ").count(), 1, "{said}");
+}
+
+#[test]
+fn nothing_is_lost_of_an_export_whose_names_run_into_each_other() {
+    let home = Home::new();
+    let spec = json!({ "function": "odd", "schedule": "@daily" });
+    let of = |namespace: &str, name: &str| {
+        let mut one = trigger(name, &spec);
+        one["metadata"]["namespace"] = json!(namespace);
+        one
+    };
+    let all = [
+        of("default", "team-tick"),
+        of("default", "tick"),
+        of("team", "tick"),
+    ];
+    let fake = Fake::new()
+        .on("GET /functions?limit=500", 200, &list(&[]))
+        .on("GET /triggers", 200, &json!({ "items": all }));
+    let said = home.run(&fake, &["export", "--all", "-o", "toml"]);
+    for key in ["team-tick", "tick", "team-team-tick"] {
+        assert!(
+            said.contains(&format!("[triggers.{key}]\n")),
+            "{key}: {said}"
+        );
+    }
+}
+
 #[test]
 fn a_trigger_that_is_refused_fails_the_apply() {
     let home = Home::new();

@@ -123,6 +123,41 @@ fn logs() {
 }
 
 #[test]
+fn a_follower_is_told_why_there_is_nothing_to_follow() {
+    let home = Home::new();
+    let mut building = function("wc", "Pending");
+    building["status"]["revision"] = json!("");
+    let fake = Fake::new()
+        .lines(&format!("GET {WHERE}/wc/logs?follow=true"), &[])
+        .on(&format!("GET {WHERE}/wc"), 200, &building);
+    let said = home.run(&fake, &["logs", "wc", "-f"]);
+    assert!(said.starts_with("exit 1"), "{said}");
+    assert!(said.contains("function wc was not started yet"), "{said}");
+    assert!(
+        said.contains("'tidegate describe wc' tells how far it is"),
+        "{said}"
+    );
+    // One that was deleted meanwhile.
+    let fake = Fake::new().lines(&format!("GET {WHERE}/wc/logs?follow=true"), &[]);
+    let said = home.run(&fake, &["logs", "wc", "-f"]);
+    assert!(said.starts_with("exit 0"), "{said}");
+    assert!(said.contains("function wc is no longer there"), "{said}");
+}
+
+#[test]
+fn json_is_json_on_a_terminal_too() {
+    let home = Home::new();
+    let text = "a\u{9b}2J\u{7f}\u{202e}b";
+    let line = json!({ "time": "2026-01-01T00:00:00Z", "instance": "i7", "stream": "stdout", "text": text });
+    let fake = Fake::new().lines(&format!("GET {WHERE}/wc/logs"), &[line]);
+    let said = home.on_terminal(&fake, &["logs", "wc", "--json"]);
+    let shown = said.lines().nth(2).unwrap();
+    assert!(shown.contains(r"a\u009b2J\u007f\u202eb"), "{shown}");
+    let read: serde_json::Value = serde_json::from_str(shown).unwrap();
+    assert_eq!(read["text"], text);
+}
+
+#[test]
 fn what_a_function_wrote_does_nothing_to_a_terminal() {
     let home = Home::new();
     let text = "a\u{1b}]0;title\u{7} b\u{1b}[2J \u{1b}[31mred";

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_core::{Limit, Outcome};
+use tidegate_engine::LogQuery;
 
 use crate::world::{World, failure, key, revision, until};
 
@@ -136,8 +137,11 @@ async fn a_deploy_that_is_given_up_leaves_nothing_running() {
 async fn a_removed_function_finishes_its_calls_and_takes_no_more() {
     let (world, f) = World::of(|_| {});
     let held = world.hold(&f, 1).await;
+    let mut tail = f.log().tail(LogQuery::default(), Some(0));
+    let follower = tokio::spawn(async move { tail.follow().await });
     world.engine.remove(key("f").borrowed());
     assert!(world.engine.function(key("f").borrowed()).is_none());
+    assert!(follower.await.unwrap().is_empty());
     assert_eq!(
         failure(world.get(&f, "/who").await).outcome,
         Outcome::Limit(Limit::Capacity)

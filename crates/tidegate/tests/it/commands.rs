@@ -241,6 +241,33 @@ fn logs_follow_as_lines_come() {
 }
 
 #[test]
+fn a_follower_is_told_that_its_function_was_deleted() {
+    let server = SERVER.get();
+    let code = "def handler(event):\n    print('still here')\n";
+    server.deploy("leaving", code, &[]);
+    server.get("/fn/leaving").ok();
+    let mut child = server
+        .command(&["logs", "leaving", "-f"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    assert_eq!(
+        lines.next().expect("not the end").expect("text"),
+        "still here"
+    );
+    server.cli(&["delete", "leaving"]).ok();
+    lines.for_each(drop);
+    let ran = Ran::from(child.wait_with_output().expect("it ends"));
+    assert_eq!(ran.code, Some(0), "{ran}");
+    assert!(
+        ran.stderr.contains("function leaving is no longer there"),
+        "{ran}"
+    );
+}
+
+#[test]
 fn a_follower_of_a_function_that_has_yet_to_be_called_waits() {
     let server = SERVER.get();
     server.deploy(

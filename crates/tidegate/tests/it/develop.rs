@@ -208,7 +208,8 @@ fn dev_uses_a_server_that_runs_and_leaves_it_as_it_was() {
         folder.join("tidegate.toml"),
         "[functions.a]\npath = 'a.py'\nenv = { X = '1' }\n[functions.b]\npath = 'a.py'\n\
          [triggers.tick]\nfunction = 'a'\nschedule = '@daily'\n\
-         [triggers.other]\nfunction = 'b'\nschedule = '@daily'\n",
+         [triggers.other]\nfunction = 'b'\nschedule = '@daily'\n\
+         [triggers.far]\nnamespace = 'far'\nfunction = 'a'\nschedule = '@daily'\n",
     )
     .expect("written");
     let shop = folder.to_str().expect("a path");

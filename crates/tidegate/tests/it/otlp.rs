@@ -205,7 +205,7 @@ fn an_endpoint_that_is_none_is_a_mistake_that_is_said() {
     let said = refused.all();
     assert!(said.contains("http://127.0.0.1:4318"), "{said}");
     assert!(
-        said.contains("otlp.headers") && !said.contains("s3cret,"),
+        said.contains("otlp.headers") && !said.contains("s3cret"),
         "{said}"
     );
 }

@@ -33,7 +33,7 @@ use crate::time::elapsed;
 use filter::Filter;
 pub(super) use one::{Action, Outcome, Work};
 pub(super) use openfaas::{Places, gateway, read_text, template};
-pub(super) use trigger::{TriggerWork, delete as delete_trigger};
+pub(super) use trigger::{TriggerWork, exists as trigger_exists, remove as remove_trigger};
 
 /// Functions on their way at once: enough to hide the waiting, few enough that a server has cores left for calls.
 const AT_ONCE: usize = 4;
@@ -135,6 +135,17 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
         context.warn("functions of stack files are not pruned; delete those that are left over with 'tidegate delete'");
     }
     let client = context.client()?;
+    if how.prune
+        && how
+            .selector
+            .as_deref()
+            .is_some_and(|s| trigger::equalities(s).is_err())
+    {
+        // A selector that cannot choose among the triggers is told before anything is done.
+        for namespace in namespaces(context, &loaded) {
+            left_over_triggers(context, &client, &loaded, how, &namespace).await?;
+        }
+    }
     if how.create_namespaces && !how.dry_run && !nothing {
         create_namespaces(context, &client, &loaded).await?;
     }
@@ -158,12 +169,8 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
     }))
     .buffered(AT_ONCE);
     while let Some(outcome) = outcomes.next().await {
-        let over = outcome
-            .error
-            .as_ref()
-            .is_some_and(|e| e.code == exit::UNREACHABLE);
         tally.tell(context, outcome, how, &mut told)?;
-        if over {
+        if tally.unreachable {
             // The others would say the same.
             break;
         }
@@ -175,17 +182,18 @@ pub(super) async fn apply(context: &mut Context, inputs: &[Input], how: &How) ->
             .apply(context, how, &mut tally, &mut told.functions)
             .await?;
     }
-    if tally.worst != Some(exit::UNREACHABLE) {
-        // After the functions, which they name.
-        for wanted in &loaded.triggers {
-            let work = TriggerWork {
-                client: &client,
-                wanted,
-                namespace: wanted.namespace.as_ref().map_or(&*namespace, Name::as_str),
-                dry_run: how.dry_run,
-            };
-            tally.tell(context, work.run().await, how, &mut told)?;
+    // After the functions, which they name.
+    for wanted in &loaded.triggers {
+        if tally.unreachable {
+            break;
         }
+        let work = TriggerWork {
+            client: &client,
+            wanted,
+            namespace: wanted.namespace.as_ref().map_or(&*namespace, Name::as_str),
+            dry_run: how.dry_run,
+        };
+        tally.tell(context, work.run().await, how, &mut told)?;
     }
     if how.prune && tally.failed > 0 {
         context.warn("nothing was pruned, because not everything is as it should be");
@@ -338,20 +346,9 @@ async fn prune(
     told: &mut Told,
 ) -> Result {
     for namespace in namespaces(context, loaded) {
-        let is_ours = |project: &str| loaded.projects.contains(project);
-        let selector = how.selector.as_deref();
-        for name in trigger::applied(client, &namespace, is_ours, selector).await? {
-            let wanted = loaded.triggers.iter().any(|w| {
-                let space = w
-                    .namespace
-                    .as_ref()
-                    .map_or(&*context.namespace, Name::as_str);
-                w.name.as_str() == name && space == namespace
-            });
-            if !wanted {
-                let outcome = delete_trigger(client, &namespace, &name, how.dry_run).await;
-                tally.tell(context, outcome, how, told)?;
-            }
+        for name in left_over_triggers(context, client, loaded, how, &namespace).await? {
+            let outcome = trigger::delete(client, &namespace, &name, how.dry_run).await;
+            tally.tell(context, outcome, how, told)?;
         }
         let there = list(client, Some(&namespace), how.selector.as_deref()).await;
         let (there, _) = match there {
@@ -380,6 +377,31 @@ async fn prune(
         }
     }
     Ok(())
+}
+
+/// The triggers of a namespace that are to be pruned.
+async fn left_over_triggers(
+    context: &Context,
+    client: &Client,
+    loaded: &Loaded,
+    how: &How,
+    namespace: &str,
+) -> Result<Vec<String>> {
+    let is_ours = |project: &str| loaded.projects.contains(project);
+    let is_wanted = |name: &str| {
+        loaded.triggers.iter().any(|w| {
+            let space = w.namespace.as_ref();
+            w.name.as_str() == name && space.map_or(&*context.namespace, Name::as_str) == namespace
+        })
+    };
+    trigger::left_over(
+        client,
+        namespace,
+        is_ours,
+        is_wanted,
+        how.selector.as_deref(),
+    )
+    .await
 }
 
 async fn delete(client: &Client, namespace: &str, function: &Function, dry_run: bool) -> Outcome {
@@ -467,6 +489,8 @@ struct Tally {
     failed: usize,
     /// The exit code.
     worst: Option<u8>,
+    /// Whether nobody answered once, so that asking on is waiting in vain.
+    unreachable: bool,
 }
 
 impl Tally {
@@ -489,6 +513,7 @@ impl Tally {
     fn count(&mut self, outcome: &Outcome) {
         if let Some(error) = &outcome.error {
             self.failed += 1;
+            self.unreachable |= error.code == exit::UNREACHABLE;
             // Code that cannot be packed is one function's trouble, not the command line's.
             let code = match error.code {
                 exit::USAGE => exit::FAILED,

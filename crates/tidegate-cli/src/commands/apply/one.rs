@@ -7,7 +7,7 @@ use tidegate_document::{API_VERSION, FUNCTION, Function, FunctionStatus, Phase};
 use tidegate_manifest::{MANIFEST, Source, Wanted};
 
 use super::difference::difference;
-use crate::client::{ANSWER, Client};
+use crate::client::{self, ANSWER, Client};
 use crate::commands::deploy::{PATIENCE, SOURCE, Ship, fetch, is_address, language, pack, upload};
 use crate::commands::functions::{path, short, url};
 use crate::error::{Error, Result};
@@ -315,17 +315,8 @@ impl Work<'_> {
     }
 
     async fn write(&self, path: &str, document: &Json) -> Result<Function> {
-        match self.client.put(path, document).await {
-            Ok(written) => Ok(written),
-            Err(e) if e.status() == Some(404) => {
-                Err(Error::from(e)
-                    .hint("--create-namespaces creates namespaces that are not there"))
-            }
-            Err(e) if e.status() == Some(409) => {
-                Err(Error::from(e).hint("somebody else changed it meanwhile; apply again"))
-            }
-            Err(e) => Err(e.into()),
-        }
+        let written = self.client.put(path, document).await;
+        written.map_err(explained)
     }
 
     async fn wait(&self, outcome: &mut Outcome, written: &Function) -> Result {
@@ -373,6 +364,16 @@ impl Work<'_> {
             ))),
         }
     }
+}
+
+/// Why a document was not written, and what helps.
+pub(super) fn explained(error: client::Error) -> Error {
+    let hint = match error.status() {
+        Some(404) => "--create-namespaces creates namespaces that are not there",
+        Some(409) => "somebody else changed it meanwhile; apply again",
+        _ => return error.into(),
+    };
+    Error::from(error).hint(hint)
 }
 
 /// A split, a promotion or a rollback outlives an apply that changes nothing else, and ends with the next revision, as it

@@ -1,11 +1,11 @@
 //! One trigger of a manifest, on its way, and those that are no longer wanted.
 
 use serde_json::{Map, Value as Json, json};
-use tidegate_document::{API_VERSION, TRIGGER, Trigger, TriggerList};
+use tidegate_document::{API_VERSION, Metadata, TRIGGER, Trigger, TriggerList};
 use tidegate_manifest::{MANIFEST, WantedTrigger};
 
 use super::difference::difference;
-use super::one::{Action, OURS, Outcome, compare, tidied};
+use super::one::{Action, OURS, Outcome, compare, explained, tidied};
 use crate::client::{ANSWER, Client};
 use crate::error::{Error, Result};
 
@@ -16,6 +16,9 @@ const USUAL: [(&str, &str, &str); 4] = [
     ("/spec/request", "method", "POST"),
     ("/spec/request", "path", "/"),
 ];
+
+/// Tries of a write: the server writes a trigger's status at each tick.
+const TRIES: usize = 5;
 
 /// What is to be done for one trigger.
 pub(crate) struct TriggerWork<'a> {
@@ -42,25 +45,33 @@ impl TriggerWork<'_> {
 
     async fn carry_out(&self, outcome: &mut Outcome) -> Result {
         let path = path(self.namespace, self.wanted.name.as_str());
-        let there: Option<Json> = match self.client.get::<Json>(&path, &[], ANSWER).await {
-            Ok(trigger) => Some(plain(trigger)),
-            Err(e) if e.status() == Some(404) => None,
-            Err(e) => return Err(e.into()),
-        };
-        let document = self.document(there.as_ref());
-        outcome.action = compare(there.as_ref(), &document);
-        if self.dry_run {
-            if outcome.action != Action::Unchanged {
-                outcome.difference = difference(there.as_ref(), &document);
+        let mut tried = 0;
+        let written: Trigger = loop {
+            tried += 1;
+            let there: Option<Json> = match self.client.get::<Json>(&path, &[], ANSWER).await {
+                Ok(trigger) => Some(plain(trigger)),
+                Err(e) if e.status() == Some(404) => None,
+                Err(e) => return Err(e.into()),
+            };
+            let document = self.document(there.as_ref());
+            outcome.action = compare(there.as_ref(), &document);
+            if self.dry_run {
+                if outcome.action != Action::Unchanged {
+                    outcome.difference = difference(there.as_ref(), &document);
+                }
+                return Ok(());
             }
-            return Ok(());
-        }
-        let written = match (outcome.action, there) {
-            (Action::Unchanged, _) => return Ok(()),
-            (_, Some(_)) => self.client.put(&path, &document).await,
-            (_, None) => self.client.put_new(&path, &document).await,
+            let written = match (outcome.action, there) {
+                (Action::Unchanged, _) => return Ok(()),
+                (_, Some(_)) => self.client.put(&path, &document).await,
+                (_, None) => self.client.put_new(&path, &document).await,
+            };
+            match written {
+                Ok(written) => break written,
+                Err(e) if e.status() == Some(409) && tried < TRIES => {}
+                Err(e) => return Err(explained(e)),
+            }
         };
-        let written: Trigger = written?;
         let status = written.status.unwrap_or_default();
         match status.upcoming.first() {
             Some(next) => outcome.next = Some(next.clone()),
@@ -132,17 +143,15 @@ fn plain(mut document: Json) -> Json {
     document
 }
 
-/// The triggers of a namespace that an apply of these projects made; with a selector those alone that it takes.
-pub(super) async fn applied(
+/// The triggers of a namespace that an apply of these projects made and that are no longer wanted; with a selector those
+/// alone that it takes.
+pub(super) async fn left_over(
     client: &Client,
     namespace: &str,
     is_ours: impl Fn(&str) -> bool,
+    is_wanted: impl Fn(&str) -> bool,
     selector: Option<&str>,
 ) -> Result<Vec<String>> {
-    let wanted = match selector {
-        Some(selector) => equalities(selector)?,
-        None => Vec::new(),
-    };
     let all: Result<TriggerList, _> = client
         .get(&format!("/namespaces/{namespace}/triggers"), &[], ANSWER)
         .await;
@@ -152,16 +161,24 @@ pub(super) async fn applied(
         Err(e) if e.status() == Some(404) => Vec::new(),
         Err(e) => return Err(e.into()),
     };
-    let chosen = all.into_iter().filter(|trigger| {
-        let meta = &trigger.metadata;
-        let has = |(key, value): &(&str, &str)| meta.labels.get(*key).is_some_and(|v| v == value);
-        meta.annotations.get(MANIFEST).is_some_and(|p| is_ours(p)) && wanted.iter().all(has)
+    let mut chosen: Vec<Metadata> = all.into_iter().map(|trigger| trigger.metadata).collect();
+    chosen.retain(|meta| {
+        meta.annotations.get(MANIFEST).is_some_and(|p| is_ours(p)) && !is_wanted(&meta.name)
     });
-    Ok(chosen.map(|trigger| trigger.metadata.name).collect())
+    // Where there is nothing to choose from, it makes no difference what the selector asks.
+    if let Some(selector) = selector.filter(|_| !chosen.is_empty()) {
+        let asked = equalities(selector)?;
+        chosen.retain(|meta| {
+            let has =
+                |(key, value): &(&str, &str)| meta.labels.get(*key).is_some_and(|v| v == value);
+            asked.iter().all(has)
+        });
+    }
+    Ok(chosen.into_iter().map(|meta| meta.name).collect())
 }
 
 /// The labels that a selector asks for.
-fn equalities(selector: &str) -> Result<Vec<(&str, &str)>> {
+pub(super) fn equalities(selector: &str) -> Result<Vec<(&str, &str)>> {
     let parts = selector.split(',').map(str::trim);
     let parts = parts.map(|part| match part.split_once('=') {
         Some((key, value)) if !key.ends_with('!') => Ok((
@@ -182,13 +199,28 @@ pub(crate) async fn delete(client: &Client, namespace: &str, name: &str, dry_run
     if dry_run {
         return outcome;
     }
-    match client.delete(&path(namespace, name), &[]).await {
-        Ok(()) => {}
-        // Somebody else did.
-        Err(e) if e.status() == Some(404) => {}
-        Err(e) => outcome.error = Some(e.into()),
-    }
+    // If it was not there, somebody else did.
+    outcome.error = remove(client, namespace, name).await.err();
     outcome
+}
+
+/// Removes one, and tells whether it was there.
+pub(crate) async fn remove(client: &Client, namespace: &str, name: &str) -> Result<bool> {
+    match client.delete(&path(namespace, name), &[]).await {
+        Ok(()) => Ok(true),
+        Err(e) if e.status() == Some(404) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Whether there is one.
+pub(crate) async fn exists(client: &Client, namespace: &str, name: &str) -> Result<bool> {
+    let path = path(namespace, name);
+    match client.get::<Json>(&path, &[], ANSWER).await {
+        Ok(_) => Ok(true),
+        Err(e) if e.status() == Some(404) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 #[cfg(test)]

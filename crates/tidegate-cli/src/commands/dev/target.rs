@@ -8,7 +8,7 @@ use tidegate_core::Name;
 use tidegate_manifest::{Input, Source, WantedTrigger};
 
 use crate::client::Client;
-use crate::commands::apply::{Action, TriggerWork, Work, delete_trigger, load};
+use crate::commands::apply::{Action, TriggerWork, Work, load, remove_trigger, trigger_exists};
 use crate::commands::deploy::{Deploy, What, is_address};
 use crate::commands::functions::url;
 use crate::context::Context;
@@ -191,10 +191,15 @@ impl Target {
                     }
                     return Err(error);
                 }
-                let wanted = loaded
-                    .triggers
-                    .iter()
-                    .filter(|t| t.function() == name.as_str());
+                // A function of this name in another namespace is another.
+                let is_here = |t: &&WantedTrigger| {
+                    let elsewhere = t
+                        .namespace
+                        .as_ref()
+                        .is_some_and(|n| n.as_str() != namespace);
+                    t.function() == name.as_str() && !elsewhere
+                };
+                let wanted = loaded.triggers.iter().filter(is_here);
                 follow(context, client, wanted, triggers).await?;
                 if unchanged && *ready {
                     return Ok(Shipped::Same);
@@ -236,6 +241,12 @@ async fn follow(
             namespace: &namespace,
             dry_run: false,
         };
+        let name = wanted.name.as_str();
+        // Noted before it is made: whoever ends this in the midst of it is not to leave a trigger that fires for good.
+        let is_new = !made.contains(name) && !trigger_exists(client, &namespace, name).await?;
+        if is_new {
+            made.insert(name.to_owned());
+        }
         let outcome = work.run().await;
         let shown = outcome.shown(&namespace);
         left_over.remove(&outcome.name);
@@ -246,7 +257,10 @@ async fn follow(
             return Err(error);
         }
         if outcome.action == Action::Created {
-            made.insert(outcome.name);
+            made.insert(name.to_owned());
+        } else if is_new {
+            // Somebody else was quicker.
+            made.remove(name);
         }
         if outcome.action != Action::Unchanged {
             let next = outcome.next.map(|next| format!(", next at {next}"));
@@ -263,9 +277,10 @@ async fn follow(
 
 async fn take_back(context: &mut Context, client: &Client, name: &str) {
     let namespace = context.namespace.clone();
-    let outcome = delete_trigger(client, &namespace, name, false).await;
-    match outcome.error {
-        None => context.note(format!("deleted trigger {name}")),
-        Some(error) => context.warn(format!("trigger {name} is still there: {}", error.message)),
+    match remove_trigger(client, &namespace, name).await {
+        Ok(true) => context.note(format!("deleted trigger {name}")),
+        // It was never made, or somebody else did.
+        Ok(false) => {}
+        Err(error) => context.warn(format!("trigger {name} is still there: {}", error.message)),
     }
 }

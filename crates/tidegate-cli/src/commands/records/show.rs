@@ -71,13 +71,19 @@ impl Show {
         };
         let (tree, cut) = gather(&client, &self.id, asked.clone()).await?;
         let lines = match &asked {
-            Some(_) => lines(&client, &self.id).await?,
+            Some(_) => {
+                let mut all = Vec::new();
+                lines(&client, &self.id, &mut all).await?;
+                all
+            }
             // What its tries wrote.
             None => {
                 let mut all = Vec::new();
                 for child in &tree.nodes[tree.asked].children {
-                    all.extend(lines(&client, &tree.nodes[*child].id).await?);
-                    all.truncate(MAX_LINES);
+                    lines(&client, &tree.nodes[*child].id, &mut all).await?;
+                    if all.len() == MAX_LINES {
+                        break;
+                    }
                 }
                 all
             }
@@ -158,15 +164,16 @@ fn arrived(id: &str) -> Option<Timestamp> {
     Timestamp::from_millisecond(ms - CLOCKS).ok()
 }
 
-async fn lines(client: &Client, id: &str) -> Result<Vec<LogLine>> {
+/// Adds what an invocation wrote, until there are [`MAX_LINES`].
+async fn lines(client: &Client, id: &str, all: &mut Vec<LogLine>) -> Result {
     let mut came = of_record(client, id).await?;
-    let mut lines = Vec::new();
-    while let Some(line) = came.next().await? {
-        if lines.len() < MAX_LINES {
-            lines.push(line);
+    while all.len() < MAX_LINES {
+        match came.next().await? {
+            Some(line) => all.push(line),
+            None => break,
         }
     }
-    Ok(lines)
+    Ok(())
 }
 
 /// What led to it, and all that came of that; and whether there is more.
