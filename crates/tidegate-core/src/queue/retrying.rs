@@ -13,6 +13,9 @@ const MAX_RETRIES: u32 = 1000;
 /// Longest delay, and longest age.
 const MAX_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Least age at which a call may be given up, in milliseconds: one that cannot run in time at all should not be accepted.
+const LEAST_AGE_MS: u64 = 1000;
+
 /// What is said of retrying, as it is written. What is absent is as it would be without.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -32,7 +35,7 @@ pub struct Retrying {
     /// How much chance is in delays: `full`, `equal` or `none`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jitter: Option<String>,
-    /// The age at which it is given up, `6h`; at most 30 days.
+    /// The age at which it is given up, `6h`; from a second to 30 days.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<String>,
 }
@@ -102,6 +105,10 @@ impl Retrying {
             policy.max_delay_ms = backoff.max(policy.min_delay_ms);
         }
         if let Some(age) = time("maxAge", self.max_age.as_deref())? {
+            if age < LEAST_AGE_MS {
+                let why = "a call would be given up before it is made; write at least 1s";
+                return Err(refuse("maxAge", why.to_owned()));
+            }
             policy.max_age_ms = age;
         }
         Ok(policy)
@@ -202,6 +209,11 @@ mod tests {
                 "maxBackoff: \"31d\" is longer than 30d",
             ),
             ("maxAge", "90d", "maxAge: \"90d\" is longer than 30d"),
+            (
+                "maxAge",
+                "0s",
+                "maxAge: a call would be given up before it is made; write at least 1s",
+            ),
         ] {
             let told = said(field, text);
             assert!(told.starts_with(expected), "{told}");

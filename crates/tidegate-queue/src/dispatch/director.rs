@@ -40,8 +40,8 @@ const UNREADABLE_MS: u64 = 1000;
 const STOPPED_MS: u64 = 5000;
 /// How long attempts that were cut off have to notice.
 const CUT: Duration = Duration::from_secs(1);
-
-/// How many times the attempts at once may wait to be written, before not even deliveries are begun.
+/// How many times the attempts at once may wait to be written before not even deliveries are begun. Of calls none is begun
+/// beyond once as many.
 const STUCK: usize = 4;
 
 pub(super) enum Order {
