@@ -396,11 +396,12 @@ fn queue_options(settings: &Settings, door: &QueueDoor) -> QueueOptions {
     let mut file = QueueFileOptions::default();
     file.max_items = queue.max_items;
     file.max_file_bytes = queue.max_bytes;
-    file.max_result_bytes = queue.results_bytes;
+    // However small the queue is, what is kept of calls that ended leaves room in it for new ones.
+    file.max_result_bytes = queue.results_bytes.min(queue.max_bytes / 4);
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     file.remember_ms = millis(queue.remember);
     file.dead_keep_ms = millis(queue.keep_dead);
-    file.max_dead_bytes = queue.dead_bytes;
+    file.max_dead_bytes = queue.dead_bytes.min(queue.max_bytes / 2);
     let mut dispatch = DispatchOptions::default();
     dispatch.attempts = queue.at_once;
     QueueOptions {

@@ -287,7 +287,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         key: "queue.results-max-size",
         default: "256Mi",
-        help: "bytes of all results; beyond it the oldest go",
+        help: "bytes of all results, and at most a quarter of queue.max-size; beyond it the oldest go",
     },
     Setting {
         key: "queue.dead-keep",
@@ -297,7 +297,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting {
         key: "queue.dead-max-size",
         default: "1Gi",
-        help: "bytes of all dead letters, with their bodies; beyond it the oldest go",
+        help: "bytes of all dead letters, with their bodies, and at most half of queue.max-size; beyond it the oldest go",
     },
     Setting {
         key: "queue.keys-keep",
