@@ -8,6 +8,7 @@ use tidegate_queue::{Submission, Target};
 
 use super::accept::{ALL, millis};
 use super::marks::Marks;
+use super::runner::MAX_DEPTH;
 use crate::Platform;
 
 impl Platform {
@@ -18,11 +19,13 @@ impl Platform {
             return item;
         };
         let rules = self.rules().of(&item.function);
+        // One beyond the bound is refused; listeners that were told of that would be refused in turn, without end.
+        let tells = item.depth <= MAX_DEPTH;
         Submission {
             policy: rules.policy,
             order_key: rules.ordered.then(|| ALL.to_owned()),
-            on_success: rules.on_success.clone(),
-            on_failure: rules.on_failure.clone(),
+            on_success: rules.on_success.clone().filter(|_| tells),
+            on_failure: rules.on_failure.clone().filter(|_| tells),
             keep_result_ms: millis(rules.keep_result.unwrap_or(queued.keep_result)),
             ..item
         }

@@ -137,6 +137,41 @@ fn circles_of_destinations_are_cut() {
 }
 
 #[test]
+fn circles_of_those_who_hear_of_failures_are_cut() {
+    let server = SERVER.get_or(start);
+    let code = "def handler(event):\n    raise ValueError('always')\n";
+    let pair = ["told-wail", "told-moan"];
+    for function in pair {
+        server.deploy(function, code, &[]);
+    }
+    for (function, other) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+        rules(
+            &server,
+            function,
+            json!({ "retries": 0, "onFailure": other }),
+        );
+    }
+    accepted(later(&server, "/fn/told-wail", "go").send());
+    // Thirty-three fail, one after the other; the next is refused, of which nobody is told.
+    for (function, letters, refused) in [(pair[0], 17, 0), (pair[1], 17, 1)] {
+        let route = format!("/dead-letters?function={function}&limit=1000");
+        let found = eventually(&format!("dead letters of {function}"), || {
+            let found = server.control("GET", &route).send().ok().json();
+            let queued = server
+                .control("GET", &format!("/queue?function={function}"))
+                .send();
+            let rests = queued.ok().json()["items"].as_array()?.is_empty();
+            let count = found["items"].as_array()?.len();
+            (rests && count >= letters).then_some(found)
+        });
+        let items = found["items"].as_array().expect("a list");
+        assert_eq!(items.len(), letters, "{function}");
+        let of_refused = items.iter().filter(|item| item["reason"] == "refused");
+        assert_eq!(of_refused.count(), refused, "{function}");
+    }
+}
+
+#[test]
 fn a_function_that_calls_itself_later_is_cut_and_told() {
     let server = SERVER.get_or(start);
     server.deploy(
