@@ -350,6 +350,12 @@ impl Platform {
         allowance.admit_queued(|| self.queued_in(namespace))
     }
 
+    /// Whether there is a bound to what a namespace may have queued.
+    pub(crate) fn limits_queued(&self, namespace: &str) -> bool {
+        let allowance = self.ledger().allowances.of(namespace);
+        allowance.most_queued().is_some()
+    }
+
     /// A place for one among what the namespace may have queued; nothing where that is not limited.
     pub(crate) async fn reserve_queued(
         &self,

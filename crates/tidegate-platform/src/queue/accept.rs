@@ -25,7 +25,6 @@ use tidegate_store::BlobError;
 use tokio::sync::oneshot;
 
 use super::marks::Marks;
-use crate::quotas::Reserved;
 use crate::{Body, Error, NotQueued, Platform};
 
 /// What belongs to a connection, or to the way that a body came.
@@ -171,13 +170,6 @@ impl Platform {
                 later.max_age.unwrap_or_default()
             )));
         }
-        // Held until all of it is on disk.
-        let _room = queued.reading(&body)?;
-        let kept = self.keep_body(body, limit).await?;
-        let spooled = match &kept {
-            Kept::Spooled(spooled) => Some(*spooled),
-            Kept::Inline(_) => None,
-        };
         let mut policy = later
             .retrying
             .over(rules.policy)
@@ -185,6 +177,9 @@ impl Platform {
         if let Some(age) = later.max_age {
             policy.max_age_ms = millis(age);
         }
+        // Held until all of it is on disk.
+        let _room = queued.reading(&body)?;
+        let kept = self.keep_body(body, limit).await?;
         let due_ms = match later.delay {
             Duration::ZERO => 0,
             delay => queue.now_ms().saturating_add(millis(delay)),
@@ -223,26 +218,7 @@ impl Platform {
             callback: later.callback.map(|url| Callback { url }),
             keep_result_ms: millis(keep_result),
         };
-        let reserved = match is_limited {
-            true => self.reserve_queued(&function.namespace).await,
-            false => Ok(None),
-        };
-        let accepted = match reserved {
-            Ok(reserved) => self.hand_over(submission, reserved).await,
-            Err(refused) => Err(NotAccepted::Quota(refused)),
-        };
-        if let Some(spooled) = spooled
-            && !matches!(
-                accepted,
-                Ok(Accepted {
-                    duplicate: false,
-                    ..
-                })
-            )
-        {
-            self.unspool(&spooled).await;
-        }
-        let accepted = accepted?;
+        let accepted = self.hand_over(submission, is_limited).await?;
         if !accepted.duplicate {
             self.count_queued(function);
             self.witness_accepted(id, function, trace, began_us);
@@ -250,32 +226,58 @@ impl Platform {
         Ok(accepted)
     }
 
-    /// Has a submission accepted, which holds its place in what the namespace may have queued until it is or is not.
+    /// Has a submission accepted. What has to be set right when it is or is not, is so though its client hangs up.
     async fn hand_over(
         &self,
         submission: Submission,
-        reserved: Option<Reserved>,
+        is_limited: bool,
     ) -> Result<Accepted, NotAccepted> {
-        let queued = self.in_queue().ok_or(NotAccepted::NoQueue)?;
-        let queue = queued.queue.clone();
-        let Some(reserved) = reserved else {
-            return Ok(queue.accept(submission).await?);
+        let spooled = match &submission.request.body {
+            Kept::Spooled(spooled) => Some(*spooled),
+            Kept::Inline(_) => None,
         };
-        // What was sent to be written is written though its client hangs up, and the place is taken until it is.
+        let is_limited = is_limited && self.limits_queued(&submission.function.namespace);
+        if spooled.is_none() && !is_limited {
+            let queued = self.in_queue().ok_or(NotAccepted::NoQueue)?;
+            return Ok(queued.queue.accept(submission).await?);
+        }
         let (tell, told) = oneshot::channel();
+        let platform = self.clone();
         self.spawn(async move {
-            let accepted = queue.accept(submission).await;
-            drop(reserved);
+            let accepted = platform.accept(submission, is_limited).await;
+            let is_new = accepted.as_ref().is_ok_and(|accepted| !accepted.duplicate);
+            if let Some(spooled) = spooled
+                && !is_new
+            {
+                platform.unspool(&spooled).await;
+            }
             // Nobody may be there any more.
             let _ = tell.send(accepted);
         });
-        match told.await {
-            Ok(accepted) => Ok(accepted?),
-            Err(_) => Err(NotAccepted::Later {
+        // Where the server ends first, it may have been accepted: its body stays, and the next start looks whose it is.
+        told.await.unwrap_or_else(|_| {
+            Err(NotAccepted::Later {
                 message: "the server is shutting down".to_owned(),
                 after: AGAIN,
-            }),
-        }
+            })
+        })
+    }
+
+    /// Has a submission accepted, which holds its place in what the namespace may have queued until it is or is not.
+    async fn accept(
+        &self,
+        submission: Submission,
+        is_limited: bool,
+    ) -> Result<Accepted, NotAccepted> {
+        let queued = self.in_queue().ok_or(NotAccepted::NoQueue)?;
+        let _reserved = match is_limited {
+            true => self
+                .reserve_queued(&submission.function.namespace)
+                .await
+                .map_err(NotAccepted::Quota)?,
+            false => None,
+        };
+        Ok(queued.queue.accept(submission).await?)
     }
 
     /// What can be said of a callback's address before anything is sent there.

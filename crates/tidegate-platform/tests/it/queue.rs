@@ -1,10 +1,22 @@
 //! What is accepted to be run later, on a real queue; nothing of it is run so that it can be looked at.
 
+use std::future::{Future as _, poll_fn};
+use std::path::Path;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
 use serde_json::json;
+use tidegate_core::queue::Retrying;
 use tidegate_core::record::{Cause, CauseKind};
 use tidegate_core::{FunctionKey, Name};
-use tidegate_platform::{Body, Later, NotAccepted, Object, ObjectKey, new_id};
+use tidegate_platform::{
+    Body, DispatchOptions, Later, NotAccepted, Object, ObjectKey, Parts, QueueFileOptions,
+    QueueOptions, new_id,
+};
 
+use crate::fake::Fake;
 use crate::triggers::{deploy_paused, world};
 use crate::world::World;
 
@@ -84,5 +96,79 @@ async fn many_at_once_are_as_many_as_the_namespace_may_have() {
     let tick = tick.unwrap();
     w.platform.cancel(tick.id).await.unwrap();
     assert!(is_full(&w).await);
+    w.end().await;
+}
+
+/// Bodies that are kept beside a queue's file.
+fn bodies(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let counts = entries.map(|entry| {
+        let (path, name) = (entry.path(), entry.file_name());
+        if path.is_dir() {
+            return bodies(&path);
+        }
+        let is_digest = name.len() == 64 && path.components().any(|c| c.as_os_str() == "queue");
+        usize::from(is_digest)
+    });
+    counts.sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_body_of_a_call_that_is_not_accepted_goes_though_its_client_hangs_up() {
+    const LARGE: usize = 2 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = QueueFileOptions::default();
+    file.max_file_bytes = LARGE as u64;
+    let queue = QueueOptions {
+        folder: folder.path().join("queue"),
+        file,
+        dispatch: DispatchOptions::default(),
+        max_body: 2 * LARGE as u64,
+        keep_result: Duration::ZERO,
+        callbacks: None,
+        doors: Vec::new(),
+    };
+    let change = |parts: &mut Parts| parts.queue = Some(queue);
+    let w = World::made_of(folder.path(), Arc::<Fake>::default(), change).await;
+    deploy_paused(&w).await;
+    let (platform, key) = (&w.platform, function());
+    let enqueue = |later, bytes| {
+        let body = Body::full(Bytes::from(vec![7; bytes]));
+        Box::pin(platform.enqueue(new_id(), &key, later, body))
+    };
+    // One that waits keeps its body.
+    let small = enqueue(later(CauseKind::Call), LARGE * 3 / 4).await;
+    small.unwrap();
+    assert_eq!(bodies(folder.path()), 1);
+    let mut wrong = later(CauseKind::Call);
+    wrong.retrying = Retrying {
+        max_age: Some("0s".to_owned()),
+        ..Retrying::default()
+    };
+    let wrong = enqueue(wrong, LARGE).await;
+    assert!(matches!(wrong, Err(NotAccepted::Invalid(_))));
+    assert_eq!(bodies(folder.path()), 1);
+    // There is no room for those that follow.
+    for _ in 0..8 {
+        let mut refused = enqueue(later(CauseKind::Call), LARGE);
+        poll_fn(|cx| {
+            // Woken when its body is there, it goes on to have the call accepted.
+            let is_there = bodies(folder.path()) > 1;
+            match refused.as_mut().poll(cx) {
+                Poll::Ready(accepted) => panic!("too soon to hang up: {accepted:?}"),
+                Poll::Pending if is_there => Poll::Ready(()),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await;
+        drop(refused);
+        for _ in 0..6_000 {
+            if bodies(folder.path()) == 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(bodies(folder.path()), 1);
+    }
     w.end().await;
 }
