@@ -241,15 +241,24 @@ impl Queue {
     /// See [`AcceptError`]; the submission was not accepted then.
     pub async fn accept(&self, submission: Submission) -> Result<Accepted, AcceptError> {
         let shared = &self.inner.shared;
-        let full = |what| AcceptError::Full {
-            what,
-            retry_after: RETRY_AFTER,
+        let is_full = if shared.full.load(Ordering::Relaxed) {
+            Some("the disk")
+        } else if shared.lanes.lock().queued() >= shared.options.max_items {
+            Some("the number of items")
+        } else {
+            None
         };
-        if shared.full.load(Ordering::Relaxed) {
-            return Err(full("the disk"));
-        }
-        if shared.lanes.lock().queued() >= shared.options.max_items {
-            return Err(full("the number of items"));
+        if let Some(what) = is_full {
+            // What was accepted before needs no room.
+            let known = self.remembered(&submission).await.map_err(refused)?;
+            let known = known.map(|id| Accepted {
+                id,
+                duplicate: true,
+            });
+            return known.ok_or(AcceptError::Full {
+                what,
+                retry_after: RETRY_AFTER,
+            });
         }
         let id = submission.id;
         let at_hand = shared.hot.put(&submission, self.now_ms());
@@ -266,6 +275,22 @@ impl Queue {
             shared.hot.take(id);
         }
         accepted
+    }
+
+    /// What was accepted with the same idempotency key, if that is still remembered.
+    async fn remembered(&self, submission: &Submission) -> Result<Option<InvocationId>, Error> {
+        let Some(word) = &submission.idempotency else {
+            return Ok(None);
+        };
+        let word = codec::word_number(&submission.function, word);
+        let now_ms = self.now_ms();
+        let readers = &self.inner.readers;
+        readers
+            .run(move |database, connection| {
+                crate::table::remembered(connection, word, now_ms)
+                    .map_err(|error| database.error(&error).into())
+            })
+            .await
     }
 
     async fn write(&self, submission: Submission) -> Result<Accepted, AcceptError> {

@@ -429,6 +429,19 @@ fn nameless() -> FunctionKey {
     }
 }
 
+/// What was accepted with this word, if that is still remembered.
+pub(crate) fn remembered(
+    connection: &Connection,
+    word: [u8; 16],
+    now_ms: u64,
+) -> rusqlite::Result<Option<InvocationId>> {
+    let id = connection
+        .prepare_cached("SELECT id FROM words WHERE word = ?1 AND until > ?2")?
+        .query_row(params![word, sql_ms(now_ms)], |row| read_id(row, 0))
+        .optional()?;
+    Ok(id.flatten())
+}
+
 impl Table for Rows<'_> {
     type New = Arc<Prepared>;
     type Id = InvocationId;
@@ -438,12 +451,7 @@ impl Table for Rows<'_> {
         let Some(word) = new.word else {
             return Ok(None);
         };
-        let id = self
-            .connection
-            .prepare_cached("SELECT id FROM words WHERE word = ?1 AND until > ?2")?
-            .query_row(params![word, sql_ms(self.now_ms)], |row| read_id(row, 0))
-            .optional()?;
-        Ok(id.flatten())
+        Ok(remembered(self.connection, word, self.now_ms)?)
     }
 
     fn key(new: &Arc<Prepared>) -> Option<i64> {

@@ -43,8 +43,8 @@ impl Dropped {
 }
 
 impl Writer {
-    /// Whether there is more to forget.
-    pub(crate) fn tick(&mut self, group: &mut Group) -> Result<bool, TableError> {
+    /// What has to be done whatever the state of the file.
+    pub(crate) fn tick(&mut self, group: &mut Group) {
         self.shared.clock.adjust();
         self.reserve.tend(&self.shared);
         for seq in self.shard.expire(self.shared.clock.elapsed_ms()) {
@@ -55,6 +55,10 @@ impl Writer {
             }
             self.ended(seq, group);
         }
+    }
+
+    /// Whether there is more to forget.
+    pub(crate) fn forget(&mut self, group: &mut Group) -> Result<bool, TableError> {
         let words = self.forget_words(group)?;
         let results = self.forget_results(group)?;
         let dead = self.forget_dead(group)?;
@@ -136,17 +140,20 @@ impl Writer {
 pub(crate) async fn tidy(requests: &mpsc::WeakSender<Request>) -> Result<(), Error> {
     loop {
         let began = Instant::now();
-        let (reply, answer) = oneshot::channel();
-        let request = Request {
-            command: Command::Tick,
-            reply,
-        };
-        let sender = requests.upgrade().ok_or(Error::Closed)?;
-        sender.send(request).await.map_err(|_| Error::Closed)?;
-        drop(sender);
-        match answer.await.map_err(|_| Error::Closed)?? {
+        // One after the other: damage among what is kept does not keep leases from ending.
+        ask(requests, Command::Tick).await?;
+        match ask(requests, Command::Forget).await? {
             Reply::More(true) => tokio::time::sleep(began.elapsed()).await,
             _ => return Ok(()),
         }
     }
+}
+
+async fn ask(requests: &mpsc::WeakSender<Request>, command: Command) -> Result<Reply, Error> {
+    let (reply, answer) = oneshot::channel();
+    let sender = requests.upgrade().ok_or(Error::Closed)?;
+    let request = Request { command, reply };
+    sender.send(request).await.map_err(|_| Error::Closed)?;
+    drop(sender);
+    answer.await.map_err(|_| Error::Closed)?
 }

@@ -14,7 +14,8 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tidegate_core::queue::{
-    Accepted, Item, Lease, NotLeased, Policy, Progress, Renewed, Seq, Settled, Shard, Verdict,
+    Accepted, Item, Lease, NotLeased, Policy, Progress, Renewed, Seq, Settled, Shard, Table as _,
+    Verdict,
 };
 use tidegate_core::{FunctionKey, InvocationId};
 use tidegate_store::sqlite::{Database, Mark};
@@ -58,7 +59,10 @@ pub(crate) enum Command {
     Lose(Seq),
     Redrive(Vec<i64>),
     Purge(Vec<i64>),
+    /// Ends the leases that were not renewed.
     Tick,
+    /// Forgets what was kept long enough.
+    Forget,
 }
 
 /// What came of an attempt, and what follows from each way it may count.
@@ -366,7 +370,11 @@ impl Writer {
                     > self.shared.options.max_file_bytes
                 {
                     group.accepted_bytes -= new.bytes() + BESIDE_BYTES;
-                    return Ok(Reply::NoRoom);
+                    // What was accepted before needs no room.
+                    let known = rows!(self, group).remembered(new)?;
+                    return Ok(
+                        known.map_or(Reply::NoRoom, |id| Reply::Accepted(Accepted::Duplicate(id)))
+                    );
                 }
                 let mut rows = rows!(self, group);
                 self.shard
@@ -414,7 +422,11 @@ impl Writer {
                 }
                 Ok(Reply::Count(count))
             }
-            Command::Tick => self.tick(group).map(Reply::More),
+            Command::Tick => {
+                self.tick(group);
+                Ok(Reply::More(false))
+            }
+            Command::Forget => self.forget(group).map(Reply::More),
         }
     }
 
@@ -632,9 +644,12 @@ impl Writer {
         }
         rows.unbury(number)?;
         self.shard.accept(&mut rows, Arc::new(prepared))?;
-        rows.connection
-            .prepare_cached("DELETE FROM results WHERE id = ?1")?
-            .execute([id_bytes(id)])?;
+        let mut forget = self
+            .connection
+            .prepare_cached("DELETE FROM results WHERE id = ?1 RETURNING length(finished)")?;
+        for bytes in forget.query_map([id_bytes(id)], |row| row.get::<_, i64>(0))? {
+            group.sums.result_bytes -= bytes?;
+        }
         Ok(true)
     }
 

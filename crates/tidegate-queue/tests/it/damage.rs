@@ -3,9 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use tidegate_core::queue::Reason;
-use tidegate_queue::{DeadFilter, Error};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use tidegate_core::queue::Reason;
+use tidegate_queue::{DeadFilter, Error, TimeSource};
+
+use crate::dispatch::Hands;
 use crate::*;
 
 async fn fill(path: &Path, count: usize) -> Vec<Submission> {
@@ -19,7 +23,7 @@ async fn fill(path: &Path, count: usize) -> Vec<Submission> {
     all
 }
 
-fn place(bytes: &[u8], needle: &str) -> usize {
+pub(crate) fn place(bytes: &[u8], needle: &str) -> usize {
     let mut windows = bytes.windows(needle.len());
     windows
         .position(|window| window == needle.as_bytes())
@@ -221,4 +225,29 @@ async fn what_can_be_read_of_a_damaged_file_is_moved_to_a_new_one_and_the_rest_r
     assert_eq!(take(&queue, "f", left).await.len(), left);
     drop(queue);
     assert!(open_with(dir.path(), Options::default()).await.1.is_clean());
+}
+
+#[tokio::test]
+async fn leases_end_though_what_is_kept_cannot_be_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(Hands(AtomicU64::new(0)));
+    let mut options = Options::default();
+    options.time = Arc::clone(&clock) as Arc<dyn TimeSource>;
+    options.remember_ms = 1000;
+    let (queue, _) = open_with(dir.path(), options).await;
+    let mut sent = submission("f", "x");
+    sent.idempotency = Some("mine".to_owned());
+    queue.accept(sent).await.unwrap();
+    let hold = Duration::from_secs(1);
+    let function = function("f");
+    assert_eq!(queue.take(&function, 1, hold).await.unwrap().len(), 1);
+    // What a page does that cannot be read.
+    let file = rusqlite::Connection::open(dir.path().join("queue/queue.db")).unwrap();
+    file.execute_batch(
+        "CREATE TRIGGER broken BEFORE DELETE ON words BEGIN SELECT RAISE(ABORT, 'broken'); END;",
+    )
+    .unwrap();
+    clock.0.store(10_000, Ordering::SeqCst);
+    assert!(queue.tick().await.is_err());
+    assert_eq!(queue.take(&function, 1, hold).await.unwrap().len(), 1);
 }

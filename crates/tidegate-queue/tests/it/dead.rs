@@ -71,6 +71,31 @@ async fn the_oldest_go_when_there_are_too_many() {
 }
 
 #[tokio::test]
+async fn results_of_what_is_sent_again_and_again_do_not_crowd_out_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::default();
+    options.max_result_bytes = 100_000;
+    let (queue, _) = open_with(dir.path(), options).await;
+    let mut sent = submission("f", "");
+    sent.keep_result_ms = 60_000;
+    queue.accept(sent.clone()).await.unwrap();
+    for _ in 0..3 {
+        let taken = take_one(&queue, "f").await;
+        let mut settled = settlement(&taken, Verdict::Refused);
+        settled.answer.as_mut().unwrap().body = Bytes::from(vec![7; 60_000]);
+        queue.settle(settled).await.unwrap();
+        queue.tick().await.unwrap();
+        assert!(queue.result(sent.id).await.is_ok());
+        queue.redrive_one(sent.id).await.unwrap();
+    }
+    let taken = take_one(&queue, "f").await;
+    assert_eq!(settle(&queue, &taken, Outcome::Ok).await, Settled::Done);
+    queue.tick().await.unwrap();
+    let result = queue.result(sent.id).await.unwrap();
+    assert_eq!(result.answer.unwrap().body, "the answer");
+}
+
+#[tokio::test]
 async fn they_go_when_they_are_too_old_with_their_bodies() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(Hands(AtomicU64::new(0)));

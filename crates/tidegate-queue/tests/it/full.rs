@@ -1,7 +1,7 @@
 //! No room.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use futures_util::stream;
@@ -56,6 +56,25 @@ async fn the_number_of_items_is_bounded() {
     let taken = take_one(&queue, "f").await;
     settle(&queue, &taken, Outcome::Ok).await;
     queue.accept(submission("f", "x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_accepted_before_is_a_duplicate_where_there_is_no_room() {
+    let named = || {
+        let mut sent = submission("f", &"x".repeat(20_000));
+        sent.idempotency = Some("mine".to_owned());
+        sent
+    };
+    for (items, bytes) in [(3, 1 << 30), (1000, 512 * 1024)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::default();
+        (options.max_items, options.max_file_bytes) = (items, bytes);
+        let (queue, _) = open_with(dir.path(), options).await;
+        let first = queue.accept(named()).await.unwrap();
+        fill(&queue, &"x".repeat(20_000)).await;
+        let again = queue.accept(named()).await.unwrap();
+        assert_eq!((again.id, again.duplicate), (first.id, true));
+    }
 }
 
 /// Accepts until there is no room, and gives how many that were.
@@ -190,30 +209,44 @@ async fn a_file_of_the_first_release_opens_and_its_sizes_are_found() {
 /// A small disk of its own, in a mount namespace that ends with the process.
 const DISK: &str = "TIDEGATE_QUEUE_DISK_TEST_FOLDER";
 
-/// The test runs itself again, in a mount namespace of its own with a small file system.
 #[test]
 fn a_full_disk_refuses_what_is_new_settles_what_there_is_and_recovers() {
+    on_a_small_disk(
+        "full::a_full_disk_refuses_what_is_new_settles_what_there_is_and_recovers",
+        async |folder| on_a_full_disk(&folder).await,
+    );
+}
+
+/// The test of this name runs itself again, in a mount namespace of its own with a small file system.
+fn on_a_small_disk(name: &str, test: impl AsyncFnOnce(PathBuf)) {
     if let Some(folder) = std::env::var_os(DISK) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        return runtime.block_on(on_a_full_disk(Path::new(&folder)));
+        return runtime.block_on(test(folder.into()));
     }
     let folder = tempfile::tempdir().unwrap();
     // A mount namespace for root, and one in a user namespace for others.
     let output = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "sh", "-ec"])
-        .arg("mount -t tmpfs -o size=32m tmpfs \"$0\"; exec \"$@\"")
+        .arg("mount -t tmpfs -o size=64m tmpfs \"$0\"; exec \"$@\"")
         .arg(folder.path())
         .arg(std::env::current_exe().unwrap())
-        .args([
-            "full::a_full_disk_refuses_what_is_new_settles_what_there_is_and_recovers",
-            "--exact",
-            "--nocapture",
-        ])
+        .args([name, "--exact", "--nocapture"])
         .env(DISK, folder.path())
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
+}
+
+/// Fills the disk until so many bytes are left.
+fn ballast(path: &Path, left: u64) {
+    let mut file = std::fs::File::create(path).unwrap();
+    let block = vec![0; 4096];
+    let mut written = 0;
+    while file.write_all(&block).is_ok() {
+        written += block.len() as u64;
+    }
+    file.set_len(written - left).unwrap();
 }
 
 async fn on_a_full_disk(folder: &Path) {
@@ -224,11 +257,8 @@ async fn on_a_full_disk(folder: &Path) {
             .await
             .unwrap();
     }
-    let ballast = folder.join("ballast");
-    let mut file = std::fs::File::create(&ballast).unwrap();
-    let block = vec![0; 4096];
-    while file.write_all(&block).is_ok() {}
-    drop(file);
+    let weight = folder.join("ballast");
+    ballast(&weight, 0);
     // What is in the log already has room for some.
     let kept = 100 + fill(&queue, &"x".repeat(100_000)).await;
     for (n, taken) in take(&queue, "f", kept).await.iter().enumerate() {
@@ -241,7 +271,7 @@ async fn on_a_full_disk(folder: &Path) {
     }
     let dead = queue.stats().dead;
     assert_eq!((queue.stats().queued, dead), (0, kept.div_ceil(2) as u64));
-    std::fs::remove_file(&ballast).unwrap();
+    std::fs::remove_file(&weight).unwrap();
     queue.tick().await.unwrap();
     queue.accept(submission("f", "x")).await.unwrap();
     drop(queue);
