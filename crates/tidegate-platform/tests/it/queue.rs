@@ -130,7 +130,10 @@ async fn the_body_of_a_call_that_is_not_accepted_goes_though_its_client_hangs_up
     };
     let change = |parts: &mut Parts| parts.queue = Some(queue);
     let w = World::made_of(folder.path(), Arc::<Fake>::default(), change).await;
-    deploy_paused(&w).await;
+    let mut spec = w.spec("1");
+    spec.limits.body = 2 * LARGE as u64;
+    let paused = serde_json::json!({ "paused": true });
+    w.deploy_with("f", &spec, &paused).await;
     let (platform, key) = (&w.platform, function());
     let enqueue = |later, bytes| {
         let body = Body::full(Bytes::from(vec![7; bytes]));
