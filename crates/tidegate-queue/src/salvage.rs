@@ -4,7 +4,7 @@
 //! may be what is damaged, are not used. The old file is kept for whoever wants to look at it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rusqlite::types::Value;
 use rusqlite::{
@@ -45,15 +45,34 @@ pub(crate) fn salvage(
         path: path.to_owned(),
         source,
     })?;
-    for suffix in ["-wal", "-shm"] {
-        let mut name = path.as_os_str().to_owned();
+    remove(path, &["-wal", "-shm"]);
+    match fill(database, &aside, layout) {
+        Ok(connection) => Ok((connection, aside)),
+        Err(error) => {
+            // What there is of a new one must not be taken for the whole at the next start.
+            remove(path, &["", "-wal", "-shm"]);
+            if let Err(error) = fs::rename(&aside, path) {
+                tracing::error!(%error, path = %aside.display(), "the damaged file of the queue could not be put back");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn remove(file: &Path, suffixes: &[&str]) {
+    for suffix in suffixes {
+        let mut name = file.as_os_str().to_owned();
         name.push(suffix);
         drop(fs::remove_file(name));
     }
+}
+
+/// A new file of what can be read of the one that was put aside.
+fn fill(database: &Database, aside: &Path, layout: &Layout) -> Result<Connection, OpenError> {
     let (connection, _) = database.prepare(layout)?;
     let sql = |error: rusqlite::Error| OpenError::from(database.error(&error));
     // A connection of its own: to one that writes as well, a damaged page that was read can fail the commit.
-    let old = Connection::open(&aside).map_err(sql)?;
+    let old = Connection::open(aside).map_err(sql)?;
     for (table, column) in NUMBERED {
         copy(&old, &connection, table, column).map_err(sql)?;
     }
@@ -66,7 +85,7 @@ pub(crate) fn salvage(
     for (table, column) in [("items", "seq"), ("dead", "number")] {
         claim_bodies(&connection, table, column).map_err(sql)?;
     }
-    Ok((connection, aside))
+    Ok(connection)
 }
 
 /// Notes the bodies beside the file that rows name, in case that the table of them could not be read: what nothing names is
@@ -198,4 +217,31 @@ fn is_damage(error: &rusqlite::Error) -> bool {
                 | ErrorCode::TypeMismatch
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::{APPLICATION_ID, MIGRATIONS, PAGE_BYTES};
+
+    #[test]
+    fn a_new_file_that_cannot_be_made_leaves_the_old_one_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("queue.db");
+        fs::write(&path, "what is left of it").unwrap();
+        // Nothing can have a log there.
+        fs::create_dir(folder.path().join("queue.db-wal")).unwrap();
+        let damaged = Connection::open_in_memory().unwrap();
+        let layout = Layout {
+            application_id: APPLICATION_ID,
+            migrations: MIGRATIONS,
+            page_bytes: Some(PAGE_BYTES),
+            max_bytes: 1 << 20,
+        };
+        let made = salvage(&Database::new(path.clone()), damaged, &layout);
+        assert!(made.is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"what is left of it");
+        let names = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names, 2);
+    }
 }
